@@ -1,0 +1,48 @@
+"""The error tree: what a user did wrong, and what is wrong with one video."""
+
+from enum import StrEnum
+
+
+class DfdmError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UserError(DfdmError):
+    """Something the caller can mend; the command line prints it as one line and exits with 2."""
+
+
+class RejectCode(StrEnum):
+    """Why a video has no attribution. The values stand in the predictions; do not rename them."""
+
+    UNREADABLE = "unreadable"
+    """The file cannot be opened or read: missing, no permission, not a regular file, storage error."""
+    EMPTY_FILE = "empty_file"
+    """The file has zero bytes."""
+    NOT_A_VIDEO = "not_a_video"
+    """The demuxer does not know the content, or its index is missing (an mp4 cut before its moov)."""
+    NO_VIDEO_STREAM = "no_video_stream"
+    """A media file without a picture, for instance audio only."""
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    """The stream's codec has no decoder here."""
+    DECODE_ERROR = "decode_error"
+    """Frames are damaged and no part of the video with enough whole frames was found."""
+    TOO_SHORT = "too_short"
+    """Fewer frames than a clip needs."""
+    NO_FACE = "no_face"
+    """No face was found in any frame looked at."""
+    FACE_TOO_SMALL = "face_too_small"
+    """The subject's face is smaller than ``min_face_px``."""
+    FACE_TOO_BRIEF = "face_too_brief"
+    """There is a face, but in fewer frames than a clip needs."""
+
+
+class VideoRejectedError(DfdmError):
+    """One video cannot be attributed; the run goes on. Raised in workers, so it must pickle."""
+
+    def __init__(self, code: RejectCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["VideoRejectedError"], tuple[RejectCode, str]]:
+        return type(self), (self.code, self.detail)

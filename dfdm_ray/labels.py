@@ -1,0 +1,54 @@
+"""The five generators, their class order, their tags in file names, and the three qualities.
+
+Tags and folder spellings are those of the DFDM release (README of
+``shanface33/Deepfake_Model_Attribution`` and the DFDM builder of
+``dfwb-research/deepfake-workbench``). Nothing else in the package knows a class index.
+"""
+
+import re
+from enum import StrEnum
+
+
+class Generator(StrEnum):
+    """A face-swap autoencoder; the order is the class order of DMA-STA."""
+
+    FACESWAP = "faceswap"
+    LIGHTWEIGHT = "lightweight"
+    IAE = "iae"
+    DFAKER = "dfaker"
+    DFL_H128 = "dfl-h128"
+
+
+GENERATORS: tuple[str, ...] = tuple(str(generator) for generator in Generator)
+"""Class names in class order; index ``k`` of the logits is ``GENERATORS[k]``."""
+
+DFDM_TAGS: dict[Generator, str] = {
+    Generator.FACESWAP: "1original",
+    Generator.LIGHTWEIGHT: "2lightweight",
+    Generator.IAE: "3iae",
+    Generator.DFAKER: "4dfaker",
+    Generator.DFL_H128: "5dfl-h128",
+}
+"""The tag that ends a DFDM file name."""
+
+QUALITIES: tuple[int, ...] = (0, 10, 23)
+"""The H.264 constant rate factors of DFDM; 0 is lossless."""
+
+DFDM_VIDEOS_PER_CELL = 430
+"""Published number of videos for one generator at one quality; x5 = 2,150 a quality, x15 = 6,450."""
+
+_ALIASES = {"original": Generator.FACESWAP, "dfl128": Generator.DFL_H128, "h128": Generator.DFL_H128}
+
+
+def parse_generator(name: str) -> Generator | None:
+    """Return the generator that ``name`` (a DFDM tag, a folder or a plain name) means, or ``None``.
+
+    Case, separators and the tag's leading digit do not matter: ``4dfaker``, ``DFaker``,
+    ``DFL-H128`` and ``dfl_h128`` are all understood.
+    """
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    key = re.sub(r"^[1-5](?=[a-z])", "", key)
+    for generator in Generator:
+        if key == generator.replace("-", ""):
+            return generator
+    return _ALIASES.get(key)

@@ -1,0 +1,1 @@
+"""DMA-STA and its parts; knows torch, and neither Ray nor PyAV."""

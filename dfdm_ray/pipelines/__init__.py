@@ -1,0 +1,1 @@
+"""Whole jobs: how the stages are wired, run and written down."""

@@ -1,0 +1,115 @@
+"""Arrow schemas of everything on disk and of the rows between stages, and their checks."""
+
+import pyarrow as pa
+
+from dfdm_ray.errors import UserError
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+MANIFEST = pa.schema(
+    [
+        _column("video_id", pa.string(), "Path below the given root; unique, stable across runs."),
+        _column("uri", pa.string(), "Where the video is: a local path or any pyarrow.fs URI."),
+        _column("size_bytes", pa.int64(), "File size."),
+        _column("generator", pa.string(), "True generator, null when unknown.", nullable=True),
+        _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
+        _column("target_identity", pa.string(), "The person in the video.", nullable=True),
+        _column("source_identity", pa.string(), "The person whose face was put in.", nullable=True),
+        _column("scene", pa.string(), "Recording of the target.", nullable=True),
+        _column("split", pa.string(), "train, val or test.", nullable=True),
+    ]
+)
+
+SCORED = "scored"
+REJECTED = "rejected"
+
+_STATUS = [
+    _column("status", pa.string(), "scored or rejected."),
+    _column("reject_code", pa.string(), "One of errors.RejectCode.", nullable=True),
+    _column("reject_detail", pa.string(), "What exactly was wrong.", nullable=True),
+]
+
+_CLIP_FACTS = [
+    _column("num_frames_in_video", pa.int32(), "Frames the container lists; 0 if it could not be read."),
+    _column("num_frames_missing", pa.int32(), "Listed frames that lie beyond the end of the file."),
+    _column("num_frames_decoded", pa.int32(), "Frames the decoder produced for this video."),
+    _column("num_frames_scored", pa.int32(), "Frames cropped and given to the model."),
+    _column("num_faces", pa.int32(), "Face tracks seen in the frames looked at."),
+    _column("pts_s", pa.list_(pa.float64()), "Time of each scored frame from the stream's start, seconds."),
+    _column("boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), "Subject's box in each scored frame, pixels."),
+    _column(
+        "landmarks",
+        pa.list_(pa.list_(pa.list_(pa.float32(), 2), 5)),
+        "Five points (x, y) of each scored frame, pixels: image-left eye, image-right eye, nose, "
+        "image-left and image-right mouth corner.",
+    ),
+    _column("face_score", pa.float32(), "Mean detection score of the subject, 0..1.", nullable=True),
+    _column("detector", pa.string(), "Face detector's name."),
+    _column("seconds_decode", pa.float32(), "Wall seconds of opening, demuxing and decoding."),
+    _column("seconds_detect", pa.float32(), "Wall seconds of detecting, tracking and cropping."),
+]
+
+CLIPS = pa.schema(
+    [
+        *MANIFEST,
+        *_STATUS,
+        *_CLIP_FACTS,
+        _column(
+            "crops",
+            pa.large_binary(),
+            "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty when rejected.",
+        ),
+    ]
+)
+"""One row per video between the decode/crop workers and the model workers."""
+
+_IDS = [
+    MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
+]
+
+PREDICTIONS = pa.schema(
+    [
+        *_IDS,
+        _column("true_generator", pa.string(), "The manifest's generator, null when unknown.", nullable=True),
+        _column("split", pa.string(), "The manifest's split.", nullable=True),
+        _column(
+            "generator",
+            pa.string(),
+            "Attribution: the generator with the highest probability.",
+            nullable=True,
+        ),
+        _column("probability", pa.float32(), "Probability of that generator, 0..1.", nullable=True),
+        _column("probabilities", pa.list_(pa.float32()), "(K,) softmax of the logits, in class order."),
+        _column("logits", pa.list_(pa.float32()), "(K,) mean over the video's clips, in class order."),
+        _column("temporal_attention", pa.list_(pa.float32()), "(C*T,) weight of each scored frame, 0..1."),
+        *_STATUS,
+        *_CLIP_FACTS,
+        _column("seconds_model", pa.float32(), "Wall seconds of the model, an equal share of its batch."),
+    ]
+)
+"""One row per video, scored or rejected."""
+
+
+def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
+    """Return ``table`` cast to :data:`MANIFEST`; columns it does not know are left out.
+
+    Raises:
+        UserError: If columns are missing, have another type, ids repeat or required values are null.
+    """
+    missing = [name for name in MANIFEST.names if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{origin} is no manifest: it lacks the columns {missing}; make one with `dfdm-ray manifest`"
+        )
+    try:
+        table = table.select(MANIFEST.names).cast(MANIFEST)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise UserError(f"{origin} does not fit the manifest schema: {error}") from error
+    num_ids = len(table["video_id"].unique())
+    if num_ids != table.num_rows:
+        raise UserError(f"{origin} has {table.num_rows} rows but only {num_ids} different video_id")
+    return table

@@ -1,0 +1,246 @@
+"""Where files are: local paths and any ``pyarrow.fs`` URI (S3, GCS), listed, read and written atomically.
+
+A *URI* here is either a local path or ``scheme://...``. Options that ``pyarrow`` takes from a
+URI's query (``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) stay with every
+URI made from it.
+"""
+
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import BinaryIO, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dfdm_ray.errors import UserError
+
+_REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One regular file below a root."""
+
+    uri: str
+    relative: str
+    """Path below the root, ``/`` between the parts; bytes that are not UTF-8 are percent-encoded."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingProblem:
+    """Something below a root that cannot be listed as a file, and why."""
+
+    name: str
+    reason: str
+
+
+def is_remote(uri: str) -> bool:
+    """Whether ``uri`` names an object store rather than this machine's file system."""
+    return urlsplit(uri).scheme in _REMOTE_SCHEMES and "://" in uri
+
+
+def local_path(uri: str) -> str:
+    """Return the path of a local ``uri``: itself, or the decoded path of a ``file://`` URI."""
+    return os.fsdecode(_percent_decode(uri.removeprefix("file://"))) if uri.startswith("file://") else uri
+
+
+def _percent_decode(text: str) -> bytes:
+    return unquote(text, errors="surrogateescape").encode("utf-8", "surrogateescape")
+
+
+def local_uri(path: str) -> str:
+    """Return ``path`` as a URI that Arrow can hold: itself if it is UTF-8, else a ``file://`` URI."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file://" + quote(os.fsencode(os.path.abspath(path)))
+    return path
+
+
+@lru_cache(maxsize=32)
+def _remote_filesystem(root: str) -> pafs.FileSystem:
+    return pafs.FileSystem.from_uri(root)[0]
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of ``uri`` and the path on it.
+
+    Raises:
+        UserError: If the scheme is not one pyarrow knows, or its options are wrong.
+    """
+    parts = urlsplit(uri)
+    if "://" not in uri or parts.scheme == "file":
+        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+    if parts.scheme not in _REMOTE_SCHEMES:
+        raise UserError(
+            f"cannot read {uri}: scheme {parts.scheme!r} is none of file, {', '.join(_REMOTE_SCHEMES)}"
+        )
+    query = f"?{parts.query}" if parts.query else ""
+    try:
+        filesystem = _remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise UserError(f"cannot use {uri}: {error}") from error
+    return filesystem, f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+
+
+def join(root: str, *parts: str) -> str:
+    """Return the URI of ``parts`` below ``root``, keeping ``root``'s query."""
+    if not is_remote(root):
+        return os.path.join(local_path(root), *parts)
+    base, _, query = root.partition("?")
+    return posixpath.join(base, *(quote(part) for part in parts)) + (f"?{query}" if query else "")
+
+
+def open_input(uri: str) -> BinaryIO:
+    """Open ``uri`` for seekable binary reading; remote files are read by range.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    if not is_remote(uri):
+        return open(local_path(uri), "rb")
+    filesystem, path = resolve(uri)
+    return cast(BinaryIO, filesystem.open_input_file(path))
+
+
+def read_bytes(uri: str, *, what: str) -> bytes:
+    """Return the content of ``uri``.
+
+    Raises:
+        UserError: If it cannot be read; ``what`` names its role in the message.
+    """
+    try:
+        with open_input(uri) as stream:
+            return stream.read()
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {uri}: {error.strerror or error}") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is at ``uri``."""
+    filesystem, path = resolve(uri)
+    return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def size_bytes(uri: str) -> int:
+    """Return the size of the file at ``uri``; raises ``OSError`` if there is none."""
+    if not is_remote(uri):
+        return os.stat(local_path(uri)).st_size
+    filesystem, path = resolve(uri)
+    info = filesystem.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        raise FileNotFoundError(f"no such file: {uri}")
+    return int(info.size)
+
+
+def write_atomic(uri: str, content: bytes) -> None:
+    """Write ``content`` so that readers see all of it or nothing; parent folders are made.
+
+    Local files are renamed into place. An object store publishes an object when its upload ends.
+    """
+    filesystem, path = resolve(uri)
+    if is_remote(uri):
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    part = f"{path}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)
+
+
+def write_parquet(uri: str, table: pa.Table) -> None:
+    """Write ``table`` to ``uri`` as one Parquet file, atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(uri, sink.getvalue().to_pybytes())
+
+
+def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa.Table:
+    """Return the Parquet file at ``uri``.
+
+    Raises:
+        UserError: If it cannot be read or is no Parquet file; ``what`` names its role.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        return pq.read_table(path, filesystem=filesystem, columns=columns)
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {uri}: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
+
+
+def remove_tree(uri: str) -> None:
+    """Delete the folder at ``uri`` and all below it, if it is there."""
+    filesystem, path = resolve(uri)
+    if exists(uri):
+        filesystem.delete_dir(path)
+
+
+def list_files(root: str) -> Iterator[FileEntry | ListingProblem]:
+    """Walk every regular file below ``root`` in sorted order; what cannot be listed is yielded too.
+
+    Links to files are followed, links to folders are not (they may loop).
+
+    Raises:
+        UserError: If ``root`` is not a folder.
+    """
+    yield from _list_remote(root) if is_remote(root) else _list_local(local_path(root))
+
+
+def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
+    filesystem, path = resolve(root)
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise UserError(f"cannot list {root}: {error}") from error
+    for info in sorted(infos, key=lambda info: info.path):
+        if info.type == pafs.FileType.File:
+            relative = posixpath.relpath(info.path, path)
+            yield FileEntry(
+                uri=join(root, *relative.split("/")), relative=relative, size_bytes=int(info.size)
+            )
+
+
+def _list_local(root: str) -> Iterator[FileEntry | ListingProblem]:
+    if not os.path.isdir(root):
+        raise UserError(f"no such folder: {root}")
+    errors: list[OSError] = []
+    for folder, names, files in os.walk(root, onerror=errors.append):
+        names.sort()
+        for name in sorted(files):
+            yield local_entry(os.path.join(folder, name), relative_to=root)
+    yield from map(_problem, errors)
+
+
+def _problem(error: OSError) -> ListingProblem:
+    return ListingProblem(name=local_uri(str(error.filename)), reason=error.strerror or str(error))
+
+
+def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
+    """Return the entry of one local file, or why it has none (a dangling link, a pipe, a folder)."""
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        return _problem(error)
+    if not os.path.isfile(path):
+        return ListingProblem(name=local_uri(path), reason="not a regular file")
+    relative = os.path.relpath(path, relative_to).replace(os.sep, "/")
+    if local_uri(relative) != relative:
+        relative = quote(os.fsencode(relative))
+    return FileEntry(uri=local_uri(os.path.abspath(path)), relative=relative, size_bytes=facts.st_size)

@@ -1,0 +1,1 @@
+"""Video files: the frame plan over a container's index, and exact decoding with PyAV."""
