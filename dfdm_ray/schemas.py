@@ -94,7 +94,7 @@ PREDICTIONS = pa.schema(
 
 
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
-    """Return ``table`` cast to :data:`MANIFEST`; columns it does not know are left out.
+    """Return ``table`` cast to :data:`MANIFEST`; columns it does not know are left out, metadata stay.
 
     Raises:
         UserError: If columns are missing, have another type, ids repeat or required values are null.
@@ -105,7 +105,7 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
             f"{origin} is no manifest: it lacks the columns {missing}; make one with `dfdm-ray manifest`"
         )
     try:
-        table = table.select(MANIFEST.names).cast(MANIFEST)
+        table = table.select(MANIFEST.names).cast(MANIFEST.with_metadata(table.schema.metadata))
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise UserError(f"{origin} does not fit the manifest schema: {error}") from error

@@ -7,12 +7,13 @@ URI made from it.
 
 import os
 import posixpath
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -37,13 +38,24 @@ class FileEntry:
 class ListingProblem:
     """Something below a root that cannot be listed as a file, and why."""
 
-    name: str
+    uri: str
+    relative: str
+    """Path below the root, as in :class:`FileEntry`."""
     reason: str
 
 
 def is_remote(uri: str) -> bool:
     """Whether ``uri`` names an object store rather than this machine's file system."""
-    return urlsplit(uri).scheme in _REMOTE_SCHEMES and "://" in uri
+    scheme, separator, _ = uri.partition("://")
+    return bool(separator) and scheme.lower() in _REMOTE_SCHEMES
+
+
+def _split_remote(uri: str) -> SplitResult:
+    # No fragments: object keys may hold a bare "#", and nothing else gives it a meaning here.
+    try:
+        return urlsplit(uri, allow_fragments=False)
+    except ValueError as error:
+        raise UserError(f"cannot read {uri}: {error}") from error
 
 
 def local_path(uri: str) -> str:
@@ -64,6 +76,24 @@ def local_uri(path: str) -> str:
     return path
 
 
+def path_of(uri: str) -> str:
+    """Return the decoded path in ``uri``, without scheme, host and query.
+
+    Raises:
+        UserError: If a remote ``uri`` is malformed.
+    """
+    return unquote(_split_remote(uri).path) if is_remote(uri) else local_path(uri)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the folder of ``uri`` and the decoded last name, so that ``join(*split(uri))`` is ``uri``."""
+    if not is_remote(uri):
+        return os.path.split(local_path(uri))
+    base, _, query = uri.partition("?")
+    folder, _, name = base.rpartition("/")
+    return folder + (f"?{query}" if query else ""), unquote(name)
+
+
 @lru_cache(maxsize=32)
 def _remote_filesystem(root: str) -> pafs.FileSystem:
     return pafs.FileSystem.from_uri(root)[0]
@@ -75,9 +105,9 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     Raises:
         UserError: If the scheme is not one pyarrow knows, or its options are wrong.
     """
-    parts = urlsplit(uri)
-    if "://" not in uri or parts.scheme == "file":
+    if "://" not in uri or uri.startswith("file://"):
         return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+    parts = _split_remote(uri)
     if parts.scheme not in _REMOTE_SCHEMES:
         raise UserError(
             f"cannot read {uri}: scheme {parts.scheme!r} is none of file, {', '.join(_REMOTE_SCHEMES)}"
@@ -192,15 +222,21 @@ def remove_tree(uri: str) -> None:
         filesystem.delete_dir(path)
 
 
-def list_files(root: str) -> Iterator[FileEntry | ListingProblem]:
-    """Walk every regular file below ``root`` in sorted order; what cannot be listed is yielded too.
+def list_files(root: str, *, file_extensions: Container[str] = ()) -> Iterator[FileEntry | ListingProblem]:
+    """Walk every regular file below ``root`` in a fixed order; what cannot be listed is yielded too.
 
-    Links to files are followed, links to folders are not (they may loop).
+    Links to files are followed. Links to folders are not (they may loop) and are problems, and so is
+    a folder whose name ends in one of ``file_extensions`` (lower case, no dot); it is walked all the same.
 
     Raises:
         UserError: If ``root`` is not a folder.
     """
-    yield from _list_remote(root) if is_remote(root) else _list_local(local_path(root))
+    yield from _list_remote(root) if is_remote(root) else _list_local(local_path(root), file_extensions)
+
+
+def extension(path: str) -> str:
+    """Return the extension of ``path`` in lower case without the dot, ``""`` if it has none."""
+    return posixpath.splitext(path)[1][1:].lower()
 
 
 def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
@@ -217,19 +253,35 @@ def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
             )
 
 
-def _list_local(root: str) -> Iterator[FileEntry | ListingProblem]:
+def _list_local(root: str, file_extensions: Container[str]) -> Iterator[FileEntry | ListingProblem]:
     if not os.path.isdir(root):
         raise UserError(f"no such folder: {root}")
     errors: list[OSError] = []
     for folder, names, files in os.walk(root, onerror=errors.append):
         names.sort()
+        for path in (os.path.join(folder, name) for name in names):
+            if os.path.islink(path):
+                yield listing_problem(
+                    path, "a link to a folder; such links are not followed", relative_to=root
+                )
+            elif extension(path) in file_extensions:
+                yield listing_problem(path, "a folder, not a file", relative_to=root)
         for name in sorted(files):
             yield local_entry(os.path.join(folder, name), relative_to=root)
-    yield from map(_problem, errors)
+    for error in errors:
+        yield listing_problem(str(error.filename), error.strerror or str(error), relative_to=root)
 
 
-def _problem(error: OSError) -> ListingProblem:
-    return ListingProblem(name=local_uri(str(error.filename)), reason=error.strerror or str(error))
+def listing_problem(path: str, reason: str, *, relative_to: str) -> ListingProblem:
+    """Return the problem of the local ``path``."""
+    return ListingProblem(
+        uri=local_uri(os.path.abspath(path)), relative=_relative(path, relative_to), reason=reason
+    )
+
+
+def _relative(path: str, root: str) -> str:
+    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    return relative if local_uri(relative) == relative else quote(os.fsencode(relative))
 
 
 def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
@@ -237,10 +289,12 @@ def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
     try:
         facts = os.stat(path)
     except OSError as error:
-        return _problem(error)
-    if not os.path.isfile(path):
-        return ListingProblem(name=local_uri(path), reason="not a regular file")
-    relative = os.path.relpath(path, relative_to).replace(os.sep, "/")
-    if local_uri(relative) != relative:
-        relative = quote(os.fsencode(relative))
-    return FileEntry(uri=local_uri(os.path.abspath(path)), relative=relative, size_bytes=facts.st_size)
+        return listing_problem(path, error.strerror or str(error), relative_to=relative_to)
+    if not stat.S_ISREG(facts.st_mode):
+        reason = "a folder, not a file" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        return listing_problem(path, reason, relative_to=relative_to)
+    return FileEntry(
+        uri=local_uri(os.path.abspath(path)),
+        relative=_relative(path, relative_to),
+        size_bytes=facts.st_size,
+    )

@@ -1,0 +1,229 @@
+"""Frozen configuration of every job; defaults, ``--help`` and checks in one place.
+
+A ``None`` that means "take it from the checkpoint" says so.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dfdm_ray.errors import UserError
+
+DETECTORS = ("mobilenet0.25", "resnet50")
+
+
+def _at_least(minimum: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < minimum:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {minimum:g}, got {value:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """Which frames of a video are looked at."""
+
+    strategy: Literal["keyframe_runs", "head", "uniform"] = "keyframe_runs"
+    """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
+    cheapest to decode; head: the first frames; uniform: evenly spaced, decodes nearly everything."""
+    frames: int | None = None
+    """Frames in a clip (T). Default: what the checkpoint was trained with."""
+    clips: int = 1
+    """Clips for each video (C); their logits are averaged."""
+    runs: int = 2
+    """Runs of consecutive frames in each clip, for keyframe_runs."""
+    search_frames: int = 300
+    """How many more frames may be decoded to find a face when the planned ones lack it; 0: none."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips, "plan.runs": self.runs})
+        _at_least(0, **{"plan.search_frames": self.search_frames})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceConfig:
+    """How faces are found and which one is the subject."""
+
+    detector: Literal["mobilenet0.25", "resnet50"] = "mobilenet0.25"
+    """RetinaFace with this trunk. mobilenet0.25 runs on the CPU through onnxruntime."""
+    weights: str | None = None
+    """The detector's weights file. Default: the one named in `dfdm-ray assets list`, fetched once."""
+    detect_every: int = 5
+    """Detect on every n-th frame of a run and on its last; boxes between are interpolated."""
+    max_side: int = 640
+    """Frames are shrunk to this longest side, in pixels, for detection only."""
+    score_threshold: float = 0.8
+    """Detections below this score, 0..1, are dropped."""
+    min_face_px: int = 24
+    """The longer side of the subject's box must be at least this many pixels."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"faces.detect_every": self.detect_every, "faces.min_face_px": self.min_face_px})
+        _at_least(64, **{"faces.max_side": self.max_side})
+        if not 0 < self.score_threshold < 1:
+            raise UserError(f"--faces.score-threshold must lie between 0 and 1, got {self.score_threshold:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropConfig:
+    """How a face becomes the model's input."""
+
+    size: int | None = None
+    """Side of the square crop (S), pixels. Default: what the checkpoint was trained with."""
+    margin: float | None = None
+    """The crop's side is (1 + margin) times the longer side of the face box. Default: the checkpoint's."""
+
+    def __post_init__(self) -> None:
+        _at_least(32, **{"crop.size": self.size})
+        _at_least(0, **{"crop.margin": self.margin})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceConfig:
+    """How the cluster is shared out. Default: from the cluster's CPUs and GPUs."""
+
+    decode_workers: int | None = None
+    """CPU workers that decode, detect and crop."""
+    model_workers: int | None = None
+    """Workers that hold the model: one a GPU where the cluster has GPUs, else CPU workers."""
+    batch_size: int | None = None
+    """Videos in one forward pass. Default: 32 on a GPU, 4 on a CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; auto takes GPUs when the cluster has them."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            1,
+            **{
+                "resources.decode_workers": self.decode_workers,
+                "resources.model_workers": self.model_workers,
+                "resources.batch_size": self.batch_size,
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Attribute every video of an archive: Parquet predictions, one row per video."""
+
+    checkpoint: str
+    """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
+    out: str
+    """Output folder: predictions/*.parquet, manifest.parquet, run.json. Running again continues it."""
+    videos: str | None = None
+    """A folder, a glob, one video, a list file (.txt) or an s3:// or gs:// prefix."""
+    manifest: str | None = None
+    """A manifest made by `dfdm-ray manifest`, instead of --videos."""
+    overwrite: bool = False
+    """Delete what an earlier run left in --out and start anew."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the model; bf16 is faster on GPUs and changes logits in the third digit."""
+    compile: bool = False
+    """Use torch.compile: minutes to start, faster on long runs."""
+    max_reject_fraction: float = 1.0
+    """Stop the run once more than this fraction of at least 50 videos was rejected."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+    resources: ResourceConfig = field(default_factory=ResourceConfig)
+    ray_address: str | None = None
+    """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
+
+    def __post_init__(self) -> None:
+        if (self.videos is None) == (self.manifest is None):
+            raise UserError("give either --videos or --manifest")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise UserError(
+                f"--max-reject-fraction must lie between 0 and 1, got {self.max_reject_fraction:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestConfig:
+    """List videos with what their names tell, and split them into train, val and test."""
+
+    videos: str
+    """A folder (a DFDM tree or any other), a glob, one video, a list file (.txt), or an s3:// prefix."""
+    out: str = "manifest.parquet"
+    """Where the manifest goes."""
+    split: Literal["identity", "video", "none"] = "identity"
+    """identity: no target identity stands in two splits; video: the paper's 70/30 by file, which LEAKS
+    content from train to test; none: no split."""
+    seed: int = 0
+    """Of the split."""
+    overwrite: bool = False
+    """Replace --out if it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropsConfig:
+    """Draw the face crops that `score` would give to the model, to be looked at."""
+
+    videos: str
+    """A folder, a glob, one video or a list file (.txt)."""
+    contact_sheet: str = "crops.png"
+    """PNG to write: a line for each video, its T crops in order of time."""
+    limit: int = 24
+    """At most this many videos."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(1, limit=self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """What a worker needs to turn a video into crops; every value is settled."""
+
+    strategy: str
+    num_frames: int
+    """T"""
+    num_clips: int
+    """C"""
+    runs_per_clip: int
+    search_frames: int
+    detect_every: int
+    min_face_px: int
+    crop_size: int
+    """S"""
+    margin: float
+
+    @property
+    def frames_wanted(self) -> int:
+        """Frames of one video: C * T."""
+        return self.num_clips * self.num_frames
+
+
+def clip_spec(
+    plan: PlanConfig, faces: FaceConfig, crop: CropConfig, *, num_frames: int, crop_size: int, margin: float
+) -> ClipSpec:
+    """Settle what the configuration leaves open with the checkpoint's values.
+
+    Raises:
+        UserError: If the plan asks for another number of frames than the model takes.
+    """
+    if plan.frames is not None and plan.frames != num_frames:
+        raise UserError(
+            f"--plan.frames is {plan.frames}, but the checkpoint takes clips of {num_frames} frames"
+        )
+    return ClipSpec(
+        strategy=plan.strategy,
+        num_frames=num_frames,
+        num_clips=plan.clips,
+        runs_per_clip=plan.runs,
+        search_frames=plan.search_frames,
+        detect_every=faces.detect_every,
+        min_face_px=faces.min_face_px,
+        crop_size=crop_size if crop.size is None else crop.size,
+        margin=margin if crop.margin is None else crop.margin,
+    )
+
+
+def settings_digest(settings: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return a line for each value in which two flat settings differ: ``name: was -> is``."""
+    names = sorted(settings.keys() | other.keys())
+    return [
+        f"{name}: {other.get(name)} -> {settings.get(name)}"
+        for name in names
+        if settings.get(name) != other.get(name)
+    ]

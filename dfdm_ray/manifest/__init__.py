@@ -1,0 +1,1 @@
+"""From file names to a manifest: list, parse, split, summarise."""

@@ -1,0 +1,164 @@
+"""List videos and parse their names into a manifest; what is odd is told, nothing is dropped."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dfdm_ray import storage
+from dfdm_ray.errors import UserError
+from dfdm_ray.manifest.names import DfdmFacts, parse_path
+from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found, printable
+from dfdm_ray.schemas import MANIFEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something about one input that the user should know."""
+
+    name: str
+    """The ``video_id`` where there is a row, else the path below the source."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestBuild:
+    """A manifest without splits, and what came up while it was made."""
+
+    table: pa.Table
+    """:data:`schemas.MANIFEST`, sorted by ``video_id``."""
+    problems: tuple[Problem, ...]
+    num_other_files: dict[str, int]
+    """Files that are no videos by their extension: how many of each, ``""`` for none."""
+    is_dfdm: bool
+    """Whether any name or folder looks like DFDM; if none does, names are not held against it."""
+
+
+@dataclass(frozen=True)
+class _Video:
+    video_id: str
+    uri: str
+    size_bytes: int
+
+
+def build_manifest(source: str) -> ManifestBuild:
+    """List the videos of ``source`` and parse their names.
+
+    ``source`` is a folder, a local pattern (``**`` is any number of folders), one video, a list file
+    (.txt: one path or URI a line, ``#`` starts a comment line, relative to the list's folder) or a
+    remote prefix. Something that is called like a video but cannot be read keeps a row of size 0,
+    so that scoring has a row for it, and is a problem as well.
+
+    Raises:
+        UserError: If ``source`` cannot be read or has no videos.
+    """
+    listing = list_source(source)
+    videos, num_other_files, clashes = _videos(listing)
+    if not videos:
+        raise nothing_found(source, listing, num_other_files)
+    facts = [parse_path(_path(video.video_id), root=listing.root) for video in videos]
+    is_dfdm = any(fact.looks_like_dfdm for fact in facts)
+    troubles = (*listing.unreadable, *listing.doubled)
+    problems = [Problem(name=trouble.relative, reason=trouble.reason) for trouble in troubles] + clashes
+    if is_dfdm:
+        problems += [
+            Problem(name=video.video_id, reason="; ".join(fact.reasons))
+            for video, fact in zip(videos, facts, strict=True)
+            if fact.reasons
+        ]
+    return ManifestBuild(
+        table=_table(videos, facts),
+        problems=tuple(problems),
+        num_other_files=num_other_files,
+        is_dfdm=is_dfdm,
+    )
+
+
+def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | None:
+    """Write ``table`` to ``uri`` and the problems of ``build``, if any, to a CSV beside it.
+
+    Returns:
+        URI of the CSV, ``None`` if there are no problems; one of an earlier manifest is removed.
+
+    Raises:
+        UserError: If they cannot be written.
+    """
+    folder, name = storage.split(uri)
+    problems_uri = storage.join(folder, f"{name.removesuffix('.parquet')}.problems.csv")
+    try:
+        storage.write_parquet(uri, table)
+        if build.problems:
+            storage.write_atomic(problems_uri, _csv(build.problems))
+            return problems_uri
+        if storage.exists(problems_uri):
+            filesystem, path = storage.resolve(problems_uri)
+            filesystem.delete_file(path)
+    except OSError as error:
+        raise UserError(f"cannot write the manifest {printable(uri)}: {error}") from error
+    return None
+
+
+def _videos(listing: Listing) -> tuple[list[_Video], dict[str, int], list[Problem]]:
+    """Return the videos sorted by id, the count of other files by extension, and clashes of ids."""
+    found: list[_Video] = []
+    num_other_files: Counter[str] = Counter()
+    for entry in listing.files:
+        kind = storage.extension(_path(entry.relative))
+        if listing.is_list or kind in VIDEO_EXTENSIONS:
+            found.append(_Video(entry.relative, entry.uri, entry.size_bytes))
+        else:
+            num_other_files[kind] += 1
+    for trouble in listing.unreadable:
+        if storage.extension(_path(trouble.relative)) in VIDEO_EXTENSIONS:
+            found.append(_Video(trouble.relative, trouble.uri, 0))
+    by_id, clashes = _by_id(found)
+    return [by_id[key] for key in sorted(by_id)], dict(sorted(num_other_files.items())), clashes
+
+
+def _by_id(videos: Iterable[_Video]) -> tuple[dict[str, _Video], list[Problem]]:
+    """Give each video its own id: a name that is not UTF-8 may look, encoded, like another one."""
+    by_id: dict[str, _Video] = {}
+    clashes = []
+    for video in sorted(videos, key=lambda video: (video.video_id, video.uri)):
+        if video.video_id not in by_id:
+            by_id[video.video_id] = video
+        elif video.uri not in by_id:
+            by_id[video.uri] = _Video(video.uri, video.uri, video.size_bytes)
+            clashes.append(
+                Problem(name=video.uri, reason=f"called by its URI: another file is {video.video_id}")
+            )
+    return by_id, clashes
+
+
+def _path(video_id: str) -> str:
+    """Return the decoded path in an id, which in a list file may be a URI, even a malformed one."""
+    try:
+        return storage.path_of(video_id)
+    except UserError:
+        return video_id
+
+
+def _table(videos: list[_Video], facts: list[DfdmFacts]) -> pa.Table:
+    columns = {
+        "video_id": [video.video_id for video in videos],
+        "uri": [video.uri for video in videos],
+        "size_bytes": [video.size_bytes for video in videos],
+        "generator": [fact.generator and str(fact.generator) for fact in facts],
+        "crf": [fact.crf for fact in facts],
+        "target_identity": [fact.target_identity for fact in facts],
+        "source_identity": [fact.source_identity for fact in facts],
+        "scene": [fact.scene for fact in facts],
+        "split": [None] * len(videos),
+    }
+    return pa.table(columns, schema=MANIFEST)
+
+
+def _csv(problems: Iterable[Problem]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "reason"])
+    writer.writerows([problem.name, problem.reason] for problem in problems)
+    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -1,0 +1,109 @@
+"""What the place of a DFDM video tells: generator, quality, identities and scene.
+
+A DFDM video lies at, for instance::
+
+    DFDM_crf23/DFL-H128/id28_id20_0008_5dfl-h128.mp4
+         |        |      |    |    |      |
+      quality  generator |  source | generator tag
+              (a check) target   scene
+
+The target is the person in the video, the source the person whose face was put in. Other data
+sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so a folder that is
+called like a generator is believed only above a DFDM name or together with a quality folder.
+"""
+
+import re
+from dataclasses import dataclass
+
+from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator, parse_generator
+
+_NAME = re.compile(r"(id[0-9]+)_(id[0-9]+)_([0-9]+)(?:_(.*))?", re.IGNORECASE | re.DOTALL)
+_QUALITY_FOLDER = re.compile(r"(?:dfdm[_-]?)?crf[_-]?([0-9]+)", re.IGNORECASE)
+_NUM_ROOT_FOLDERS = 3
+"""How many of the root's own last folders are looked at: quality, generator and one between."""
+_KNOWN_QUALITIES = ", ".join(map(str, QUALITIES))
+_KNOWN_TAGS = ", ".join(DFDM_TAGS.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfdmFacts:
+    """What one name tells; ``None`` where it tells nothing."""
+
+    generator: Generator | None
+    crf: int | None
+    target_identity: str | None
+    source_identity: str | None
+    scene: str | None
+    reasons: tuple[str, ...]
+    """Why something is ``None``, or which folder contradicts the name."""
+    looks_like_dfdm: bool
+    """Whether the name has the form of DFDM's or lies below a quality folder."""
+
+
+def parse_path(path: str, *, root: str = "") -> DfdmFacts:
+    """Parse the ``path`` of a video below ``root``; never fails.
+
+    The nearest quality folder and the nearest folder named like a generator count, first those in
+    ``path``, then the last ones of ``root`` (unless ``path`` is absolute).
+    """
+    folders, stem = _folders_and_stem(path, root)
+    crf, crf_reason, has_quality_folder = _quality(folders)
+    match = _NAME.fullmatch(stem)
+    folder = _generator_folder(folders) if match or has_quality_folder else None
+    if match is None:
+        reasons = ["name does not match id0_id1_0000_1original"]
+        generator = parse_generator(folder) if folder else None
+    else:
+        reasons = [] if has_quality_folder else ["no quality folder such as DFDM_crf23 above it"]
+        generator, generator_reason = _generator(match[4], folder)
+        reasons = [generator_reason, *reasons] if generator_reason else reasons
+    if crf_reason:
+        reasons.append(crf_reason)
+    return DfdmFacts(
+        generator=generator,
+        crf=crf,
+        target_identity=match[1].lower() if match else None,
+        source_identity=match[2].lower() if match else None,
+        scene=match[3] if match else None,
+        reasons=tuple(reasons),
+        looks_like_dfdm=has_quality_folder or (match is not None and bool(match[4] or folder)),
+    )
+
+
+def _folders_and_stem(path: str, root: str) -> tuple[list[str], str]:
+    """Return the folders above a video, nearest first, and its name without the extension."""
+    *folders, name = path.split("/")
+    if not path.startswith("/"):
+        folders = [part for part in root.split("/") if part][-_NUM_ROOT_FOLDERS:] + folders
+    stem, dot, _ = name.rpartition(".")
+    return folders[::-1], stem if dot else name
+
+
+def _quality(folders: list[str]) -> tuple[int | None, str | None, bool]:
+    """Return the crf, why it is unknown, and whether any folder looks like a quality."""
+    for folder in folders:
+        if match := _QUALITY_FOLDER.fullmatch(folder):
+            crf = int(match[1])
+            if crf in QUALITIES:
+                return crf, None, True
+            return None, f"unknown quality folder {folder}; known are {_KNOWN_QUALITIES}", True
+    return None, None, False
+
+
+def _generator_folder(folders: list[str]) -> str | None:
+    # A folder "original" holds real videos in most data sets; as a tag it means Faceswap.
+    return next((name for name in folders if parse_generator(name) and name.lower() != "original"), None)
+
+
+def _generator(tag: str | None, folder: str | None) -> tuple[Generator | None, str | None]:
+    """Return the generator that tag and folder name, the tag first, and what is wrong with them."""
+    if tag is None:
+        if folder is None:
+            return None, "name has no generator tag and no folder above it names a generator"
+        return parse_generator(folder), None
+    generator = parse_generator(tag)
+    if generator is None:
+        return None, f'unknown generator tag "{tag}"; known are {_KNOWN_TAGS}'
+    if folder is not None and parse_generator(folder) != generator:
+        return generator, f"the name says {generator} but its folder is {folder}; the name is believed"
+    return generator, None

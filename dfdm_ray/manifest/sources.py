@@ -1,0 +1,239 @@
+"""What a user may give as "the videos": a folder, a glob, one video, a list file or a remote prefix."""
+
+import glob
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from urllib.parse import quote
+
+from dfdm_ray import storage
+from dfdm_ray.errors import UserError
+from dfdm_ray.storage import FileEntry, ListingProblem
+
+VIDEO_EXTENSIONS = (
+    *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg"),
+    *("ts", "m2ts", "mts", "wmv", "flv", "3gp", "ogv"),
+)
+"""Extensions that make a file a video, lower case, without the dot."""
+
+_NUM_STAT_THREADS = 16  # an object store answers a size in tens of milliseconds, one at a time
+_CHOICES = (
+    "give a folder, a pattern such as 'videos/**/*.mp4', a video, a list of videos (.txt) or an s3:// prefix"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What stands behind a source; ``relative`` of an entry is the ``video_id``."""
+
+    root: str
+    """Path that relative ids are below."""
+    files: tuple[FileEntry, ...]
+    unreadable: tuple[ListingProblem, ...]
+    """Things that are there, or are named in a list file, but are no readable files."""
+    doubled: tuple[ListingProblem, ...] = ()
+    """Lines of a list file that name a file a second time."""
+    is_list: bool = False
+    """Whether somebody named every file; then a name without a video's extension counts too."""
+
+
+def list_source(source: str) -> Listing:
+    """List ``source``, whatever it is.
+
+    Raises:
+        UserError: If it is none of the things that hold videos.
+    """
+    if storage.is_remote(source):
+        return _remote_source(source)
+    storage.resolve(source)  # refuses schemes that nothing here reads
+    path = storage.local_path(source)
+    if os.path.isdir(path):
+        return _sorted_out(
+            storage.list_files(source, file_extensions=VIDEO_EXTENSIONS), os.path.abspath(path)
+        )
+    if os.path.isfile(path):
+        return _file_source(source)
+    if glob.has_magic(path):
+        return _glob_source(path)
+    reason = "not a regular file" if os.path.exists(path) else "no such file or folder"
+    raise UserError(f"{reason}: {printable(source) or repr(source)}; {_CHOICES}")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, without control characters and broken Unicode, for a terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def nothing_found(source: str, listing: Listing, num_other_files: dict[str, int]) -> UserError:
+    """Return the error of a source without a video: what was looked for and what is there instead."""
+    most = sorted(num_other_files.items(), key=lambda item: -item[1])[:5]
+    found = ", ".join(f"{count} {printable(name) or 'without extension'}" for name, count in most)
+    problems = listing.unreadable
+    text = f"no videos in {printable(source)}: no name ends in {', '.join(VIDEO_EXTENSIONS)}"
+    text += f"; other files: {sum(num_other_files.values())}" + (f" ({found})" if found else "")
+    if problems:
+        first = f"{printable(problems[0].relative)}: {printable(problems[0].reason)}"
+        text += f"; problems: {len(problems)}, the first is {first}"
+    return UserError(f"{text}; {_CHOICES}")
+
+
+def _sorted_out(entries: Iterable[FileEntry | ListingProblem], root: str) -> Listing:
+    found = list(entries)
+    return Listing(
+        root=root,
+        files=tuple(entry for entry in found if isinstance(entry, FileEntry)),
+        unreadable=tuple(entry for entry in found if isinstance(entry, ListingProblem)),
+    )
+
+
+def _remote_source(source: str) -> Listing:
+    path = storage.path_of(source)
+    if "*" in path:
+        raise UserError(
+            f"patterns work on local files only, not in {printable(source)}; give the prefix before the "
+            "first * or a list of videos (.txt)"
+        )
+    kind = storage.extension(path)
+    if kind == "txt" or (kind in VIDEO_EXTENSIONS and _is_remote_file(source)):
+        return _file_source(source)
+    return _sorted_out(storage.list_files(source), path)
+
+
+def _is_remote_file(uri: str) -> bool:
+    try:
+        storage.size_bytes(uri)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot read {printable(uri)}: {error}") from error
+    return True
+
+
+def _file_source(uri: str) -> Listing:
+    path = storage.path_of(uri)
+    kind = storage.extension(path)
+    if kind == "txt":
+        return _list_file_source(uri)
+    if kind not in VIDEO_EXTENSIONS:
+        raise UserError(
+            f"{printable(uri)} has none of the extensions of a video ({', '.join(VIDEO_EXTENSIONS)}); to "
+            "take it all the same, put its path into a list file (.txt)"
+        )
+    if not storage.is_remote(uri):
+        folder = os.path.dirname(os.path.abspath(path))
+        return _sorted_out([storage.local_entry(os.path.abspath(path), relative_to=folder)], folder)
+    folder, _, name = path.rpartition("/")
+    return _sorted_out([FileEntry(uri=uri, relative=name, size_bytes=storage.size_bytes(uri))], folder)
+
+
+def _list_file_source(uri: str) -> Listing:
+    content = storage.read_bytes(uri, what="list of videos")
+    if b"\0" in content:
+        raise UserError(f"the list of videos {printable(uri)} is no UTF-8 text (UTF-16?); save it as UTF-8")
+    folder = storage.split(uri if storage.is_remote(uri) else os.path.abspath(storage.local_path(uri)))[0]
+    lines: dict[str, tuple[int, str]] = {}
+    doubled = []
+    for number, raw in enumerate(content.decode("utf-8-sig", "surrogateescape").split("\n"), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        line_uri = _line_uri(line, folder)
+        if line_uri in lines:
+            reason = f"line {number} names the same file as line {lines[line_uri][0]}; it is taken once"
+            doubled.append(ListingProblem(uri=line_uri, relative=_line_id(line), reason=reason))
+        else:
+            lines[line_uri] = (number, line)
+    with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
+        entries = pool.map(_line_entry, lines, [line for _, line in lines.values()])
+        listing = _sorted_out(entries, storage.path_of(folder))
+    return replace(listing, doubled=tuple(doubled), is_list=True)
+
+
+def _line_id(line: str) -> str:
+    return line if storage.local_uri(line) == line else quote(os.fsencode(line))
+
+
+def _line_uri(line: str, folder: str) -> str:
+    """Return the URI of one line of a list file in ``folder``."""
+    if "://" in line and not line.startswith("file://"):
+        return line
+    if storage.is_remote(folder) and not line.startswith(("file://", "/")):
+        return storage.join(folder, *posixpath.normpath(line).split("/"))
+    return storage.local_uri(os.path.abspath(os.path.join(folder, storage.local_path(line))))
+
+
+def _line_entry(uri: str, line: str) -> FileEntry | ListingProblem:
+    line_id = _line_id(line)
+    if "://" not in uri or uri.startswith("file://"):
+        return replace(storage.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
+    try:
+        storage.resolve(uri)  # refuses schemes that nothing here reads
+        return FileEntry(uri=uri, relative=line_id, size_bytes=storage.size_bytes(uri))
+    except FileNotFoundError:
+        return ListingProblem(uri=uri, relative=line_id, reason="No such file or directory")
+    except (OSError, UserError) as error:
+        return ListingProblem(uri=uri, relative=line_id, reason=str(error))
+
+
+def _glob_source(pattern: str) -> Listing:
+    absolute = os.path.abspath(pattern)
+    parts = absolute.split("/")
+    num_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    base = "/".join(parts[:num_fixed]) or "/"
+    unlistable: list[OSError] = []
+    paths = dict.fromkeys(_matches(base, parts[num_fixed:], unlistable))
+    entries = [_matched(path, base) for path in paths]
+    entries += [
+        storage.listing_problem(str(error.filename), error.strerror or str(error), relative_to=base)
+        for error in unlistable
+    ]
+    return _sorted_out(entries, base)
+
+
+def _matched(path: str, base: str) -> FileEntry | ListingProblem:
+    if os.path.isdir(path):
+        reason = "a folder, not a file; a pattern that ends in /** takes what lies below it"
+        return storage.listing_problem(path, reason, relative_to=base)
+    return storage.local_entry(path, relative_to=base)
+
+
+def _matches(folder: str, parts: list[str], unlistable: list[OSError]) -> Iterator[str]:
+    """Yield what lies below ``folder`` and matches the pattern's ``parts``, in sorted order.
+
+    As in a shell, ``*`` does not match a leading dot, and ``**`` is any number of folders. Unlike
+    ``glob.glob``, ``**`` follows no links (they may loop) and folders that cannot be listed are told.
+    """
+    if not parts:
+        yield folder
+        return
+    head, *rest = parts
+    if not glob.has_magic(head):
+        path = os.path.join(folder, head)
+        if os.path.lexists(path):
+            yield from _matches(path, rest, unlistable)
+        return
+    try:
+        with os.scandir(folder) as scan:
+            found = sorted(scan, key=lambda entry: entry.name)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        unlistable.append(error)
+        return
+    if head == "**" and rest:
+        yield from _matches(folder, rest, unlistable)
+    for entry in found:
+        if entry.name.startswith(".") and not head.startswith("."):
+            continue
+        if head == "**":
+            if entry.is_dir(follow_symlinks=False):
+                yield from _matches(entry.path, parts, unlistable)
+            elif not rest:
+                yield entry.path
+        elif fnmatchcase(entry.name, head):
+            yield from _matches(entry.path, rest, unlistable)

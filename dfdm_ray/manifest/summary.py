@@ -1,0 +1,180 @@
+"""How complete a manifest is, and how to show it on a terminal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
+from dfdm_ray.manifest.build import ManifestBuild
+from dfdm_ray.manifest.sources import printable
+from dfdm_ray.manifest.splits import SplitReport, split_report
+
+_NUM_SHOWN = 10
+_TRIPLE = ["target_identity", "source_identity", "scene"]
+_FACTS = [*_TRIPLE, "generator", "crf"]
+
+
+@dataclass(frozen=True, order=True)
+class DfdmVideo:
+    """One swap of DFDM by one generator at one quality."""
+
+    target_identity: str
+    source_identity: str
+    scene: str
+    crf: int
+    generator: str
+
+    def __str__(self) -> str:
+        tag = DFDM_TAGS[Generator(self.generator)]
+        return f"DFDM_crf{self.crf}: {self.target_identity}_{self.source_identity}_{self.scene}_{tag}.mp4"
+
+
+@dataclass(frozen=True)
+class DoubledVideo:
+    """The same swap, generator and quality in more than one file."""
+
+    video: DfdmVideo
+    video_ids: tuple[str, ...]
+
+
+def count_cells(table: pa.Table) -> dict[tuple[int, str], int]:
+    """Return the number of videos of each (crf, generator), 0 included; published are 430 each."""
+    known = table.select(["crf", "generator"]).drop_null()
+    counted = known.group_by(["crf", "generator"]).aggregate([([], "count_all")]).to_pylist()
+    found = {(row["crf"], row["generator"]): row["count_all"] for row in counted}
+    return {(crf, name): found.get((crf, name), 0) for crf in QUALITIES for name in GENERATORS}
+
+
+def find_missing(table: pa.Table) -> list[DfdmVideo]:
+    """Return what one cell lacks while another cell has the same target, source and scene.
+
+    Cells without a single video were not downloaded; :func:`count_cells` shows them, not this.
+    """
+    known = _with_facts(table)
+    triples = known.group_by(_TRIPLE).aggregate([]).sort_by([(name, "ascending") for name in _TRIPLE])
+    place = {tuple(row.values()): index for index, row in enumerate(triples.to_pylist())}
+    cells = [cell for cell, count in count_cells(known).items() if count]
+    has = np.zeros((len(place), len(cells)), dtype=bool)
+    for row in known.to_pylist():
+        has[place[tuple(row[name] for name in _TRIPLE)], cells.index((row["crf"], row["generator"]))] = True
+    names = list(place)
+    return sorted(DfdmVideo(*names[row], *cells[column]) for row, column in np.argwhere(~has))
+
+
+def find_doubled(table: pa.Table) -> list[DoubledVideo]:
+    """Return each swap, generator and quality that more than one row has, with their ids."""
+    known = _with_facts(table)
+    groups = known.group_by(_FACTS).aggregate([("video_id", "list"), ([], "count_all")])
+    doubled = [
+        DoubledVideo(DfdmVideo(**{name: row[name] for name in _FACTS}), tuple(sorted(row["video_id_list"])))
+        for row in groups.filter(pc.greater(groups["count_all"], 1)).to_pylist()
+    ]
+    return sorted(doubled, key=lambda one: one.video)
+
+
+def _with_facts(table: pa.Table) -> pa.Table:
+    """Return the rows that say which swap, generator and quality they are."""
+    known = table.select([*_FACTS, "video_id"]).drop_null()
+    in_cell = pc.and_(
+        pc.is_in(known["crf"], pa.array(QUALITIES, pa.int32())),
+        pc.is_in(known["generator"], pa.array(GENERATORS, pa.string())),
+    )
+    return known.filter(in_cell)
+
+
+def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
+    """Print what ``build`` found and how ``table``, its manifest with splits, is split."""
+    total_bytes = pc.sum(table["size_bytes"]).as_py() or 0
+    _say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
+    if build.is_dfdm:
+        console.print(_cells_table(count_cells(table)))
+        without = table.num_rows - _with_facts(table).num_rows
+        if without:
+            _say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
+        missing = [str(video) for video in find_missing(table)]
+        _list(console, "missing, though another generator or quality has it", missing)
+        doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
+        _list(console, "more than once", doubled)
+    if table["split"].null_count < table.num_rows:
+        _render_splits(split_report(table), console)
+    _list(console, "problems", [f"{problem.name}: {problem.reason}" for problem in build.problems])
+    if build.num_other_files:
+        kinds = ", ".join(
+            f"{count:,} {kind or 'without extension'}" for kind, count in build.num_other_files.items()
+        )
+        _say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
+
+
+def size_text(num_bytes: int) -> str:
+    """Return ``num_bytes`` in the decimal unit that reads best: ``82.4 GB``."""
+    value = float(num_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _list(console: Console, title: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    _say(console, f"{title}: {len(lines):,}", "bold yellow")
+    for line in lines[:_NUM_SHOWN]:
+        _say(console, f"  {line}")
+    if len(lines) > _NUM_SHOWN:
+        _say(console, f"  ... and {len(lines) - _NUM_SHOWN:,} more")
+
+
+def _cells_table(counts: dict[tuple[int, str], int]) -> Table:
+    view = Table(title="videos / published videos")
+    for name in ("quality", *GENERATORS, "total"):
+        view.add_column(name, justify="left" if name == "quality" else "right")
+    for crf in QUALITIES:
+        row = [counts[crf, name] for name in GENERATORS]
+        view.add_row(f"crf {crf}", *_against(row, DFDM_VIDEOS_PER_CELL))
+    columns = [sum(counts[crf, name] for crf in QUALITIES) for name in GENERATORS]
+    view.add_section()
+    view.add_row("total", *_against(columns, DFDM_VIDEOS_PER_CELL * len(QUALITIES)))
+    return view
+
+
+def _against(counts: list[int], published: int) -> Iterable[Text]:
+    """Yield each count and their sum beside the published number."""
+    for count, whole in [(count, published) for count in counts] + [(sum(counts), published * len(counts))]:
+        yield Text(f"{count:,} / {whole:,}", style="green" if count == whole else "yellow")
+
+
+def _render_splits(report: SplitReport, console: Console) -> None:
+    label = f"split by {report.method or 'unknown method'}"
+    if report.seed is not None:
+        label += f", seed {report.seed}"
+    view = Table(
+        title=Text(label + (" - LEAKS" if report.leaks else ""), style="bold red" if report.leaks else "")
+    )
+    for name in ("split", "videos", "target identities", *GENERATORS):
+        view.add_column(name, justify="left" if name == "split" else "right")
+    for split in report.splits:
+        numbers = [split.num_videos, split.num_target_identities]
+        numbers += [split.num_videos_of.get(name, 0) for name in GENERATORS]
+        view.add_row(split.name, *(f"{number:,}" for number in numbers))
+    console.print(view)
+    if report.warning:
+        _say(console, f"LEAKS: {report.warning}", "bold red")
+    _say(
+        console,
+        f"in more than one split: {report.num_shared_target_identities:,} target identities, "
+        f"{report.num_shared_source_identities:,} source identities; in train and test: "
+        f"{report.num_shared_triples:,} swaps (target, source, scene)",
+    )
+    if report.num_without_split:
+        _say(console, f"without a split, as their target identity is unknown: {report.num_without_split:,}")

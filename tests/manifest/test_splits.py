@@ -1,0 +1,195 @@
+"""Splits: disjoint by identity, seeded, near the wanted fractions; by video they leak and say so."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from dfdm_ray import storage
+from dfdm_ray.errors import UserError
+from dfdm_ray.labels import GENERATORS, QUALITIES
+from dfdm_ray.manifest.build import ManifestBuild
+from dfdm_ray.manifest.splits import IDENTITY_FRACTIONS, LEAK_WARNING, assign_splits, split_report
+from dfdm_ray.schemas import MANIFEST, check_manifest
+
+
+def split_of(table: pa.Table) -> dict[str, str | None]:
+    return dict(zip(table["video_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def manifest(targets: list[str | None], *, num_each: int = 1, generator: str | None = "iae") -> pa.Table:
+    """``num_each`` videos of every target."""
+    rows = [
+        {
+            "video_id": f"{index}-{copy}.mp4",
+            "uri": "x",
+            "size_bytes": 1,
+            "target_identity": target,
+            "source_identity": "id99",
+            "scene": f"{copy:04d}",
+            "generator": generator,
+            "crf": 0,
+        }
+        for index, target in enumerate(targets)
+        for copy in range(num_each)
+    ]
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+def identities(table: pa.Table, split: str) -> set[str]:
+    return set(table.filter(pc.equal(table["split"], split))["target_identity"].to_pylist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identities_are_disjoint_and_fractions_are_near_in_every_cell(dfdm: ManifestBuild, seed: int) -> None:
+    table = assign_splits(dfdm.table, seed=seed)
+    assert table["split"].null_count == 0
+    report = split_report(table)
+    assert (report.num_shared_target_identities, report.num_shared_triples, report.leaks) == (0, 0, False)
+    assert [split.name for split in report.splits] == ["train", "val", "test"]
+    for crf in QUALITIES:
+        for generator in GENERATORS:
+            cell = table.filter(pc.and_(pc.equal(table["crf"], crf), pc.equal(table["generator"], generator)))
+            for split, wanted in IDENTITY_FRACTIONS.items():
+                share = pc.sum(pc.equal(cell["split"], split)).as_py() / cell.num_rows
+                assert share == pytest.approx(wanted, abs=0.01)
+
+
+def with_new_ids(parts: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(parts)
+    ids = pa.array([f"{index}.mp4" for index in range(table.num_rows)])
+    return table.set_column(0, MANIFEST.field("video_id"), ids)
+
+
+def test_a_rare_generator_is_split_in_the_wanted_way_too() -> None:
+    common = [manifest([f"id{i}"], num_each=20 + 3 * (i * 7 % 23)) for i in range(40)]
+    rare = [manifest([f"id{i}"], num_each=1 + i % 3, generator="dfaker") for i in range(0, 40, 2)]
+    errors = []
+    for seed in range(6):
+        table = assign_splits(with_new_ids([*common, *rare]), seed=seed)
+        in_train = pc.equal(table["split"], "train").to_numpy()
+        is_rare = pc.equal(table["generator"], "dfaker").to_numpy()
+        assert in_train[~is_rare].mean() == pytest.approx(0.7, abs=0.02)
+        errors.append(abs(in_train[is_rare].mean() - 0.7))
+    assert np.mean(errors) < 0.05  # 0.079 if errors are not weighed by the size of the cell
+
+
+@pytest.mark.parametrize("method", ["identity", "video"])
+def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(dfdm: ManifestBuild, method: str) -> None:
+    shuffled = dfdm.table.take(np.random.default_rng(7).permutation(dfdm.table.num_rows))
+    first = split_of(assign_splits(dfdm.table, method=method, seed=1))
+    assert split_of(assign_splits(dfdm.table, method=method, seed=1)) == first
+    assert split_of(assign_splits(shuffled, method=method, seed=1)) == first
+    assert split_of(assign_splits(dfdm.table, method=method, seed=2)) != first
+
+
+def test_a_seed_matters_even_if_no_two_identities_have_as_many_videos() -> None:
+    table = with_new_ids([manifest([f"id{i}"], num_each=20 + i) for i in range(20)])
+    tests = {frozenset(identities(assign_splits(table, seed=seed), "test")) for seed in range(5)}
+    assert len(tests) > 1
+
+
+@pytest.mark.parametrize("num_identities", [3, 4, 5])
+def test_every_split_gets_an_identity_while_there_are_enough(num_identities: int) -> None:
+    table = assign_splits(manifest([f"id{i}" for i in range(num_identities)], num_each=4))
+    assert all(identities(table, split) for split in ("train", "val", "test"))
+
+
+def test_one_huge_identity_goes_to_train_alone_and_leaves_the_others_their_share() -> None:
+    huge = manifest(["id0"], num_each=100)
+    small = manifest([f"id{i}" for i in range(1, 3)], num_each=1)
+    table = assign_splits(with_new_ids([small, huge]))
+    assert identities(table, "train") == {"id0"}
+    assert len(identities(table, "val")) == len(identities(table, "test")) == 1
+
+
+def test_two_identities_cannot_fill_three_splits() -> None:
+    with pytest.raises(UserError, match="2 target identities are known, 3 splits"):
+        assign_splits(manifest(["id0", "id1", "id1", None]))
+    two = assign_splits(manifest(["id0", "id1"]), fractions={"train": 0.8, "test": 0.2, "val": 0.0})
+    assert sorted(two["split"].to_pylist()) == ["test", "train"]
+
+
+def test_videos_of_nobody_known_keep_no_split() -> None:
+    table = assign_splits(manifest(["id0", None, "id1", "id2", None]))
+    assert [split is None for split in table["split"].to_pylist()] == [False, True, False, False, True]
+    assert split_report(table).num_without_split == 2
+
+
+def test_the_split_by_video_is_70_30_and_leaks_and_says_so(dfdm: ManifestBuild) -> None:
+    table = assign_splits(dfdm.table, method="video", seed=3)
+    report = split_report(table)
+    assert {split.name: split.num_videos for split in report.splits} == {"train": 4515, "test": 1935}
+    # 430 swaps with 15 files each: the chance that all 15 fall on one side is below 1 %.
+    assert report.num_shared_triples > 420
+    assert report.num_shared_target_identities == 59
+    assert (report.method, report.seed, report.warning) == ("video", 3, LEAK_WARNING)
+    assert report.leaks
+    assert "too high" in LEAK_WARNING
+
+
+def test_what_was_split_how_survives_the_file_and_the_check(dfdm: ManifestBuild, tmp_path: object) -> None:
+    uri = f"{tmp_path}/manifest.parquet"
+    storage.write_parquet(uri, assign_splits(dfdm.table, method="video", seed=3))
+    table = check_manifest(storage.read_parquet(uri, what="manifest"), origin=uri)
+    assert split_report(table).warning == LEAK_WARNING
+    again = split_report(assign_splits(table, method="identity", seed=4))
+    assert (again.method, again.seed, again.warning, again.leaks) == ("identity", 4, None, False)
+
+
+def test_a_report_counts_what_is_shared() -> None:
+    rows = [
+        # target, source, scene, split, generator
+        ("id0", "id1", "0", "train", "iae"),
+        ("id0", "id1", "0", "test", "iae"),  # the same triple on the other side
+        ("id0", "id1", "1", "val", "dfaker"),  # target and source shared, not the triple
+        ("id2", "id3", "0", "train", None),
+        ("id2", "id3", "0", "val", "iae"),  # train and val: not counted as a triple
+        ("id4", "id5", "0", "test", "iae"),
+        (None, None, None, "test", "iae"),
+        ("id6", "id5", "0", None, "iae"),  # no split shares nothing
+    ]
+    names = ["target_identity", "source_identity", "scene", "split", "generator"]
+    table = pa.Table.from_pylist(
+        [
+            {"video_id": str(index), "uri": "x", "size_bytes": 1, **dict(zip(names, values, strict=True))}
+            for index, values in enumerate(rows)
+        ],
+        schema=MANIFEST,
+    )
+    report = split_report(table)
+    assert report.num_shared_target_identities == 2
+    assert report.num_shared_source_identities == 2
+    assert report.num_shared_triples == 1
+    assert report.num_without_split == 1
+    assert report.leaks
+    assert report.method is report.seed is report.warning is None
+    train, val, test = report.splits
+    assert (train.name, train.num_videos, train.num_target_identities) == ("train", 2, 2)
+    assert train.num_videos_of == {"iae": 1}
+    assert val.num_videos_of == {"dfaker": 1, "iae": 1}
+    assert (test.num_videos, test.num_target_identities, test.num_videos_of) == (3, 2, {"iae": 3})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        # a split nobody knows
+        ({"fractions": {"train": 0.5, "dev": 0.5}}, "unknown splits"),
+        # not the whole
+        ({"fractions": {"train": 0.5, "test": 0.4}}, "sum to 1"),
+        # less than nothing
+        ({"fractions": {"train": 1.5, "test": -0.5}}, "sum to 1"),
+        ({"fractions": {"train": float("nan"), "test": 0.5}}, "sum to 1"),
+        # numpy takes no negative seeds
+        ({"seed": -1}, "at least 0"),
+    ],
+)
+def test_fractions_and_seeds_that_make_no_sense_are_refused(wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        assign_splits(manifest(["id0", "id1", "id2"]), **wrong)
+
+
+def test_one_video_cannot_be_split_by_video() -> None:
+    with pytest.raises(UserError, match="too few"):
+        assign_splits(manifest(["id0"]), method="video")
