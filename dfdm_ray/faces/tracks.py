@@ -1,0 +1,163 @@
+"""From detections in single frames to the subject of a video.
+
+Detections are linked by overlap inside a run of consecutive frames, boxes between them are
+interpolated, and the tracks of separate runs, which may be minutes apart, are joined by place and size.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dfdm_ray.faces.detector import Detections, Floats
+
+_LINK_IOU = 0.3
+"""Least overlap of one face in two frames of a run."""
+_JOIN_DISTANCE = 1.0
+"""Farthest apart, in box sides, that one face may be in two runs."""
+_JOIN_SIZE_RATIO = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunTrack:
+    """One face over ``n`` frames of a run; row ``i`` of all arrays is one frame."""
+
+    frames: npt.NDArray[np.int64]
+    """Position of each frame in the run, ascending, no gaps after :func:`interpolate`; shape ``(n,)``."""
+    boxes_xyxy: Floats
+    """Shape ``(n, 4)``, pixels."""
+    landmarks: Floats
+    """Shape ``(n, 5, 2)``, pixels."""
+    scores: Floats
+    """Shape ``(n,)``, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaceTrack:
+    """One face over the runs of a video: at most one track in each run."""
+
+    parts: Mapping[int, RunTrack]
+    """By the run's position."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in which the face is known."""
+        return sum(len(part.frames) for part in self.parts.values())
+
+
+def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Return the overlap of every pair of boxes, shapes ``(N, 4)`` and ``(M, 4)`` to ``(N, M)``."""
+    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    area_a, area_b = (np.prod(box[:, 2:] - box[:, :2], axis=1) for box in (a_xyxy, b_xyxy))
+    union = area_a[:, None] + area_b[None, :] - shared
+    overlap: Floats = (shared / np.maximum(union, 1e-9)).astype(np.float32)
+    return overlap
+
+
+def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
+    """Link the detections of one run into tracks, greedily by overlap from frame to frame.
+
+    Args:
+        detections: By the frame's position in the run; frames not looked at are absent.
+    """
+    tracks: list[list[tuple[int, int]]] = []
+    previous: list[tuple[int, int]] = []  # (track, detection) in the frame before
+    earlier = -1
+    for frame in sorted(detections):
+        now = detections[frame]
+        current: list[tuple[int, int]] = []
+        free = set(range(len(now)))
+        if previous and len(now):
+            last = detections[earlier].boxes_xyxy[[face for _, face in previous]]
+            overlap = iou(last, now.boxes_xyxy)
+            for pair in np.argsort(-overlap, axis=None).tolist():
+                row, face = divmod(pair, len(now))
+                track = previous[row][0]
+                if overlap[row, face] >= _LINK_IOU and face in free and track not in {t for t, _ in current}:
+                    current.append((track, face))
+                    free.remove(face)
+        for face in sorted(free):
+            current.append((len(tracks), face))
+            tracks.append([])
+        for track, face in current:
+            tracks[track].append((frame, face))
+        previous, earlier = current, frame
+    return [interpolate(track, detections) for track in tracks]
+
+
+def interpolate(faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections]) -> RunTrack:
+    """Fill the frames between the detections ``(frame, face)`` of one track by straight lines."""
+    seen = np.array([frame for frame, _ in faces], dtype=np.int64)
+    frames = np.arange(seen[0], seen[-1] + 1)
+
+    def fill(values: list[Floats]) -> Floats:
+        flat = np.stack(values).reshape(len(values), -1)
+        lines = [np.interp(frames, seen, column) for column in flat.T]
+        return np.stack(lines, axis=1).astype(np.float32).reshape(len(frames), *values[0].shape)
+
+    return RunTrack(
+        frames=frames,
+        boxes_xyxy=fill([detections[frame].boxes_xyxy[face] for frame, face in faces]),
+        landmarks=fill([detections[frame].landmarks[face] for frame, face in faces]),
+        scores=fill([detections[frame].scores[face] for frame, face in faces]),
+    )
+
+
+def join(runs: Sequence[Sequence[RunTrack]]) -> list[FaceTrack]:
+    """Join the tracks of separate runs that are near in place and size into face tracks."""
+    faces: list[dict[int, RunTrack]] = []
+    for position, tracks in enumerate(runs):
+        for track in sorted(tracks, key=lambda track: -_side(track)):
+            free = [face for face in faces if position not in face]
+            near = [
+                (distance, face)
+                for face in free
+                if (distance := _distance(face[max(face)], track)) is not None
+            ]
+            if near:
+                min(near, key=lambda pair: pair[0])[1][position] = track
+            else:
+                faces.append({position: track})
+    return [FaceTrack(parts=face) for face in faces]
+
+
+def _side(track: RunTrack) -> float:
+    """Return the mean of the boxes' longer sides, pixels."""
+    return float((track.boxes_xyxy[:, 2:] - track.boxes_xyxy[:, :2]).max(axis=1).mean())
+
+
+def _centre(track: RunTrack) -> Floats:
+    centre: Floats = ((track.boxes_xyxy[:, :2] + track.boxes_xyxy[:, 2:]) / 2).mean(axis=0)
+    return centre
+
+
+def _distance(a: RunTrack, b: RunTrack) -> float | None:
+    """Return how far apart two tracks are, in box sides, or ``None`` if they cannot be one face."""
+    smaller, larger = sorted((_side(a), _side(b)))
+    distance = float(np.linalg.norm(_centre(a) - _centre(b))) / max((smaller + larger) / 2, 1e-9)
+    return None if distance > _JOIN_DISTANCE or larger > _JOIN_SIZE_RATIO * smaller else distance
+
+
+def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> FaceTrack | None:
+    """Return the longest, largest, most central face, or ``None`` if there is none.
+
+    A face's weight is the sum over its frames of its relative size times its centrality, which falls
+    from 1 in the middle of the frame to 0.5 in a corner.
+
+    Args:
+        faces: To choose from.
+        frame_size: Height and width of the frames, pixels.
+    """
+    return max(faces, key=lambda face: _weight(face, frame_size), default=None)
+
+
+def _weight(face: FaceTrack, frame_size: tuple[int, int]) -> float:
+    middle = np.array([frame_size[1], frame_size[0]]) / 2
+    weight = 0.0
+    for part in face.parts.values():
+        from_middle = float(np.linalg.norm(_centre(part) - middle) / np.linalg.norm(middle))
+        weight += len(part.frames) * _side(part) * (1 - 0.5 * min(from_middle, 1.0))
+    return weight
