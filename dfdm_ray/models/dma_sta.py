@@ -1,0 +1,182 @@
+"""DMA-STA: which generator made this clip?
+
+The network of "Model Attribution of Face-swap Deepfake Videos" (ICIP 2022), after ``models/DMA_STA.py``
+of ``shanface33/Deepfake_Model_Attribution``::
+
+    (B, T, 3, S, S) --trunk, spatial attention--> (B, T, C) --temporal attention--> (B, C) --fc--> (B, K)
+
+Shape suffixes: B clips, T frames, C channels, H and W pixels or cells, K classes, N = B * T.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
+from dfdm_ray.models.backbones import BACKBONES, Backbone, ResNetTrunk
+
+DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
+"""RGB mean of DFDM's face crops in 0..1, from the authors' ``main.py``."""
+
+DFDM_STD: tuple[float, float, float] = (0.259, 0.220, 0.203)
+"""RGB standard deviation of DFDM's face crops in 0..1, from the authors' ``main.py``."""
+
+
+def _check_count(name: str, value: object, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DmaStaConfig:
+    """The shape of the network; the defaults are the published one."""
+
+    backbone: Backbone = "resnet50"
+    """Trunk that turns a frame into a feature."""
+    num_frames: int = 10
+    """Frames per clip (``T``). The temporal attention is built for exactly this many."""
+    num_classes: int = len(GENERATORS)
+    """Generators to tell apart (``K``)."""
+    spatial_attention: bool = True
+    """Gate each residual branch by place. Off: a plain ResNet, without the ``sa`` keys."""
+    temporal_attention: bool = True
+    """Weigh frames. Off: a plain mean over frames, without the ``ta`` keys."""
+    per_frame_batch_norm: bool = False
+    """Take training batch statistics frame by frame, as the authors' code does, see :class:`DmaSta`."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
+        _check_count("num_frames", self.num_frames, at_least=1)
+        _check_count("num_classes", self.num_classes, at_least=2)
+        for name in ("spatial_attention", "temporal_attention", "per_frame_batch_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+
+
+class DmaStaOutput(NamedTuple):
+    """What the network says of each clip."""
+
+    logits: Tensor
+    """Shape ``(B, K)``, in class order."""
+    temporal_attention: Tensor
+    """Weight of each frame, shape ``(B, T)``, 0..1; all ones without temporal attention."""
+
+
+class DmaSta(ResNetTrunk):
+    """The clip classifier.
+
+    State-dict keys are the authors': ``conv1, bn1, layer1..4, ta.fc.0, ta.fc.2, fc``.
+
+    Two things differ from the authors' code, neither at inference:
+
+    * The ``T`` frames of all clips pass the trunk as one batch of ``B * T``. The authors loop over
+      frames, so in training each batch norm takes its statistics from the ``B`` frames at one place in
+      the clip and moves its running statistics ``T`` times a step. One batch is faster on a GPU and its
+      statistics rest on ``T`` times more frames. ``per_frame_batch_norm`` restores the authors' way; with
+      running statistics (eval mode) the two are the same function.
+    * The head (temporal attention, weighted mean, ``fc``) leaves autocast: it costs nothing next to the
+      trunk, and logits keep the precision of the parameters.
+    """
+
+    def __init__(self, config: DmaStaConfig) -> None:
+        super().__init__(
+            config.backbone, num_classes=config.num_classes, spatial_attention=config.spatial_attention
+        )
+        self.config = config
+        self.ta = TemporalAttention(config.num_frames) if config.temporal_attention else None
+
+    def forward(self, x_BTCHW: Tensor) -> DmaStaOutput:
+        """Classify clips of normalised frames, float ``(B, T, 3, H, W)``.
+
+        Raises:
+            ValueError: If the frames are not RGB or not ``config.num_frames`` to a clip.
+        """
+        self._check_input(x_BTCHW)
+        if self.config.per_frame_batch_norm and self.training:
+            f_BTC = torch.stack([self.features(x_BCHW) for x_BCHW in x_BTCHW.unbind(dim=1)], dim=1)
+        else:
+            f_BTC = self.features(x_BTCHW.flatten(0, 1)).reshape(*x_BTCHW.shape[:2], -1)
+        with torch.autocast(device_type=f_BTC.device.type, enabled=False):
+            return self._head(f_BTC.to(self.fc.weight.dtype))
+
+    def _head(self, f_BTC: Tensor) -> DmaStaOutput:
+        weight_BT = f_BTC.new_ones(f_BTC.shape[:2]) if self.ta is None else self.ta(f_BTC)
+        # A weighted mean, not a sum: the clip feature keeps the scale of a frame feature
+        # whatever the gate does. Sigmoid keeps the denominator above 0.
+        clip_BC = (weight_BT.unsqueeze(2) * f_BTC).sum(dim=1) / weight_BT.sum(dim=1, keepdim=True)
+        return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT)
+
+    def _check_input(self, x_BTCHW: Tensor) -> None:
+        if x_BTCHW.ndim != 5 or x_BTCHW.shape[2] != 3:
+            raise ValueError(f"clips must have shape (B, T, 3, H, W), got {tuple(x_BTCHW.shape)}")
+        if x_BTCHW.shape[1] != self.config.num_frames:
+            raise ValueError(
+                f"the model takes clips of {self.config.num_frames} frames, got {x_BTCHW.shape[1]}"
+            )
+
+    def spatial_attention_maps(self, x_BTCHW: Tensor) -> list[Tensor]:
+        """Show where each residual block looks: its gate for each frame, first block first.
+
+        Runs in eval mode without gradients and leaves modes, statistics and hooks as they were.
+
+        Returns:
+            One tensor ``(B, T, 1, h, w)`` in 0..1 for each block, at that block's resolution.
+
+        Raises:
+            ValueError: If the model has no spatial attention, or as :meth:`forward`.
+        """
+        gates = [module for module in self.modules() if isinstance(module, SpatialAttention)]
+        if not gates:
+            raise ValueError("spatial_attention_maps needs a model with spatial_attention=True")
+        maps: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: Any, map_N1HW: Tensor) -> None:
+            maps.append(map_N1HW.reshape(*x_BTCHW.shape[:2], *map_N1HW.shape[1:]))
+
+        modes = {module: module.training for module in self.modules()}
+        hooks = [gate.register_forward_hook(keep) for gate in gates]
+        try:
+            with torch.no_grad():
+                self.eval().forward(x_BTCHW)
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for module, training in modes.items():
+                module.training = training
+        return maps
+
+
+def normalize(
+    crops_u8: Tensor,
+    mean: Sequence[float] = DFDM_MEAN,
+    std: Sequence[float] = DFDM_STD,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Scale crops to 0..1, subtract ``mean`` and divide by ``std``, on the device where they are.
+
+    The pixels keep their order in memory, so folding the result to ``(B * T, 3, S, S)`` costs nothing
+    and gives ``torch.channels_last``.
+
+    Args:
+        crops_u8: RGB, uint8 ``(B, T, S, S, 3)``.
+        mean: Of each RGB channel, in 0..1.
+        std: Of each RGB channel, in 0..1.
+        dtype: Of the result; the arithmetic is float32.
+
+    Returns:
+        Shape ``(B, T, 3, S, S)``.
+
+    Raises:
+        ValueError: If ``crops_u8`` is not uint8 ``(B, T, S, S, 3)``.
+    """
+    if crops_u8.dtype != torch.uint8 or crops_u8.ndim != 5 or crops_u8.shape[-1] != 3:
+        raise ValueError(f"crops must be uint8 (B, T, S, S, 3), got {crops_u8.dtype} {tuple(crops_u8.shape)}")
+    x = crops_u8.to(torch.float32).div_(255)
+    x.sub_(torch.tensor(mean, device=x.device)).div_(torch.tensor(std, device=x.device))
+    return x.to(dtype).permute(0, 1, 4, 2, 3)

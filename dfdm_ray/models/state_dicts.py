@@ -1,0 +1,144 @@
+"""What the keys and shapes of a state dict say, and whether they fit a model."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.models.backbones import BACKBONES, BOTTLENECKS, DEPTHS, Backbone
+from dfdm_ray.models.dma_sta import DmaStaConfig
+
+_WRAPPERS = ("state_dict", "model")
+# DataParallel and DistributedDataParallel; torch.compile.
+_PREFIXES = ("module.", "_orig_mod.")
+_IMAGENET_CLASSES = 1000
+_BLOCK = re.compile(r"layer([1-4])\.(\d+)\.")
+
+
+def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
+    """Return the state dict in ``content``: itself, or under ``state_dict`` or ``model``; prefixes go.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if isinstance(content, Mapping):
+        for wrapper in _WRAPPERS:
+            if isinstance(content.get(wrapper), Mapping):
+                content = content[wrapper]
+                break
+    if not isinstance(content, Mapping) or not content:
+        found = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise UserError(f"{name} holds {found}, expected a state dict (names and tensors)")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            kind = type(value).__name__
+            raise UserError(
+                f"{name} holds no state dict: {key!r} is a {kind}, expected names and dense tensors"
+            )
+    state = dict(content)
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def infer_config(state: Mapping[str, Tensor], *, name: str) -> DmaStaConfig:
+    """Return the network that ``state`` is of; its keys and shapes are not yet checked in full.
+
+    Raises:
+        UserError: If it is of another network, or of a torchvision ResNet trained on ImageNet.
+    """
+    spatial = any(".sa." in key for key in state)
+    temporal = any(key.startswith("ta.") for key in state)
+    backbone = _infer_backbone(state)
+    num_classes = _infer_size(state, "fc.weight", axis=0)
+    if backbone is None or num_classes is None:
+        raise UserError(f"{name} is not a DMA-STA checkpoint: {_what_is_there(state)}")
+    if num_classes == _IMAGENET_CLASSES and not (spatial or temporal):
+        raise UserError(
+            f"{name} holds ImageNet weights of a {backbone} (1000 classes, no 'sa' and 'ta' keys), not a "
+            "DMA-STA checkpoint; training starts from such a file, scoring needs a trained one"
+        )
+    num_frames = _infer_size(state, "ta.fc.0.weight", axis=1) if temporal else DmaStaConfig().num_frames
+    if num_frames is None:
+        raise UserError(f"{name} is not a DMA-STA checkpoint: 'ta.fc.0.weight' is missing or not a matrix")
+    try:
+        return DmaStaConfig(
+            backbone=backbone,
+            num_frames=num_frames,
+            num_classes=num_classes,
+            spatial_attention=spatial,
+            temporal_attention=temporal,
+        )
+    except ValueError as error:
+        raise UserError(f"{name} is not a DMA-STA checkpoint: {error}") from error
+
+
+def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone | None:
+    blocks = {(int(found[1]), int(found[2])) for key in state if (found := _BLOCK.match(key))}
+    depths = tuple(sum(layer == wanted for layer, _ in blocks) for wanted in (1, 2, 3, 4))
+    has_bottlenecks = "layer1.0.conv3.weight" in state
+    for backbone in BACKBONES:
+        if DEPTHS[backbone] == depths and (backbone in BOTTLENECKS) == has_bottlenecks:
+            return backbone
+    return None
+
+
+def _infer_size(state: Mapping[str, Tensor], key: str, *, axis: int) -> int | None:
+    return state[key].shape[axis] if key in state and state[key].ndim == 2 else None
+
+
+def _what_is_there(state: Mapping[str, Tensor]) -> str:
+    wanted = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
+    missing = [key for key in wanted if key not in state]
+    lacks = f"it lacks {_some(missing)}" if missing else "its blocks are those of no ResNet-18, 34, 50 or 101"
+    return f"{lacks}; it has {_some(list(state))}"
+
+
+def is_trunk_key(key: str) -> bool:
+    """Tell whether torchvision's ResNet has ``key`` too and ImageNet can teach it: not fc, sa or ta."""
+    return not (key.startswith(("fc.", "ta.")) or ".sa." in key)
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, name: str, of: str) -> None:
+    """Check that ``state`` has the keys and shapes of ``expected`` and only finite numbers.
+
+    ``num_batches_tracked`` may be missing: batch norm did not count before torch 0.4.1.
+
+    Raises:
+        UserError: If it does not fit, in one line that names at most three keys of each kind.
+    """
+    missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
+    unexpected = [key for key in state if key not in expected]
+    if missing or unexpected:
+        raise UserError(
+            f"{name} is not {of}: {len(missing)} keys are missing{_some_after_colon(missing)}, "
+            f"{len(unexpected)} are unexpected{_some_after_colon(unexpected)}"
+        )
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise UserError(
+                f"{name} is not {of}: {key!r} has shape {tuple(value.shape)}, "
+                f"expected {tuple(expected[key].shape)}"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(f"{name} is unusable: {key!r} has numbers that are not finite; training diverged")
+
+
+def _some(keys: Sequence[str], count: int = 3) -> str:
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return ", ".join(repr(key) for key in keys[:count]) + more
+
+
+def _some_after_colon(keys: Sequence[str]) -> str:
+    return f" ({_some(keys)})" if keys else ""
+
+
+def copy_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of ``state``, which :func:`check_state` has passed, into ``model``."""
+    own = model.state_dict()
+    with torch.no_grad():
+        for key, value in state.items():
+            own[key].copy_(value)

@@ -1,0 +1,62 @@
+"""How a cluster's CPUs and GPUs are shared between the two pools of the score pipeline."""
+
+from dataclasses import dataclass
+
+from dfdm_ray.config import ResourceConfig
+from dfdm_ray.errors import UserError
+
+_CPU_MODEL_TO_DECODE = 4
+"""CPUs for the model for each CPU that decodes, where there is no GPU: ResNet-50 on ten frames costs
+82 GFLOP, several times what decoding and detecting cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Sizes of the two pools and what each worker reserves."""
+
+    decode_workers: int
+    decode_cpus: float
+    model_workers: int
+    model_cpus: float
+    model_gpus: float
+    device: str
+    batch_size: int
+
+
+def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Shares:
+    """Share the cluster out; what ``config`` gives is kept.
+
+    With GPUs each gets one model worker and a CPU to feed it, and all other CPUs decode. Without, about
+    four of five CPUs run the model. A worker reserves less than a CPU where there is not one for each.
+
+    Raises:
+        UserError: If CUDA is asked for and the cluster has no GPU.
+    """
+    if config.device == "cuda" and num_gpus < 1:
+        raise UserError("--resources.device is cuda, but the Ray cluster has no GPU; use auto or cpu")
+    on_gpu = num_gpus >= 1 and config.device != "cpu"
+    if on_gpu:
+        model = config.model_workers or int(num_gpus)
+        decode = config.decode_workers or max(1, int(num_cpus) - model)
+    else:
+        spare = int(num_cpus) - (
+            config.decode_workers or max(1, round(num_cpus / (1 + _CPU_MODEL_TO_DECODE)))
+        )
+        model = config.model_workers or max(1, spare)
+        decode = config.decode_workers or max(1, int(num_cpus) - model)
+    each = min(1.0, num_cpus / (model + decode))
+    cpus = each if each == 1.0 else int(each * 100) / 100
+    return Shares(
+        decode_workers=decode,
+        decode_cpus=cpus,
+        model_workers=model,
+        model_cpus=cpus,
+        model_gpus=min(1.0, num_gpus / model) if on_gpu else 0.0,
+        device="cuda" if on_gpu else "cpu",
+        batch_size=config.batch_size or (32 if on_gpu else 4),
+    )
+
+
+def rows_per_block(num_videos: int, workers: int) -> int:
+    """Return how many videos travel together: few, so that no worker idles while another has a queue."""
+    return min(16, max(1, num_videos // (workers * 8)))

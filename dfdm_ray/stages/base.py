@@ -1,0 +1,52 @@
+"""A stage as plain data, and the only place that calls ``map_batches``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from dfdm_ray.errors import VideoRejectedError
+from dfdm_ray.schemas import REJECTED, SCORED
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a pipeline: a pool of actors that map Arrow tables to Arrow tables of as many rows."""
+
+    fn: type[Callable[[pa.Table], pa.Table]]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    num_workers: int
+    num_cpus: float
+    num_gpus: float = 0.0
+    batch_size: int | None = None
+    """Rows in one call; ``None``: as many as a block has."""
+
+
+def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
+    """Append ``stage`` to ``dataset``. The pool has its full size from the start."""
+    return dataset.map_batches(
+        stage.fn,
+        fn_constructor_kwargs=dict(stage.kwargs),
+        compute=ray.data.ActorPoolStrategy(size=stage.num_workers),
+        num_cpus=stage.num_cpus,
+        num_gpus=stage.num_gpus,
+        batch_size=stage.batch_size,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+    )
+
+
+def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:
+    """Return the columns of ``process()``, or ``empty`` and the reason if the video is rejected.
+
+    Only :class:`VideoRejectedError` is caught: anything else is a bug and stops the run.
+    """
+    try:
+        return {"status": SCORED, "reject_code": None, "reject_detail": None, **process()}
+    except VideoRejectedError as rejected:
+        reason = {"reject_code": str(rejected.code), "reject_detail": rejected.detail}
+        return {**empty, "status": REJECTED, **reason}

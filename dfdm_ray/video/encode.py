@@ -1,0 +1,125 @@
+"""H.264 encoding with libx264 through PyAV: one source, one file per quality."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+KEY_FRAME_INTERVAL = 250
+"""x264's default: at most so many frames from one key frame to the next."""
+
+
+class QualityWriter:
+    """Writes the same frames to several mp4 files, one for each constant rate factor.
+
+    ``yuv420p``, preset medium, times kept. Files appear under their names when the block ends without
+    an error. crf 0 is lossless after the conversion to 4:2:0, in profile High 4:4:4 Predictive.
+
+    Args:
+        paths: Where to write, by crf.
+        size: Width and height in pixels; both are made even by cutting off a row or column.
+        time_base: Unit of the frames' ``pts``, seconds.
+        rate: Nominal frames a second.
+        metadata: Container tags.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[int, Path],
+        *,
+        size: tuple[int, int],
+        time_base: Fraction,
+        rate: Fraction,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._paths = paths
+        self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
+        self._time_base = time_base
+        self._rate = rate
+        self._metadata = metadata
+        self._stack = ExitStack()
+        self._open: list[tuple[OutputContainer, VideoStream]] = []
+
+    def __enter__(self) -> "QualityWriter":
+        for crf, path in self._paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            container = self._stack.enter_context(av.open(str(_partial(path)), "w", format="mp4"))
+            container.metadata.update(self._metadata)
+            stream = container.add_stream("libx264", rate=self._rate)
+            stream.width, stream.height = self._size
+            stream.pix_fmt = "yuv420p"
+            stream.time_base = stream.codec_context.time_base = self._time_base
+            stream.options = {"crf": str(crf), "preset": "medium", "g": str(KEY_FRAME_INTERVAL)}
+            self._open.append((container, stream))
+        return self
+
+    def write(self, frame: VideoFrame) -> None:
+        """Encode ``frame``; its ``pts`` counts in the writer's time base."""
+        width, height = self._size
+        plain = frame.reformat(width=width, height=height, format="yuv420p")
+        for container, stream in self._open:
+            plain.pts, plain.time_base = frame.pts, self._time_base
+            container.mux(stream.encode(plain))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                for container, stream in self._open:
+                    container.mux(stream.encode(None))
+            self._stack.close()
+            if kind is None:
+                for path in self._paths.values():
+                    os.replace(_partial(path), path)
+        finally:
+            for path in self._paths.values():
+                _partial(path).unlink(missing_ok=True)
+
+
+def recode(
+    source: Path, scenes: Iterable[tuple[range, Mapping[int, Path]]], *, metadata: Mapping[str, str]
+) -> None:
+    """Cut scenes out of ``source`` and encode each once per quality; scenes whose files exist are left.
+
+    Args:
+        source: Any video.
+        scenes: Frame numbers of a scene, and where its encodings go, by crf.
+        metadata: Container tags.
+    """
+    for span, paths in scenes:
+        missing = {crf: path for crf, path in paths.items() if not path.exists()}
+        if missing:
+            _recode_scene(source, span, missing, metadata)
+
+
+def _recode_scene(source: Path, span: range, paths: Mapping[int, Path], metadata: Mapping[str, str]) -> None:
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        frames = _shown(container.decode(stream), span)
+        first = next(frames)
+        if first.pts is None or stream.time_base is None:
+            raise ValueError(f"{source} has no frame times")
+        rate = stream.average_rate or Fraction(30)
+        settings = {"size": (first.width, first.height), "time_base": stream.time_base, "rate": rate}
+        with QualityWriter(paths, metadata=metadata, **settings) as writer:  # type: ignore[arg-type]
+            start = first.pts
+            for frame in (first, *frames):
+                frame.pts = (frame.pts or 0) - start
+                writer.write(frame)
+
+
+def _shown(frames: Iterator[VideoFrame], span: range) -> Iterator[VideoFrame]:
+    for number, frame in enumerate(frames):
+        if number >= span.stop:
+            return
+        if number in span:
+            yield frame
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
