@@ -58,7 +58,8 @@ class RunFolder:
             UserError: If the folder holds something else, or a run with other settings.
         """
         if overwrite and storage.exists(self.run_json):
-            storage.remove_tree(self.root)
+            storage.remove_tree(self.predictions)  # nothing else in the folder is ours to delete
+            return PREDICTIONS.empty_table()
         names = _names(self.root)
         if not names:
             return PREDICTIONS.empty_table()

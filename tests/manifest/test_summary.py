@@ -89,7 +89,9 @@ def test_empty_tables_have_nothing_missing() -> None:
 def test_the_summary_of_dfdm_shows_counts_and_splits(dfdm: ManifestBuild) -> None:
     text = printed(dfdm, assign_splits(dfdm.table))
     assert "videos: 6,450 (0 bytes)" in text
-    cells = {line.split()[1]: line.split()[2:] for line in text.splitlines() if line.strip().startswith("crf ")}
+    cells = {
+        line.split()[1]: line.split()[2:] for line in text.splitlines() if line.strip().startswith("crf ")
+    }
     assert cells == {crf: ["430"] * 5 + ["2,150"] for crf in ("0", "10", "23")}
     assert "6,450" in next(line for line in text.splitlines() if line.strip().startswith("total"))
     assert "430 a cell, 2,150 a quality, 6,450 in all" in text

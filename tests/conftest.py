@@ -1,0 +1,61 @@
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfdm_ray import assets
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
+from dfdm_ray.models.dma_sta import DmaStaConfig
+
+NUM_FRAMES = 4
+CROP_SIZE = 64
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_for_every_test() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _fetch_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that needs a file which is not in the cache fails instead of reaching for the network."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+
+
+@pytest.fixture(scope="session")
+def carphone() -> Path:
+    """A man in a car, 176x144, 120 frames, one key frame."""
+    return assets.get("carphone_pristine.mp4")
+
+
+@pytest.fixture(scope="session")
+def sky() -> Path:
+    """98 frames without a face."""
+    return assets.get("no_face.mp4")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random DMA-STA on ResNet-18 with 4 frames of 64 pixels, so that a test takes no time."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    model = random_model(DmaStaConfig(backbone="resnet18", num_frames=NUM_FRAMES), seed=0)
+    preprocessing = Preprocessing(crop_size=CROP_SIZE)
+    save_checkpoint(path, model, classes=GENERATORS, preprocessing=preprocessing, note="random")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray for all tests that need it; four logical CPUs, whatever the machine has."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()

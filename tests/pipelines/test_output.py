@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.pipelines.output import RunFolder, changes, unfinished
+from dfdm_ray.schemas import PREDICTIONS
+
+SETTINGS = {"margin": 0.3, "detector": "mobilenet0.25"}
+
+
+def rows(*video_ids: str) -> pa.Table:
+    empty: dict[str, Any] = {"string": "", "int32": 0, "float": 0.0}
+    row = {
+        field.name: None if field.nullable else [] if pa.types.is_list(field.type) else empty[str(field.type)]
+        for field in PREDICTIONS
+    }
+    return pa.Table.from_pylist([{**row, "video_id": name} for name in video_ids], schema=PREDICTIONS)
+
+
+def a_run(root: Path, *video_ids: str) -> RunFolder:
+    folder = RunFolder(str(root), settings=SETTINGS)
+    folder.open(overwrite=False)
+    folder.write_record({"runs": [{"status": "running"}]})
+    folder.add(rows(*video_ids))
+    folder.flush()
+    return folder
+
+
+def test_rows_stay_in_order_of_parts_and_none_is_written_twice(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, "a", "b")
+    folder.flush()
+    folder.add(rows("c"))
+    folder.flush()
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    assert folder.read()["video_id"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_run_is_continued_in_new_parts_and_remembers_earlier_runs(tmp_path: Path) -> None:
+    a_run(tmp_path, "a")
+    again = RunFolder(str(tmp_path), settings=SETTINGS)
+    assert again.open(overwrite=False)["video_id"].to_pylist() == ["a"]
+    assert again.earlier_runs == [{"status": "running"}]
+    again.add(rows("b"))
+    again.flush()
+    assert again.read()["video_id"].to_pylist() == ["a", "b"]
+
+
+def test_many_rows_are_flushed_without_being_asked(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, "a")
+    folder.add(rows(*map(str, range(1000))))
+    assert folder.read().num_rows == 1001
+
+
+def test_other_settings_are_refused_with_the_difference_and_overwrite_replaces(tmp_path: Path) -> None:
+    a_run(tmp_path, "a")
+    changed = RunFolder(str(tmp_path), settings={**SETTINGS, "margin": 0.5})
+    with pytest.raises(UserError, match=r"margin: 0\.3 -> 0\.5"):
+        changed.open(overwrite=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert changed.open(overwrite=True).num_rows == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+
+
+def test_a_folder_with_other_things_is_refused_even_with_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"not empty and holds no run \(thesis.docx\)"):
+            RunFolder(str(tmp_path), settings=SETTINGS).open(overwrite=overwrite)
+    assert (tmp_path / "thesis.docx").read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3, "runs": []}', '{"settings": {}}'])
+def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        RunFolder(str(tmp_path), settings=SETTINGS).open(overwrite=False)
+
+
+def test_the_record_holds_settings_and_survives_values_json_does_not_know(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), settings=SETTINGS)
+    folder.write_record({"runs": [], "path": tmp_path})
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record == {"runs": [], "path": str(tmp_path), "settings": SETTINGS}
+
+
+def test_changes_name_what_came_went_and_differs() -> None:
+    assert changes({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 4, "d": 5}) == [
+        "b: 2 -> 4",
+        "c: 3 -> None",
+        "d: None -> 5",
+    ]
+
+
+def test_unfinished_leaves_out_the_videos_with_a_row() -> None:
+    manifest = pa.table({"video_id": ["a", "b", "c"]})
+    assert unfinished(manifest, rows("b"))["video_id"].to_pylist() == ["a", "c"]
+    assert unfinished(manifest, PREDICTIONS.empty_table()).num_rows == 3

@@ -1,0 +1,51 @@
+import pytest
+
+from dfdm_ray.config import ResourceConfig
+from dfdm_ray.errors import UserError
+from dfdm_ray.pipelines.resources import rows_per_block, share_out
+
+CASES = [
+    # CPUs, GPUs, decode workers, model workers, device
+    (1, 0, 1, 1, "cpu"),  # both share the one CPU
+    (2, 0, 1, 1, "cpu"),  # a laptop
+    (8, 0, 2, 6, "cpu"),  # the model is the heavy side on CPUs
+    (16, 1, 15, 1, "cuda"),  # a workstation
+    (128, 8, 120, 8, "cuda"),  # a node with eight GPUs
+    (4, 8, 1, 8, "cuda"),  # more GPUs than CPUs
+]
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "decode", "model", "device"), CASES)
+def test_a_cluster_is_shared_between_decoding_and_the_model(
+    cpus: int, gpus: int, decode: int, model: int, device: str
+) -> None:
+    shares = share_out(ResourceConfig(), num_cpus=cpus, num_gpus=gpus)
+    assert (shares.decode_workers, shares.model_workers, shares.device) == (decode, model, device)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("gpus", [0, 1, 8])
+@pytest.mark.parametrize("config", [ResourceConfig(), ResourceConfig(decode_workers=5, model_workers=3)])
+def test_no_more_is_reserved_than_there_is(cpus: int, gpus: int, config: ResourceConfig) -> None:
+    shares = share_out(config, num_cpus=cpus, num_gpus=gpus)
+    reserved = shares.decode_workers * shares.decode_cpus + shares.model_workers * shares.model_cpus
+    assert reserved <= cpus
+    assert shares.model_workers * shares.model_gpus <= gpus
+    assert min(shares.decode_cpus, shares.model_cpus) > 0
+
+
+def test_what_the_user_gives_is_kept() -> None:
+    config = ResourceConfig(decode_workers=3, model_workers=2, batch_size=7, device="cpu")
+    shares = share_out(config, num_cpus=16, num_gpus=4)
+    assert (shares.decode_workers, shares.model_workers, shares.batch_size) == (3, 2, 7)
+    assert (shares.device, shares.model_gpus) == ("cpu", 0.0)
+
+
+def test_cuda_without_a_gpu_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="has no GPU; use auto or cpu"):
+        share_out(ResourceConfig(device="cuda"), num_cpus=8, num_gpus=0)
+
+
+@pytest.mark.parametrize(("videos", "workers", "rows"), [(1, 8, 1), (21, 1, 2), (6450, 15, 16), (64, 8, 1)])
+def test_blocks_are_small_enough_to_keep_every_worker_busy(videos: int, workers: int, rows: int) -> None:
+    assert rows_per_block(videos, workers) == rows

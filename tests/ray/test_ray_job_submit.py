@@ -1,0 +1,115 @@
+"""The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from dfdm_ray import assets
+
+pytestmark = [pytest.mark.ray, pytest.mark.e2e]
+
+REPOSITORY = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+START_S = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("token") / "token"
+    path.write_text("0123456789abcdef" * 2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(token: Path) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
+    return {**plain, **settings, "PATH": path}
+
+
+def submit(address: str, environment: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
+    command = [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *entrypoint]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def address(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Dashboard address of a Ray head of our own, stopped by stopping this one process."""
+    dashboard, log = free_port(), tmp_path_factory.mktemp("head") / "log"
+    options = [
+        f"--port={free_port()}",
+        f"--dashboard-port={dashboard}",
+        "--num-cpus=2",
+        "--dashboard-host=127.0.0.1",
+    ]
+    with log.open("wb") as stream:
+        head = subprocess.Popen(
+            [RAY, "start", "--head", "--block", *options],
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{dashboard}"
+        deadline = time.monotonic() + START_S
+        while submit(url, environment, "true").returncode:  # a head takes jobs some time after it is up
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "no job was taken"
+            time.sleep(1)
+        yield url
+    finally:
+        os.killpg(head.pid, signal.SIGKILL)  # all of it is ours; an orderly end takes half a minute
+        head.wait(timeout=60)
+
+
+def test_a_job_without_the_token_is_refused(address: str, environment: dict[str, str]) -> None:
+    stranger = {**environment, "RAY_AUTH_TOKEN_PATH": os.devnull, "RAY_AUTH_MODE": "disabled"}
+    done = submit(address, stranger, "python", "-c", "print('ran')")
+    assert done.returncode != 0
+    assert "ran" not in done.stdout
+
+
+def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
+    address: str, environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("carphone_pristine.mp4", "no_face.mp4"):
+        shutil.copy(assets.get(name), videos)
+    job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
+    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/2 videos: 1 scored, 1 rejected" in done.stdout
+    table = pq.read_table(tmp_path / "out" / "predictions").sort_by("video_id")
+    assert table["video_id"].to_pylist() == ["carphone_pristine.mp4", "no_face.mp4"]
+    assert table["reject_code"].to_pylist() == [None, "no_face"]
+
+
+def test_a_users_mistake_fails_the_job_with_one_line(
+    address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    job = ["--videos", str(tmp_path), "--checkpoint", "gone.pt", "--out", str(tmp_path / "out")]
+    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert "error: cannot read the checkpoint gone.pt" in text
+    assert "Traceback" not in text

@@ -1,0 +1,167 @@
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from dfdm_ray.config import ResourceConfig, ScoreConfig
+from dfdm_ray.errors import UserError
+from dfdm_ray.pipelines import score as pipeline
+from dfdm_ray.schemas import PREDICTIONS
+from dfdm_ray.stages import prepare_clips
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+SMALL = ResourceConfig(decode_workers=2, model_workers=1, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, carphone: Path, sky: Path) -> Path:
+    """Nine inputs: four good ones, five that end as rejects."""
+    folder = tmp_path_factory.mktemp("archive")
+    for name in ("a", "b", "c", "ü 1%"):
+        shutil.copy(carphone, folder / f"{name}.mp4")
+    shutil.copy(sky, folder / "sky.mp4")
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video, though it says so\n" * 50)
+    (folder / "cut.mp4").write_bytes(carphone.read_bytes()[:20_000])
+    os.symlink(folder / "gone", folder / "link.mp4")
+    return folder
+
+
+EXPECTED = {
+    "a.mp4": None,
+    "b.mp4": None,
+    "c.mp4": None,
+    "ü 1%.mp4": None,
+    "sky.mp4": "no_face",
+    "empty.mp4": "empty_file",
+    "text.mp4": "not_a_video",
+    "cut.mp4": "not_a_video",  # its moov stands at the end
+    "link.mp4": "unreadable",
+}
+
+
+def run(config: ScoreConfig) -> tuple[pa.Table, dict[str, object], str]:
+    out = io.StringIO()
+    result = pipeline.score(config, Console(file=out, width=100))
+    return result.predictions, result.record, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def scored(archive: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "out"
+    run(ScoreConfig(videos=str(archive), checkpoint=str(tiny_checkpoint), out=str(out), resources=SMALL))
+    return out
+
+
+def read(out: Path) -> pa.Table:
+    return pq.read_table(out / "predictions").sort_by("video_id")
+
+
+def test_every_input_ends_as_exactly_one_row_with_the_right_reason(scored: Path) -> None:
+    table = read(scored)
+    assert dict(zip(table["video_id"].to_pylist(), table["reject_code"].to_pylist(), strict=True)) == EXPECTED
+    assert table.num_rows == len(EXPECTED)
+    assert table.schema.names == PREDICTIONS.names
+
+
+def test_the_record_adds_up(scored: Path) -> None:
+    record = json.loads((scored / "run.json").read_text())
+    assert record["planned"] == record["scored"] + record["rejected"] == 9
+    assert record["rejects_by_code"] == {"no_face": 1, "empty_file": 1, "not_a_video": 2, "unreadable": 1}
+    assert record["runs"][0]["status"] == "complete"
+    assert record["frames_decoded_per_used"] < 1.5
+    assert pq.read_table(scored / "manifest.parquet").num_rows == 9
+
+
+def test_equal_videos_get_equal_answers(scored: Path) -> None:
+    rows = [row for row in read(scored).to_pylist() if row["status"] == "scored"]
+    for row in rows:  # the batch a video falls into moves the last digits
+        np.testing.assert_allclose(row["logits"], rows[0]["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_finished_run_does_nothing_when_run_again(
+    scored: Path, archive: Path, tiny_checkpoint: Path
+) -> None:
+    parts = {path: path.stat().st_mtime_ns for path in (scored / "predictions").iterdir()}
+    _, record, text = run(ScoreConfig(videos=str(archive), checkpoint=str(tiny_checkpoint), out=str(scored)))
+    assert {path: path.stat().st_mtime_ns for path in (scored / "predictions").iterdir()} == parts
+    assert "9 of 9 videos are done already" in text
+    assert len(record["runs"]) == 2  # type: ignore[arg-type]
+
+
+def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
+    scored: Path, archive: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = ScoreConfig(
+        videos=str(archive), checkpoint=str(tiny_checkpoint), out=str(tmp_path / "out"), resources=SMALL
+    )
+    shutil.copytree(scored, tmp_path / "out")
+    half = read(scored).slice(2, 4)
+    for part in (tmp_path / "out" / "predictions").iterdir():
+        part.unlink()
+    pq.write_table(half, tmp_path / "out" / "predictions" / "part-00000.parquet")
+    (tmp_path / "out" / "predictions" / "part-00001.parquet.0123.part").write_bytes(b"torn")
+    run(config)
+    result = read_parts(tmp_path / "out")
+    same = ["video_id", "status", "reject_code", "generator", "pts_s", "boxes_xyxy", "num_frames_decoded"]
+    assert result.select(same).equals(read(scored).select(same))
+    kept = result.filter(pa.compute.is_in(result["video_id"], half["video_id"].combine_chunks()))
+    assert kept.equals(half.sort_by("video_id"))  # not decoded again: even the seconds are the old ones
+
+
+def read_parts(out: Path) -> pa.Table:
+    return pa.concat_tables(
+        pq.read_table(path) for path in sorted((out / "predictions").glob("*.parquet"))
+    ).sort_by("video_id")
+
+
+def test_a_bug_stops_the_run_and_the_rows_before_it_stay(
+    archive: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BrokenOnSky(prepare_clips.PrepareClips):  # local, so that it travels to the workers by value
+        """Has a bug that shows on one file."""
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            if "sky.mp4" in batch["video_id"].to_pylist():
+                raise ZeroDivisionError("a bug in a stage")
+            return prepare_clips.PrepareClips.__call__(self, batch)
+
+    monkeypatch.setattr(pipeline, "PrepareClips", BrokenOnSky)
+    config = ScoreConfig(
+        videos=str(archive),
+        checkpoint=str(tiny_checkpoint),
+        out=str(tmp_path / "out"),
+        resources=ResourceConfig(decode_workers=1, model_workers=1, batch_size=1),
+    )
+    with pytest.raises(Exception, match="a bug in a stage"):
+        run(config)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["runs"][0]["status"].startswith("failed")
+    monkeypatch.undo()
+    run(config)
+    assert read_parts(tmp_path / "out")["video_id"].to_pylist() == sorted(EXPECTED)
+
+
+def test_a_run_that_goes_wrong_is_stopped_early(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(60):
+        (videos / f"{number:03d}.mp4").touch()
+    config = ScoreConfig(
+        videos=str(videos),
+        checkpoint=str(tiny_checkpoint),
+        out=str(tmp_path / "out"),
+        resources=SMALL,
+        max_reject_fraction=0.2,
+    )
+    with pytest.raises(UserError, match=r"of \d+ videos were rejected, more than --max-reject-fraction 0\.2"):
+        run(config)
+    assert set(read_parts(tmp_path / "out")["reject_code"].to_pylist()) == {"empty_file"}
