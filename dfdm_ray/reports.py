@@ -103,7 +103,9 @@ def cost_line(record: dict[str, Any]) -> str:
     else:
         parts.append("nothing was left to do")
     if record["frames_decoded_per_used"]:
-        parts.append(f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over scored videos")
+        parts.append(
+            f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over scored videos"
+        )
     return "; ".join(parts)
 
 

@@ -1,16 +1,14 @@
-"""Where files are: local paths and any ``pyarrow.fs`` URI (S3, GCS), listed, read and written atomically.
+"""Where files are: local paths and any ``pyarrow.fs`` URI (S3, GCS), read and written atomically.
 
 A *URI* here is either a local path or ``scheme://...``. Options that ``pyarrow`` takes from a
 URI's query (``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) stay with every
 URI made from it.
 """
 
+import io
 import os
 import posixpath
-import stat
 import uuid
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -22,26 +20,8 @@ import pyarrow.parquet as pq
 from dfdm_ray.errors import UserError
 
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """One regular file below a root."""
-
-    uri: str
-    relative: str
-    """Path below the root, ``/`` between the parts; bytes that are not UTF-8 are percent-encoded."""
-    size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListingProblem:
-    """Something below a root that cannot be listed as a file, and why."""
-
-    uri: str
-    relative: str
-    """Path below the root, as in :class:`FileEntry`."""
-    reason: str
+_READ_AHEAD_BYTES = 1 << 20
+"""Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
 
 def is_remote(uri: str) -> bool:
@@ -137,7 +117,8 @@ def open_input(uri: str) -> BinaryIO:
     if not is_remote(uri):
         return open(local_path(uri), "rb")
     filesystem, path = resolve(uri)
-    return cast(BinaryIO, filesystem.open_input_file(path))
+    source = cast(io.RawIOBase, filesystem.open_input_file(path))
+    return cast(BinaryIO, io.BufferedReader(source, buffer_size=_READ_AHEAD_BYTES))
 
 
 def read_bytes(uri: str, *, what: str) -> bytes:
@@ -220,81 +201,3 @@ def remove_tree(uri: str) -> None:
     filesystem, path = resolve(uri)
     if exists(uri):
         filesystem.delete_dir(path)
-
-
-def list_files(root: str, *, file_extensions: Container[str] = ()) -> Iterator[FileEntry | ListingProblem]:
-    """Walk every regular file below ``root`` in a fixed order; what cannot be listed is yielded too.
-
-    Links to files are followed. Links to folders are not (they may loop) and are problems, and so is
-    a folder whose name ends in one of ``file_extensions`` (lower case, no dot); it is walked all the same.
-
-    Raises:
-        UserError: If ``root`` is not a folder.
-    """
-    yield from _list_remote(root) if is_remote(root) else _list_local(local_path(root), file_extensions)
-
-
-def extension(path: str) -> str:
-    """Return the extension of ``path`` in lower case without the dot, ``""`` if it has none."""
-    return posixpath.splitext(path)[1][1:].lower()
-
-
-def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
-    filesystem, path = resolve(root)
-    try:
-        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    except OSError as error:
-        raise UserError(f"cannot list {root}: {error}") from error
-    for info in sorted(infos, key=lambda info: info.path):
-        if info.type == pafs.FileType.File:
-            relative = posixpath.relpath(info.path, path)
-            yield FileEntry(
-                uri=join(root, *relative.split("/")), relative=relative, size_bytes=int(info.size)
-            )
-
-
-def _list_local(root: str, file_extensions: Container[str]) -> Iterator[FileEntry | ListingProblem]:
-    if not os.path.isdir(root):
-        raise UserError(f"no such folder: {root}")
-    errors: list[OSError] = []
-    for folder, names, files in os.walk(root, onerror=errors.append):
-        names.sort()
-        for path in (os.path.join(folder, name) for name in names):
-            if os.path.islink(path):
-                yield listing_problem(
-                    path, "a link to a folder; such links are not followed", relative_to=root
-                )
-            elif extension(path) in file_extensions:
-                yield listing_problem(path, "a folder, not a file", relative_to=root)
-        for name in sorted(files):
-            yield local_entry(os.path.join(folder, name), relative_to=root)
-    for error in errors:
-        yield listing_problem(str(error.filename), error.strerror or str(error), relative_to=root)
-
-
-def listing_problem(path: str, reason: str, *, relative_to: str) -> ListingProblem:
-    """Return the problem of the local ``path``."""
-    return ListingProblem(
-        uri=local_uri(os.path.abspath(path)), relative=_relative(path, relative_to), reason=reason
-    )
-
-
-def _relative(path: str, root: str) -> str:
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
-    return relative if local_uri(relative) == relative else quote(os.fsencode(relative))
-
-
-def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
-    """Return the entry of one local file, or why it has none (a dangling link, a pipe, a folder)."""
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        return listing_problem(path, error.strerror or str(error), relative_to=relative_to)
-    if not stat.S_ISREG(facts.st_mode):
-        reason = "a folder, not a file" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
-        return listing_problem(path, reason, relative_to=relative_to)
-    return FileEntry(
-        uri=local_uri(os.path.abspath(path)),
-        relative=_relative(path, relative_to),
-        size_bytes=facts.st_size,
-    )

@@ -1,3 +1,4 @@
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,9 @@ def ray_cluster() -> Iterator[None]:
     """One Ray for all tests that need it; four logical CPUs, whatever the machine has."""
     import ray
 
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
+    )
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

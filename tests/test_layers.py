@@ -12,6 +12,7 @@ LAYERS = (
     ("labels", "errors"),
     ("config", "schemas"),
     ("storage",),
+    ("listing",),
     ("video", "models", "manifest", "assets", "generators"),
     ("faces",),
     ("clips",),

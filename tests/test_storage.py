@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from dfdm_ray import storage
+from dfdm_ray import listing, storage
 from dfdm_ray.errors import UserError
 
 
@@ -180,11 +180,11 @@ def test_files_are_listed_in_one_order_below_their_root(tmp_path: Path) -> None:
     for name in ("b/2", "b/1", "a", "c/d/3"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    found = list(storage.list_files(str(tmp_path)))
+    found = list(listing.list_files(str(tmp_path)))
     assert [entry.relative for entry in found] == ["a", "b/1", "b/2", "c/d/3"]
-    assert found[1] == storage.FileEntry(uri=str(tmp_path / "b" / "1"), relative="b/1", size_bytes=3)
+    assert found[1] == listing.FileEntry(uri=str(tmp_path / "b" / "1"), relative="b/1", size_bytes=3)
     with pytest.raises(UserError, match="no such folder"):
-        list(storage.list_files(str(tmp_path / "a")))
+        list(listing.list_files(str(tmp_path / "a")))
 
 
 def test_a_tree_is_removed_and_none_is_no_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dfdm_ray import storage
+from dfdm_ray import listing, storage
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.names import DfdmFacts, parse_path
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found, printable
@@ -55,13 +55,13 @@ def build_manifest(source: str) -> ManifestBuild:
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
     """
-    listing = list_source(source)
-    videos, num_other_files, clashes = _videos(listing)
+    listed = list_source(source)
+    videos, num_other_files, clashes = _videos(listed)
     if not videos:
-        raise nothing_found(source, listing, num_other_files)
-    facts = [parse_path(_path(video.video_id), root=listing.root) for video in videos]
+        raise nothing_found(source, listed, num_other_files)
+    facts = [parse_path(_path(video.video_id), root=listed.root) for video in videos]
     is_dfdm = any(fact.looks_like_dfdm for fact in facts)
-    troubles = (*listing.unreadable, *listing.doubled)
+    troubles = (*listed.unreadable, *listed.doubled)
     problems = [Problem(name=trouble.relative, reason=trouble.reason) for trouble in troubles] + clashes
     if is_dfdm:
         problems += [
@@ -101,18 +101,18 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
     return None
 
 
-def _videos(listing: Listing) -> tuple[list[_Video], dict[str, int], list[Problem]]:
+def _videos(listed: Listing) -> tuple[list[_Video], dict[str, int], list[Problem]]:
     """Return the videos sorted by id, the count of other files by extension, and clashes of ids."""
     found: list[_Video] = []
     num_other_files: Counter[str] = Counter()
-    for entry in listing.files:
-        kind = storage.extension(_path(entry.relative))
-        if listing.is_list or kind in VIDEO_EXTENSIONS:
+    for entry in listed.files:
+        kind = listing.extension(_path(entry.relative))
+        if listed.is_list or kind in VIDEO_EXTENSIONS:
             found.append(_Video(entry.relative, entry.uri, entry.size_bytes))
         else:
             num_other_files[kind] += 1
-    for trouble in listing.unreadable:
-        if storage.extension(_path(trouble.relative)) in VIDEO_EXTENSIONS:
+    for trouble in listed.unreadable:
+        if listing.extension(_path(trouble.relative)) in VIDEO_EXTENSIONS:
             found.append(_Video(trouble.relative, trouble.uri, 0))
     by_id, clashes = _by_id(found)
     return [by_id[key] for key in sorted(by_id)], dict(sorted(num_other_files.items())), clashes

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from urllib.parse import quote
 
-from dfdm_ray import storage
+from dfdm_ray import listing, storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.storage import FileEntry, ListingProblem
+from dfdm_ray.listing import FileEntry, ListingProblem
 
 VIDEO_EXTENSIONS = (
     *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg"),
@@ -52,7 +52,7 @@ def list_source(source: str) -> Listing:
     path = storage.local_path(source)
     if os.path.isdir(path):
         return _sorted_out(
-            storage.list_files(source, file_extensions=VIDEO_EXTENSIONS), os.path.abspath(path)
+            listing.list_files(source, file_extensions=VIDEO_EXTENSIONS), os.path.abspath(path)
         )
     if os.path.isfile(path):
         return _file_source(source)
@@ -69,11 +69,11 @@ def printable(text: str) -> str:
     )
 
 
-def nothing_found(source: str, listing: Listing, num_other_files: dict[str, int]) -> UserError:
+def nothing_found(source: str, listed: Listing, num_other_files: dict[str, int]) -> UserError:
     """Return the error of a source without a video: what was looked for and what is there instead."""
     most = sorted(num_other_files.items(), key=lambda item: -item[1])[:5]
     found = ", ".join(f"{count} {printable(name) or 'without extension'}" for name, count in most)
-    problems = listing.unreadable
+    problems = listed.unreadable
     text = f"no videos in {printable(source)}: no name ends in {', '.join(VIDEO_EXTENSIONS)}"
     text += f"; other files: {sum(num_other_files.values())}" + (f" ({found})" if found else "")
     if problems:
@@ -98,10 +98,10 @@ def _remote_source(source: str) -> Listing:
             f"patterns work on local files only, not in {printable(source)}; give the prefix before the "
             "first * or a list of videos (.txt)"
         )
-    kind = storage.extension(path)
+    kind = listing.extension(path)
     if kind == "txt" or (kind in VIDEO_EXTENSIONS and _is_remote_file(source)):
         return _file_source(source)
-    return _sorted_out(storage.list_files(source), path)
+    return _sorted_out(listing.list_files(source), path)
 
 
 def _is_remote_file(uri: str) -> bool:
@@ -116,7 +116,7 @@ def _is_remote_file(uri: str) -> bool:
 
 def _file_source(uri: str) -> Listing:
     path = storage.path_of(uri)
-    kind = storage.extension(path)
+    kind = listing.extension(path)
     if kind == "txt":
         return _list_file_source(uri)
     if kind not in VIDEO_EXTENSIONS:
@@ -126,7 +126,7 @@ def _file_source(uri: str) -> Listing:
         )
     if not storage.is_remote(uri):
         folder = os.path.dirname(os.path.abspath(path))
-        return _sorted_out([storage.local_entry(os.path.abspath(path), relative_to=folder)], folder)
+        return _sorted_out([listing.local_entry(os.path.abspath(path), relative_to=folder)], folder)
     folder, _, name = path.rpartition("/")
     return _sorted_out([FileEntry(uri=uri, relative=name, size_bytes=storage.size_bytes(uri))], folder)
 
@@ -150,8 +150,8 @@ def _list_file_source(uri: str) -> Listing:
             lines[line_uri] = (number, line)
     with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
         entries = pool.map(_line_entry, lines, [line for _, line in lines.values()])
-        listing = _sorted_out(entries, storage.path_of(folder))
-    return replace(listing, doubled=tuple(doubled), is_list=True)
+        listed = _sorted_out(entries, storage.path_of(folder))
+    return replace(listed, doubled=tuple(doubled), is_list=True)
 
 
 def _line_id(line: str) -> str:
@@ -170,7 +170,7 @@ def _line_uri(line: str, folder: str) -> str:
 def _line_entry(uri: str, line: str) -> FileEntry | ListingProblem:
     line_id = _line_id(line)
     if "://" not in uri or uri.startswith("file://"):
-        return replace(storage.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
+        return replace(listing.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
     try:
         storage.resolve(uri)  # refuses schemes that nothing here reads
         return FileEntry(uri=uri, relative=line_id, size_bytes=storage.size_bytes(uri))
@@ -189,7 +189,7 @@ def _glob_source(pattern: str) -> Listing:
     paths = dict.fromkeys(_matches(base, parts[num_fixed:], unlistable))
     entries = [_matched(path, base) for path in paths]
     entries += [
-        storage.listing_problem(str(error.filename), error.strerror or str(error), relative_to=base)
+        listing.listing_problem(str(error.filename), error.strerror or str(error), relative_to=base)
         for error in unlistable
     ]
     return _sorted_out(entries, base)
@@ -198,8 +198,8 @@ def _glob_source(pattern: str) -> Listing:
 def _matched(path: str, base: str) -> FileEntry | ListingProblem:
     if os.path.isdir(path):
         reason = "a folder, not a file; a pattern that ends in /** takes what lies below it"
-        return storage.listing_problem(path, reason, relative_to=base)
-    return storage.local_entry(path, relative_to=base)
+        return listing.listing_problem(path, reason, relative_to=base)
+    return listing.local_entry(path, relative_to=base)
 
 
 def _matches(folder: str, parts: list[str], unlistable: list[OSError]) -> Iterator[str]:

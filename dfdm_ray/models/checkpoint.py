@@ -8,6 +8,7 @@ Our format is one ``torch.save`` dict of plain types::
 """
 
 import dataclasses
+import inspect
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -140,22 +141,7 @@ def load_checkpoint(source: bytes | BinaryIO, *, name: str) -> LoadedModel:
 
 
 def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
-    if content["format"] != FORMAT:
-        raise UserError(f"{name} has the format {content['format']!r}, expected {FORMAT!r}")
-    version = content.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise UserError(f"{name} has the version {version!r}, expected a whole number up to {VERSION}")
-    if version > VERSION:
-        raise UserError(
-            f"{name} has version {version}, this dfdm-ray reads up to {VERSION}; upgrade dfdm-ray"
-        )
-    wanted = {"config": dict, "classes": list, "preprocessing": dict, "note": str, "model": dict}
-    for field, kind in wanted.items():
-        if not isinstance(content.get(field), kind):
-            raise UserError(
-                f"{name} is a damaged checkpoint: {field!r} must be a {kind.__name__}, "
-                f"got {type(content.get(field)).__name__}"
-            )
+    _check_envelope(content, name=name)
     config = _build(DmaStaConfig, content["config"], field="config", name=name)
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
     preprocessing = _build(Preprocessing, numbers, field="preprocessing", name=name)
@@ -173,20 +159,46 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     )
 
 
-def _build(kind: type[_Config], values: dict[str, Any], *, field: str, name: str) -> _Config:
+def _check_envelope(content: dict[Any, Any], *, name: str) -> None:
+    if content["format"] != FORMAT:
+        raise UserError(f"{name} has the format {_one_line(content['format'])}, expected {FORMAT!r}")
+    version = content.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise UserError(f"{name} has the version {_one_line(version)}, expected a number up to {VERSION}")
+    if version > VERSION:
+        raise UserError(f"{name} has version {version}, but this dfdm-ray reads up to {VERSION}: upgrade it")
+    wanted = {"config": dict, "classes": list, "preprocessing": dict, "note": str, "model": dict}
+    for field, kind in wanted.items():
+        if not isinstance(content.get(field), kind):
+            raise UserError(
+                f"{name} is a damaged checkpoint: {field!r} must be a {kind.__name__}, "
+                f"got {type(content.get(field)).__name__}"
+            )
+
+
+def _build(kind: type[_Config], values: dict[Any, Any], *, field: str, name: str) -> _Config:
+    """Make the dataclass ``kind`` from all of its fields; a default must not fill what a file lost."""
+    wanted = list(inspect.signature(kind).parameters)
+    if values.keys() != set(wanted):
+        raise UserError(
+            f"{name} is a damaged checkpoint: {field} must have {wanted}, it has {_one_line([*values])}"
+        )
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} is a damaged checkpoint: {field}: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{name} is a damaged checkpoint: {field}: {' '.join(str(error).split())}") from error
+
+
+def _one_line(value: object) -> str:
+    return " ".join(repr(value).split())
 
 
 def _check_classes(classes: Sequence[object], config: DmaStaConfig) -> None:
+    found = _one_line(list(classes))
     if len(classes) != config.num_classes:
-        raise ValueError(
-            f"{len(classes)} class names for a model of {config.num_classes} classes: {list(classes)!r}"
-        )
+        raise ValueError(f"{len(classes)} class names for a model of {config.num_classes} classes: {found}")
     if not all(isinstance(entry, str) and entry for entry in classes) or len(set(classes)) != len(classes):
-        raise ValueError(f"class names must be different, non-empty strings, got {list(classes)!r}")
+        raise ValueError(f"class names must be different, non-empty strings, got {found}")
 
 
 def _load_authors(content: object, *, name: str) -> LoadedModel:
@@ -194,8 +206,8 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
     config = state_dicts.infer_config(state, name=name)
     if config.num_classes != len(GENERATORS):
         raise UserError(
-            f"{name} tells {config.num_classes} classes apart and has no names for them; a bare DMA-STA state "
-            f"dict must have the {len(GENERATORS)} of DFDM ({', '.join(GENERATORS)})"
+            f"{name} tells {config.num_classes} classes apart and has no names for them; a bare DMA-STA "
+            f"state dict must have the {len(GENERATORS)} of DFDM ({', '.join(GENERATORS)})"
         )
     preprocessing = Preprocessing()
     note = (
@@ -213,10 +225,13 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
 
 
 def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str) -> DmaSta:
+    with torch.device("meta"):  # keys and shapes without memory, whatever sizes the file claims
+        expected = DmaSta(config).state_dict()
+    state_dicts.check_state(expected, state, name=name, of=f"a DMA-STA on {config.backbone}")
     model = random_model(config, seed=0)
-    state_dicts.check_state(model.state_dict(), state, name=name, of=f"a DMA-STA on {config.backbone}")
     state_dicts.copy_state(model, state)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def random_model(config: DmaStaConfig, seed: int) -> DmaSta:

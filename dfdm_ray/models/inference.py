@@ -80,9 +80,8 @@ class ClipScorer:
         size = self._preprocessing.crop_size
         wanted = (self._config.num_frames, size, size, 3)
         if crops_u8.dtype != np.uint8 or crops_u8.ndim != 5 or crops_u8.shape[1:] != wanted:
-            raise ValueError(
-                f"crops must be uint8 (N, {', '.join(map(str, wanted))}), got {crops_u8.dtype} {crops_u8.shape}"
-            )
+            shape = f"(N, {', '.join(map(str, wanted))})"
+            raise ValueError(f"crops must be uint8 {shape}, got {crops_u8.dtype} {crops_u8.shape}")
 
 
 def _to_numpy(values: Tensor) -> npt.NDArray[np.float32]:

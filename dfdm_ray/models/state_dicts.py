@@ -32,16 +32,23 @@ def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
         found = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise UserError(f"{name} holds {found}, expected a state dict (names and tensors)")
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            kind = type(value).__name__
+        if not isinstance(key, str) or not _is_plain_tensor(value):
+            where = repr(key) if isinstance(key, str) else f"a key of type {type(key).__name__}"
             raise UserError(
-                f"{name} holds no state dict: {key!r} is a {kind}, expected names and dense tensors"
+                f"{name} holds no state dict: {where} has a {type(value).__name__}, expected names and "
+                "dense tensors of real numbers"
             )
     state = dict(content)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def _is_plain_tensor(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and not value.is_quantized and not value.is_complex()
 
 
 def infer_config(state: Mapping[str, Tensor], *, name: str) -> DmaStaConfig:
@@ -123,7 +130,7 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, 
                 f"{name} is not {of}: {key!r} has shape {tuple(value.shape)}, "
                 f"expected {tuple(expected[key].shape)}"
             )
-        if not bool(torch.isfinite(value).all()):
+        if not bool(torch.isfinite(value.to(expected[key].dtype)).all()):
             raise UserError(f"{name} is unusable: {key!r} has numbers that are not finite; training diverged")
 
 
