@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import dropwhile
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
@@ -136,8 +137,11 @@ class VideoReader:
         num_shown = run.offsets[-1] + 1
         packets, at_end = self._packets(run.key, num_shown)
         costs = _costs(packets, at_end=at_end)
-        if len(costs) < num_shown:
+        # An open GOP near the end may hold a few frames less than its packets promised.
+        offsets = [offset for offset in run.offsets if offset < len(costs)]
+        if not offsets or (len(offsets) < len(run.offsets) and not at_end):
             raise RunDamagedError(f"{len(costs)} of {num_shown} frames after key frame {run.key}")
+        num_shown = offsets[-1] + 1
         context = self._stream.codec_context
         context.flush_buffers()
         frames = [frame for packet in packets[: costs[num_shown - 1]] for frame in context.decode(packet)]
@@ -146,7 +150,7 @@ class VideoReader:
         self.num_frames_decoded += len(frames)
         shown = {frame.pts: frame for frame in frames if not frame.is_corrupt}
         times = sorted(_pts(packet) for packet in packets if not packet.is_discard)
-        instants = [times[offset] for offset in run.offsets]
+        instants = [times[offset] for offset in offsets]
         if any(instant not in shown for instant in instants):
             raise RunDamagedError(f"frames after key frame {run.key} are damaged")
         wanted = [shown[instant] for instant in instants]
@@ -154,14 +158,11 @@ class VideoReader:
 
     def _packets(self, key: int, num_shown: int) -> tuple[Packets, bool]:
         """Return packets from ``key`` until ``num_shown`` frames are sure, and whether the stream ended."""
-        self._seek(key)
         packets: Packets = []
-        position, last = self.index.position[key], len(self.index) - key
-        for packet in self._container.demux(self._stream):
-            if not packet.size or len(packets) >= last:
-                return packets, True
-            if not packets and position >= 0 and packet.pos != position:
-                continue  # the seek landed on an earlier key frame
+        last = len(self.index) - key
+        for packet in self._packets_from(key):
+            if len(packets) >= last:
+                break
             if packets and _pts(packet) < _pts(packets[0]):
                 continue  # leading pictures of an open GOP refer to frames before the key frame
             packets.append(packet)
@@ -169,6 +170,24 @@ class VideoReader:
             if enough or len(_costs(packets, at_end=False)) >= num_shown:
                 return packets, False
         return packets, True
+
+    def _packets_from(self, key: int) -> Iterator["Packet[VideoStream]"]:
+        """Yield the packets from ``key`` on; where a seek lands too early or too late does not matter."""
+        position = self.index.position[key]
+        self._seek(key)
+        packets = self._whole_packets()
+        first = next(packets, None)
+        if first is None or (position >= 0 and first.pos is not None and first.pos > position):
+            self._container.seek(0)
+            packets = self._whole_packets()
+        elif first.pos == position or position < 0:
+            yield first
+            yield from packets
+            return
+        yield from dropwhile(lambda packet: packet.pos != position, packets)
+
+    def _whole_packets(self) -> Iterator["Packet[VideoStream]"]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
 
     def _seek(self, key: int) -> None:
         self._container.seek(int(self.index.seek_time[key]), stream=self._stream, backward=True)

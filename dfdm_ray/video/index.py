@@ -60,11 +60,12 @@ def _from_header(entries: list[av.index.IndexEntry], stream: VideoStream, *, siz
 
 
 def _from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex:
+    by_pts = container.format.name.startswith("matroska")  # its cues hold presentation times
     rows: list[tuple[int, int, bool]] = []
     try:
         for packet in container.demux(stream):
             if packet.size:
-                time = packet.pts if packet.pts is not None else packet.dts
+                time = packet.pts if by_pts or packet.dts is None else packet.dts
                 rows.append((-1 if packet.pos is None else packet.pos, time or 0, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # damaged from here on; what was read before stands

@@ -1,0 +1,302 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.modules.module import Module
+
+from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig, normalize
+
+SMALL = DmaStaConfig(backbone="resnet18", num_frames=3)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        yield
+
+
+def scrambled(model: DmaSta) -> DmaSta:
+    """Give every parameter and statistic a value of its own, so that no term of the formula is idle."""
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if key.endswith("running_var") or ("bn" in key and key.endswith("weight")):
+                value.uniform_(0.5, 1.5)
+            elif key.endswith(("running_mean", "bias")):
+                value.normal_(0, 0.1)
+    return model
+
+
+# The published network, written a second time from the paper's formula: one frame after the other.
+
+
+def batch_norm(x: Tensor, state: dict[str, Tensor], key: str, *, training: bool) -> Tensor:
+    mean, var = state[f"{key}.running_mean"], state[f"{key}.running_var"]
+    return F.batch_norm(x, mean, var, state[f"{key}.weight"], state[f"{key}.bias"], training, 0.1, 1e-5)
+
+
+def block(x: Tensor, state: dict[str, Tensor], key: str, stride: int, *, training: bool) -> Tensor:
+    num_convolutions = 3 if f"{key}.conv3.weight" in state else 2
+    strided = 2 if num_convolutions == 3 else 1  # v1.5: the stride is on the 3x3 of a bottleneck
+    out = x
+    for i in range(1, num_convolutions + 1):
+        kernel = state[f"{key}.conv{i}.weight"]
+        out = F.conv2d(out, kernel, stride=stride if i == strided else 1, padding=kernel.shape[-1] // 2)
+        out = batch_norm(out, state, f"{key}.bn{i}", training=training)
+        out = F.relu(out) if i < num_convolutions else out
+    pooled = torch.stack([out.mean(dim=1), out.max(dim=1).values], dim=1)
+    out = out * torch.sigmoid(F.conv2d(pooled, state[f"{key}.sa.conv1.weight"], padding=3))
+    if f"{key}.downsample.0.weight" in state:
+        x = F.conv2d(x, state[f"{key}.downsample.0.weight"], stride=stride)
+        x = batch_norm(x, state, f"{key}.downsample.1", training=training)
+    return F.relu(out + x)
+
+
+def frame_feature(x: Tensor, state: dict[str, Tensor], depths: list[int], *, training: bool) -> Tensor:
+    x = batch_norm(F.conv2d(x, state["conv1.weight"], stride=2, padding=3), state, "bn1", training=training)
+    x = F.max_pool2d(F.relu(x), 3, stride=2, padding=1)
+    for layer, depth in enumerate(depths, start=1):
+        for i in range(depth):
+            stride = 2 if layer > 1 and i == 0 else 1
+            x = block(x, state, f"layer{layer}.{i}", stride, training=training)
+    return x.mean(dim=(2, 3))
+
+
+def published(
+    x_BTCHW: Tensor, state: dict[str, Tensor], depths: list[int], *, training: bool
+) -> tuple[Tensor, Tensor]:
+    frames = [
+        frame_feature(x_BTCHW[:, t], state, depths, training=training) for t in range(x_BTCHW.shape[1])
+    ]
+    mean_BT = torch.stack([frame.mean(dim=1) for frame in frames], dim=1)
+    w_BT = torch.sigmoid(F.relu(mean_BT @ state["ta.fc.0.weight"].T) @ state["ta.fc.2.weight"].T)
+    clip = sum(w_BT[:, t, None] * frame for t, frame in enumerate(frames)) / w_BT.sum(dim=1, keepdim=True)
+    return clip @ state["fc.weight"].T + state["fc.bias"], w_BT
+
+
+def authors_keys_of_resnet50() -> set[str]:
+    def norm(key: str) -> set[str]:
+        names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        return {f"{key}.{name}" for name in names}
+
+    keys = {"conv1.weight", "ta.fc.0.weight", "ta.fc.2.weight", "fc.weight", "fc.bias"} | norm("bn1")
+    for layer, depth in ((1, 3), (2, 4), (3, 6), (4, 3)):
+        for i in range(depth):
+            at = f"layer{layer}.{i}"
+            keys |= {f"{at}.conv{j}.weight" for j in (1, 2, 3)} | {f"{at}.sa.conv1.weight"}
+            keys |= norm(f"{at}.bn1") | norm(f"{at}.bn2") | norm(f"{at}.bn3")
+        keys |= {f"layer{layer}.0.downsample.0.weight"} | norm(f"layer{layer}.0.downsample.1")
+    return keys
+
+
+def test_the_default_is_the_published_network_by_keys_and_parameter_count() -> None:
+    with torch.device("meta"):
+        model = DmaSta(DmaStaConfig())
+    assert set(model.state_dict()) == authors_keys_of_resnet50()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 23_519_945
+
+
+@pytest.mark.parametrize(
+    ("backbone", "depths"),
+    [
+        ("resnet18", [2, 2, 2, 2]),  # basic blocks
+        ("resnet50", [3, 4, 6, 3]),  # bottlenecks, the published trunk
+    ],
+)
+def test_in_eval_mode_it_is_the_published_formula(backbone: Any, depths: list[int]) -> None:
+    model = scrambled(DmaSta(replace(SMALL, backbone=backbone))).eval()
+    x = torch.randn(2, 3, 3, 48, 48)
+    with torch.no_grad():
+        output = model(x)
+        logits, weights = published(x, model.state_dict(), depths, training=False)
+    torch.testing.assert_close(output.temporal_attention, weights, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_per_frame_batch_norm_trains_as_the_published_code() -> None:
+    model = scrambled(DmaSta(replace(SMALL, per_frame_batch_norm=True))).train()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    x = torch.randn(4, 3, 3, 64, 64)
+    output = model(x)
+    logits, weights = published(x, state, [2, 2, 2, 2], training=True)
+    torch.testing.assert_close(output.temporal_attention, weights, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.logits, logits, rtol=1e-3, atol=1e-4)
+    for key, value in model.state_dict().items():
+        if "running_" in key:
+            torch.testing.assert_close(value, state[key], rtol=1e-4, atol=1e-5, msg=key)
+    assert model.bn1.num_batches_tracked == 3  # once for each frame
+
+
+def test_folding_frames_into_the_batch_differs_in_training_and_only_there() -> None:
+    folded = scrambled(DmaSta(SMALL))
+    looped = DmaSta(replace(SMALL, per_frame_batch_norm=True))
+    looped.load_state_dict(folded.state_dict())
+    x = torch.randn(2, 3, 3, 32, 32) + torch.arange(3).view(1, 3, 1, 1, 1)  # frames of unlike brightness
+    with torch.no_grad():
+        torch.testing.assert_close(folded.eval()(x).logits, looped.eval()(x).logits)
+        assert not torch.allclose(folded.train()(x).logits, looped.train()(x).logits, atol=1e-3)
+    assert folded.bn1.num_batches_tracked == 1
+
+
+def test_uniform_temporal_weights_are_the_plain_mean() -> None:
+    weighted = DmaSta(SMALL).eval()
+    plain = DmaSta(replace(SMALL, temporal_attention=False)).eval()
+    plain.load_state_dict({k: v for k, v in weighted.state_dict().items() if not k.startswith("ta.")})
+    x = torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        assert not torch.allclose(weighted(x).logits, plain(x).logits, rtol=1e-4, atol=0)
+        weighted.ta.fc[2].weight.zero_()  # sigmoid(0): one half for every frame
+        torch.testing.assert_close(weighted(x).logits, plain(x).logits)
+        features = torch.stack([plain.features(x[:, t]) for t in range(3)], dim=1)
+        torch.testing.assert_close(plain(x).logits, plain.fc(features.mean(dim=1)))
+        assert torch.equal(plain(x).temporal_attention, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("switch", "absent"), [("spatial_attention", ".sa."), ("temporal_attention", "ta.fc.")]
+)
+def test_an_attention_that_is_off_leaves_no_keys(switch: str, absent: str) -> None:
+    with torch.device("meta"):
+        off = set(DmaSta(replace(SMALL, **{switch: False})).state_dict())
+        on = set(DmaSta(SMALL).state_dict())
+    assert on - off == {key for key in on if absent in f".{key}"}
+    assert on - off
+
+
+def test_one_frame_makes_a_clip() -> None:
+    model = DmaSta(replace(SMALL, num_frames=1)).eval()
+    x = torch.randn(2, 1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x).logits, model.fc(model.features(x[:, 0])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 4, 3, 32, 32), "clips of 3 frames, got 4"),
+        ((1, 3, 1, 32, 32), r"\(B, T, 3, H, W\), got \(1, 3, 1, 32, 32\)"),  # grey
+        ((1, 3, 32, 32, 3), r"got \(1, 3, 32, 32, 3\)"),  # channels last, not permuted
+        ((3, 3, 32, 32), r"got \(3, 3, 32, 32\)"),  # no batch
+    ],
+)
+def test_a_clip_of_another_shape_is_refused_with_both_numbers(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DmaSta(SMALL)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"backbone": "vgg19"}, "resnet101, got 'vgg19'"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"num_frames": 2.0}, "got 2.0"),
+        ({"num_classes": 1}, "num_classes must be a whole number of at least 2, got 1"),
+        ({"num_classes": True}, "got True"),
+        ({"spatial_attention": 1}, "spatial_attention must be True or False, got 1"),
+        ({"temporal_attention": None}, "temporal_attention must be True or False, got None"),
+        ({"per_frame_batch_norm": "yes"}, "got 'yes'"),
+    ],
+)
+def test_a_wrong_config_is_refused_by_value(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DmaStaConfig(**wrong)
+
+
+def test_bf16_is_close_to_fp32_and_its_logits_are_float32() -> None:
+    model = scrambled(DmaSta(SMALL)).eval()
+    x = torch.randn(2, 3, 3, 64, 64)
+    with torch.no_grad():
+        exact = model(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = model(x)
+    assert rounded.logits.dtype == torch.float32
+    assert not torch.equal(rounded.logits, exact.logits)
+    # bf16 keeps 8 bits; 18 layers of it stay within a few per cent of the logits' scale.
+    scale = exact.logits.abs().max().item()
+    torch.testing.assert_close(rounded.logits, exact.logits, rtol=0, atol=0.05 * scale)
+    torch.testing.assert_close(rounded.temporal_attention, exact.temporal_attention, rtol=0, atol=0.02)
+
+
+def test_channels_last_gives_the_same_result() -> None:
+    model = scrambled(DmaSta(SMALL)).eval()
+    x = normalize(torch.randint(0, 256, (2, 3, 48, 48, 3), dtype=torch.uint8))
+    with torch.no_grad():
+        expected = model(x.contiguous())
+        output = model.to(memory_format=torch.channels_last)(x)
+    torch.testing.assert_close(output.logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_spatial_maps_are_each_blocks_gate_and_leave_the_model_alone(training: bool) -> None:
+    model = DmaSta(SMALL).train(training)
+    model.bn1.eval()  # a frozen layer must stay frozen
+    modes = [module.training for module in model.modules()]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    maps = model.spatial_attention_maps(torch.randn(2, 3, 3, 64, 64))
+    assert [tuple(one.shape) for one in maps] == [(2, 3, 1, side, side) for side in (16, 16, 8, 8, 4, 4, 2, 2)]
+    assert all(0 <= one.min() and one.max() <= 1 and one.std() > 0 for one in maps)
+    assert not any(one.requires_grad for one in maps)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(hooks(module) for module in model.modules())
+
+
+def hooks(module: Module) -> dict[int, Any]:
+    return dict(module._forward_hooks)
+
+
+def test_a_spatial_map_belongs_to_its_clip_and_frame() -> None:
+    model = DmaSta(SMALL).eval()
+    x = torch.randn(2, 3, 3, 32, 32)
+    changed = x.clone()
+    changed[1, 2] += 1
+    for one, other in zip(
+        model.spatial_attention_maps(x), model.spatial_attention_maps(changed), strict=True
+    ):
+        same = torch.isclose(one, other, atol=1e-5).flatten(2).all(dim=2)
+        assert same.tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_a_wrong_clip_leaves_no_hook_behind() -> None:
+    model = DmaSta(SMALL).train()
+    with pytest.raises(ValueError, match="got 4"):
+        model.spatial_attention_maps(torch.zeros(1, 4, 3, 32, 32))
+    assert model.training
+    assert not any(hooks(module) for module in model.modules())
+
+
+def test_spatial_maps_of_a_model_without_spatial_attention_are_an_error() -> None:
+    with pytest.raises(ValueError, match="spatial_attention=True"):
+        DmaSta(replace(SMALL, spatial_attention=False)).spatial_attention_maps(torch.zeros(1, 3, 3, 32, 32))
+
+
+def test_normalize_is_the_authors_arithmetic_and_folds_to_channels_last() -> None:
+    crops = torch.randint(0, 256, (2, 3, 8, 8, 3), dtype=torch.uint8)
+    before = crops.clone()
+    x = normalize(crops)
+    for channel, (mean, std) in enumerate(zip(DFDM_MEAN, DFDM_STD, strict=True)):
+        torch.testing.assert_close(x[:, :, channel], (crops[..., channel].float() / 255 - mean) / std)
+    folded = x.flatten(0, 1)
+    assert folded.is_contiguous(memory_format=torch.channels_last)
+    assert folded.data_ptr() == x.data_ptr()  # no copy
+    assert torch.equal(crops, before)
+    assert normalize(crops, dtype=torch.bfloat16).dtype == torch.bfloat16
+    white = normalize(torch.full((1, 1, 1, 1, 3), 255, dtype=torch.uint8), (0.0, 0.5, 1.0), (1.0, 0.5, 2.0))
+    assert white.flatten().tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "crops",
+    [
+        torch.zeros(1, 2, 8, 8, 3),  # not bytes: scaling twice would go unseen
+        torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8),  # channels first
+        torch.zeros(2, 8, 8, 3, dtype=torch.uint8),  # no batch
+    ],
+)
+def test_normalize_refuses_what_is_not_uint8_crops(crops: Tensor) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        normalize(crops)
