@@ -69,6 +69,6 @@ def _network(weights: bytes) -> torch.nn.Module:
     try:
         network.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the resnet50 face detector's weights do not load: {reason}") from error
     return network.eval()

