@@ -142,7 +142,7 @@ def _split_by_identity(table: pa.Table, wanted: dict[str, float], rng: np.random
     if len(names) < len(wanted):
         raise UserError(
             f"cannot split by identity: {len(names)} target identities are known, {len(wanted)} splits "
-            f"({', '.join(wanted)}) need at least as many; a split by video needs none, but leaks"
+            f"({', '.join(wanted)}) need at least as many; give --split none to list without a split"
         )
     identity = pc.index_in(table["target_identity"], pa.array(names, pa.string()))
     known = identity.is_valid().to_numpy()

@@ -8,14 +8,10 @@
 """
 
 import hashlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from types import FrameType
 from typing import Any, cast
 
 import pyarrow as pa
@@ -86,12 +82,12 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     if counts.earlier:
         console.print(f"continuing: {counts.earlier} of {counts.planned} videos are done already")
     try:
-        with _terminable():
-            if todo.num_rows:
-                run |= _run(config, inputs, folder, todo, counts, console)
+        if todo.num_rows:
+            run |= _run(config, inputs, folder, todo, counts, console)
         run["status"] = "complete"
     except BaseException as error:
-        run["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error!s:.500}"
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Ray turns SIGTERM into SystemExit
+        run["status"] = "interrupted" if stopped else f"failed: {error!s:.500}"
         raise
     finally:
         folder.flush()
@@ -213,20 +209,6 @@ def _consume(
                 f"{config.max_reject_fraction:g}; see reject_code in {folder.predictions}"
             )
     return first_s or time.monotonic()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM (`ray job stop`) end the block as Ctrl-C does, so that finished rows are written."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _count(manifest: pa.Table, earlier: pa.Table) -> Counts:

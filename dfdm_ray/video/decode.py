@@ -236,7 +236,7 @@ def _rejecting(code: RejectCode) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise VideoRejectedError(code, f"{type(error).__name__}: {error.strerror}") from error
+        raise VideoRejectedError(code, f"FFmpeg: {error.strerror}") from error
     except (OSError, UserError) as error:
         raise _unreadable(error) from error
 
