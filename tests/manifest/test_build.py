@@ -2,44 +2,20 @@
 
 import csv
 import os
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from builds import SWAP, ids, put, reasons, row
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.manifest.build import ManifestBuild, build_manifest, write_manifest
+from dfdm_ray.manifest.build import build_manifest, write_manifest
 from dfdm_ray.schemas import MANIFEST, check_manifest
 
-SWAP = "id0_id1_0000_3iae.mp4"
 
-
-def put(path: Path, content: bytes = b"x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def ids(build: ManifestBuild) -> list[str]:
-    return list(build.table["video_id"].to_pylist())
-
-
-def reasons(build: ManifestBuild) -> dict[str, str]:
-    assert len({problem.name for problem in build.problems}) == len(build.problems)
-    return {problem.name: problem.reason for problem in build.problems}
-
-
-def row(build: ManifestBuild, video_id: str) -> dict[str, object]:
-    (found,) = (one for one in build.table.to_pylist() if one["video_id"] == video_id)
-    return dict(found)
-
-
-def test_the_whole_of_dfdm_takes_seconds_and_has_no_problems(dfdm_tree: Path) -> None:
-    started_s = time.monotonic()
+def test_the_whole_of_dfdm_has_no_problems(dfdm_tree: Path) -> None:
     build = build_manifest(str(dfdm_tree))
-    assert time.monotonic() - started_s < 10
     assert build.table.num_rows == 6450
     assert build.table.schema.equals(MANIFEST)
     assert build.problems == ()
