@@ -121,8 +121,7 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, 
     unexpected = [key for key in state if key not in expected]
     if missing or unexpected:
         raise UserError(
-            f"{name} is not {of}: {len(missing)} keys are missing{_some_after_colon(missing)}, "
-            f"{len(unexpected)} are unexpected{_some_after_colon(unexpected)}"
+            f"{name} is not {of}: missing keys: {_counted(missing)}, unexpected keys: {_counted(unexpected)}"
         )
     for key, value in state.items():
         if value.shape != expected[key].shape:
@@ -139,8 +138,8 @@ def _some(keys: Sequence[str], count: int = 3) -> str:
     return ", ".join(repr(key) for key in keys[:count]) + more
 
 
-def _some_after_colon(keys: Sequence[str]) -> str:
-    return f" ({_some(keys)})" if keys else ""
+def _counted(keys: Sequence[str]) -> str:
+    return f"{len(keys)} ({_some(keys)})" if keys else "0"
 
 
 def copy_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -94,6 +94,6 @@ def _complaint(error: Exception, *, num_bytes: int) -> str:
             f"names Python code ({code[1]}), and code in a checkpoint is never run; save the weights alone, "
             "with torch.save(model.state_dict(), file)"
         )
-    if isinstance(error, EOFError) or "unexpected EOF" in text:
+    if isinstance(error, EOFError) or re.search("unexpected (EOF|end)", text):
         return f"is cut short: it ends after {num_bytes:,} bytes; copy it again"
     return f"is damaged ({type(error).__name__} while reading its {num_bytes:,} bytes); copy it again"

@@ -1,6 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
 
@@ -45,7 +45,7 @@ def test_temporal_weights_come_from_the_mean_over_channels(num_frames: int, hidd
         "fc.2.weight": (num_frames, hidden),
     }
     x_BTC = torch.randn(3, num_frames, 8)
-    squeezed = F.relu(x_BTC.mean(dim=2) @ weights["fc.0.weight"].T)
+    squeezed = functional.relu(x_BTC.mean(dim=2) @ weights["fc.0.weight"].T)
     torch.testing.assert_close(attention(x_BTC), torch.sigmoid(squeezed @ weights["fc.2.weight"].T))
 
 
