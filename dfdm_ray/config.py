@@ -13,7 +13,8 @@ from dfdm_ray.errors import UserError
 DETECTORS = ("mobilenet0.25", "resnet50")
 
 
-def _at_least(minimum: float, **values: float | None) -> None:
+def at_least(minimum: float, **values: float | None) -> None:
+    """Raise a :class:`UserError` that names the flag for each of ``values`` below ``minimum``."""
     for name, value in values.items():
         if value is not None and value < minimum:
             raise UserError(f"--{name.replace('_', '-')} must be at least {minimum:g}, got {value:g}")
@@ -36,8 +37,8 @@ class PlanConfig:
     """How many more frames may be decoded to find a face when the planned ones lack it; 0: none."""
 
     def __post_init__(self) -> None:
-        _at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips, "plan.runs": self.runs})
-        _at_least(0, **{"plan.search_frames": self.search_frames})
+        at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips, "plan.runs": self.runs})
+        at_least(0, **{"plan.search_frames": self.search_frames})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,8 @@ class FaceConfig:
     """The longer side of the subject's box must be at least this many pixels."""
 
     def __post_init__(self) -> None:
-        _at_least(1, **{"faces.detect_every": self.detect_every, "faces.min_face_px": self.min_face_px})
-        _at_least(64, **{"faces.max_side": self.max_side})
+        at_least(1, **{"faces.detect_every": self.detect_every, "faces.min_face_px": self.min_face_px})
+        at_least(64, **{"faces.max_side": self.max_side})
         if not 0 < self.score_threshold < 1:
             raise UserError(f"--faces.score-threshold must lie between 0 and 1, got {self.score_threshold:g}")
 
@@ -74,8 +75,8 @@ class CropConfig:
     """The crop's side is (1 + margin) times the longer side of the face box."""
 
     def __post_init__(self) -> None:
-        _at_least(32, **{"crop.size": self.size})
-        _at_least(0, **{"crop.margin": self.margin})
+        at_least(32, **{"crop.size": self.size})
+        at_least(0, **{"crop.margin": self.margin})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class ResourceConfig:
     """Where the model runs; auto takes GPUs when the cluster has them."""
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             1,
             **{
                 "resources.decode_workers": self.decode_workers,
@@ -169,7 +170,7 @@ class CropsConfig:
     crop: CropConfig = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:
-        _at_least(1, limit=self.limit)
+        at_least(1, limit=self.limit)
 
 
 @dataclass(frozen=True, kw_only=True)

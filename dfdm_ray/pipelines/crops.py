@@ -1,6 +1,5 @@
 """Look at the crops: what `score` would give to the model, as one picture. Runs here, without Ray."""
 
-import cv2
 from rich.console import Console
 from rich.progress import track
 
@@ -9,7 +8,7 @@ from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
 from dfdm_ray.config import CropsConfig, clip_spec
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.reports import Image, contact_sheet
+from dfdm_ray.reports import Image, contact_sheet, png
 
 _FRAMES = 10
 """Frames in a clip of DMA-STA as published."""
@@ -34,11 +33,8 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
             rows.append((video["video_id"], str(rejected)))
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
-    done, png = cv2.imencode(".png", contact_sheet(rows)[..., ::-1])
-    if not done:
-        raise RuntimeError("OpenCV could not encode the contact sheet")
     try:
-        storage.write_atomic(config.contact_sheet, png.tobytes())
+        storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     except OSError as error:
         raise UserError(f"cannot write {config.contact_sheet}: {error}") from error
     for name, crops in rows:

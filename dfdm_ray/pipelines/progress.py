@@ -36,12 +36,49 @@ class Counts:
         return self.scored + self.rejected
 
     @property
-    def videos_per_s(self) -> float:
+    def per_s(self) -> float:
         """Rate of this run."""
         return (self.done - self.earlier) / max(time.monotonic() - self.started_s, 1e-9)
 
     def __str__(self) -> str:
-        return f"{self.scored} scored, {self.rejected} rejected, {self.videos_per_s:.2f} videos/s"
+        return f"{self.scored} scored, {self.rejected} rejected, {self.per_s:.2f} videos/s"
+
+
+@dataclass(kw_only=True)
+class Work:
+    """Any countable work so far."""
+
+    planned: int
+    unit: str
+    done: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+    _earlier: int | None = None
+
+    @property
+    def per_s(self) -> float:
+        """Rate since the first look."""
+        if self._earlier is None:
+            self._earlier = self.done
+        return (self.done - self._earlier) / max(time.monotonic() - self.started_s, 1e-9)
+
+    def __str__(self) -> str:
+        return f"{self.per_s:.2f} {self.unit}/s"
+
+
+class Countable(Protocol):
+    """What progress is shown of; ``str`` of it stands behind the bar."""
+
+    @property
+    def planned(self) -> int:
+        """How much there is to do."""
+
+    @property
+    def done(self) -> int:
+        """How much is done."""
+
+    @property
+    def per_s(self) -> float:
+        """How fast it goes."""
 
 
 class Show(Protocol):
@@ -52,15 +89,15 @@ class Show(Protocol):
 
 
 @contextmanager
-def progress(counts: Counts, console: Console) -> Iterator[Show]:
-    """Show ``counts`` while the block runs."""
-    yield from _bar(counts, console) if console.is_terminal else _lines(counts, console)
+def progress(counts: Countable, console: Console, *, title: str) -> Iterator[Show]:
+    """Show ``counts`` of the work ``title`` while the block runs."""
+    yield from _bar(counts, console, title) if console.is_terminal else _lines(counts, console, title)
 
 
-def _bar(counts: Counts, console: Console) -> Iterator[Show]:
-    columns = (TextColumn("score"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+def _bar(counts: Countable, console: Console, title: str) -> Iterator[Show]:
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("score", total=counts.planned, completed=counts.done, note="")
+        task = bar.add_task(title, total=counts.planned, completed=counts.done, note="")
 
         def show(*, note: str | None = None) -> None:
             bar.update(task, completed=counts.done, note=note or str(counts))
@@ -68,7 +105,7 @@ def _bar(counts: Counts, console: Console) -> Iterator[Show]:
         yield show
 
 
-def _lines(counts: Counts, console: Console) -> Iterator[Show]:
+def _lines(counts: Countable, console: Console, title: str) -> Iterator[Show]:
     last_s = -_LINE_EVERY_S
 
     def show(*, note: str | None = None) -> None:
@@ -77,8 +114,8 @@ def _lines(counts: Counts, console: Console) -> Iterator[Show]:
         if note is None and counts.done < counts.planned and now - last_s < _LINE_EVERY_S:
             return
         last_s = now
-        left_s = (counts.planned - counts.done) / counts.videos_per_s if counts.videos_per_s else None
+        left_s = (counts.planned - counts.done) / counts.per_s if counts.per_s else None
         left = f", about {left_s:.0f} s left" if left_s else ""
-        console.print(note or f"{counts.done}/{counts.planned} videos: {counts}{left}", highlight=False)
+        console.print(note or f"{counts.done}/{counts.planned} {title}: {counts}{left}", highlight=False)
 
     yield show

@@ -135,7 +135,7 @@ def _run(
 ) -> dict[str, Any]:
     """Run the pipeline over ``todo`` and return what ``run.json`` should say of it."""
     started_s = time.monotonic()
-    with progress(counts, console) as show:
+    with progress(counts, console, title="videos") as show:
         show(note="starting Ray workers")
         with ray_session(config.ray_address):
             cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import dropwhile
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -74,6 +75,16 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def time_base(self) -> Fraction:
+        """Unit of the stream's times, seconds."""
+        return self._stream.time_base or Fraction(1, 90_000)
+
+    @property
+    def rate(self) -> Fraction:
+        """Average frames a second."""
+        return self._stream.average_rate or Fraction(30)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,8 @@ from dfdm_ray.pipelines.progress import Counts, progress
 
 def printed(counts: Counts, steps: int, *, terminal: bool) -> str:
     out = io.StringIO()
-    with progress(counts, Console(file=out, force_terminal=terminal, width=100)) as show:
+    console = Console(file=out, force_terminal=terminal, width=100)
+    with progress(counts, console, title="videos") as show:
         show(note="starting")
         for _ in range(steps):
             counts.scored += 1
@@ -39,5 +40,5 @@ def test_a_terminal_gets_a_bar() -> None:
 
 def test_the_rate_counts_only_this_run() -> None:
     counts = Counts(planned=100, scored=90, rejected=5, earlier=95)
-    assert counts.videos_per_s == 0.0
+    assert counts.per_s == 0.0
     assert counts.done == 95
