@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-START_S = 90.0
+START_S = 300.0
 
 
 def free_port() -> int:
