@@ -12,6 +12,8 @@ from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
 from dfdm_ray.models.dma_sta import DmaStaConfig
 
+torch.set_num_threads(1)  # Ray's workers and other tests share the cores; waiting threads would only spin
+
 NUM_FRAMES = 4
 CROP_SIZE = 64
 

@@ -54,12 +54,10 @@ def submit(address: str, environment: dict[str, str], *entrypoint: str) -> subpr
 def address(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Dashboard address of a Ray head of our own, stopped by stopping this one process."""
     dashboard, log = free_port(), tmp_path_factory.mktemp("head") / "log"
-    options = [
-        f"--port={free_port()}",
-        f"--dashboard-port={dashboard}",
-        "--num-cpus=2",
-        "--dashboard-host=127.0.0.1",
-    ]
+    # Every port of its own: another Ray on this machine, such as that of other tests, may hold the defaults.
+    names = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
+    options = [f"--dashboard-port={dashboard}", *(f"--{name}={free_port()}" for name in names)]
+    options += ["--num-cpus=2", "--dashboard-host=127.0.0.1"]
     with log.open("wb") as stream:
         head = subprocess.Popen(
             [RAY, "start", "--head", "--block", *options],
