@@ -1,0 +1,232 @@
+"""Training samples: one aligned face becomes a target and a warped input.
+
+Order, as in the source: colour, then rotation, zoom and shift, then a flip; the middle of that image, area
+averaged, is the target, and the same middle sampled through a randomly bent grid is the input. Input and
+target so share everything but the bend, which the autoencoder learns to undo.
+
+Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py``. There each step rounds to 8 bits
+and draws for one image; here a batch stays floating point, on the device it came on.
+
+Shape suffixes: B samples, M masks, H and W pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.generators.colour import clahe, lab_from_rgb, rgb_from_lab, shift_lab
+
+WARP_NODES = 5
+"""Nodes of the bending grid along a side, from edge to edge of the crop."""
+
+WARP_MARGIN = 1.25
+"""The grid is drawn up to this many times the input size and its middle kept: it bends at the edge too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How far training samples stray from the aligned face; zeros turn a step off.
+
+    The defaults are those of ``deepfakes/faceswap`` 183aee37.
+    """
+
+    coverage: float = 0.875
+    """Share of the face image's side that the networks see; 0.6875 before August 2021."""
+    clahe_probability: float = 0.5
+    """How often the contrast is equalised by place."""
+    clahe_clip_limit: float = 2.0
+    """Highest count of a level in a tile, relative to the mean count."""
+    clahe_min_grid: int = 3
+    clahe_max_grid: int = 7
+    """Tiles along a side, fewest and most; the source's numbers for 384 pixels, used here for any size."""
+    lightness: float = 0.30
+    """Largest shift of LAB's L towards white or black, as a share of the way."""
+    colour: float = 0.08
+    """Largest shift of LAB's a and b, likewise."""
+    rotation_degrees: float = 10.0
+    zoom_fraction: float = 0.05
+    shift_fraction: float = 0.05
+    """Largest rotation, zoom in or out, and shift (of the image's side) in x and in y."""
+    flip_probability: float = 0.5
+    """How often left and right are exchanged."""
+    warp_fraction: float = 5 / 336
+    """Standard deviation of a warp node in x and in y, as a share of the crop's side (5 of 336 pixels)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage <= 1:
+            raise UserError(f"coverage must lie above 0 and at most at 1, got {self.coverage:g}")
+        for name in ("clahe_probability", "flip_probability", "lightness", "colour"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must lie between 0 and 1, got {getattr(self, name):g}")
+        for name in ("rotation_degrees", "zoom_fraction", "shift_fraction", "warp_fraction"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be at least 0, got {getattr(self, name):g}")
+        if self.zoom_fraction >= 1:
+            raise UserError(f"zoom_fraction must be below 1, got {self.zoom_fraction:g}")
+        if not 1 <= self.clahe_min_grid <= self.clahe_max_grid:
+            raise UserError(f"no CLAHE grid lies in {self.clahe_min_grid}..{self.clahe_max_grid}")
+
+
+def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
+    """Draw from ``U(-limit, limit)`` on the generator's device."""
+    return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
+
+
+def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return faces, RGB in 0..1, with contrast equalised in some and lightness and colour shifted in all."""
+    batch = len(faces_B3HW)
+    chosen = torch.rand(batch, generator=generator, device=generator.device) < config.clahe_probability
+    # Rounded, not floored: the two ends of the range get half the share of the others, as in the source.
+    extent = config.clahe_max_grid - config.clahe_min_grid
+    grids = (
+        config.clahe_min_grid
+        + (torch.rand(batch, generator=generator, device=generator.device) * extent).round().long()
+    )
+    limits = torch.tensor([config.lightness, config.colour, config.colour])
+    amount_B3 = _uniform((batch, 3), 1.0, generator) * limits.to(generator.device)
+    if config.clahe_probability == config.lightness == config.colour == 0:
+        return faces_B3HW
+    lab_B3HW = lab_from_rgb(faces_B3HW)
+    for grid in sorted(set(grids[chosen].tolist())):
+        where = (chosen & (grids == grid)).to(faces_B3HW.device)
+        levels = lab_B3HW[where, 0].round().clamp(0, 255).to(torch.uint8)
+        lab_B3HW[where, 0] = clahe(levels, grid=grid, clip_limit=config.clahe_clip_limit).to(lab_B3HW)
+    return rgb_from_lab(shift_lab(lab_B3HW, amount_B3.to(lab_B3HW)))
+
+
+def draw_affine(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return matrices ``(B, 2, 3)`` for ``affine_grid``: from places in the new image to places in the old.
+
+    Rotation, zoom and flip are about the centre; coordinates run from -1 to 1 across the image.
+    """
+    angle = _uniform((batch,), math.radians(config.rotation_degrees), generator)
+    zoom = 1 + _uniform((batch,), config.zoom_fraction, generator)
+    shift_B2 = _uniform((batch, 2), 2 * config.shift_fraction, generator)
+    flip = torch.rand(batch, generator=generator, device=generator.device) < config.flip_probability
+    cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    turn_B22 = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
+    # The image is turned and zoomed, then shifted: a new place goes back by the shift first.
+    back_B2 = -(turn_B22 @ shift_B2[:, :, None])[:, :, 0]
+    mirror_B2 = torch.stack([torch.where(flip, -1.0, 1.0), torch.ones_like(angle)], 1)
+    return torch.cat([turn_B22 * mirror_B2[:, None], back_B2[:, :, None]], dim=2)
+
+
+def draw_warp(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return how far each node of the bending grid moves in x and y, ``(B, 2, 5, 5)``, crop sides."""
+    shape = (batch, 2, WARP_NODES, WARP_NODES)
+    return torch.randn(shape, generator=generator, device=generator.device) * config.warp_fraction
+
+
+def _sample(image_BCHW: Tensor, grid_BHW2: Tensor) -> Tensor:
+    """Sample bilinearly; places outside the image take the nearest edge pixel."""
+    return functional.grid_sample(
+        image_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
+def crop_side_px(size: int, coverage: float) -> int:
+    """Return the side of the central crop in a face image of ``size`` pixels, rounded down to even.
+
+    The crop is centred to the pixel if ``size`` is even; else it lies half a pixel to the top left.
+    """
+    # The small term keeps 0.7 * 10 from being 6.999...
+    return max(2, int(size * coverage + 1e-6) // 2 * 2)
+
+
+def area_resize(image_BCHW: Tensor, size: int) -> Tensor:
+    """Return square images at ``size`` pixels, each the mean of the area it covers (OpenCV's INTER_AREA).
+
+    ``adaptive_avg_pool2d`` is that only for whole ratios. Enlarging is bilinear.
+    """
+    side = image_BCHW.shape[-1]
+    if side < size:
+        return functional.interpolate(image_BCHW, size=size, mode="bilinear", align_corners=False)
+    if side == size:
+        return image_BCHW
+    ratio = side / size
+    start = torch.arange(size, dtype=torch.float64)[:, None] * ratio
+    pixel = torch.arange(side, dtype=torch.float64)
+    overlap = torch.minimum(start + ratio, pixel + 1) - torch.maximum(start, pixel)
+    weight = (overlap.clamp(min=0) / ratio).to(image_BCHW)
+    return weight @ image_BCHW @ weight.T
+
+
+def _warp_grid(
+    noise_B2NN: Tensor, *, crop_fraction: float, offset_fraction: float, input_size: int
+) -> Tensor:
+    """Return sampling places for the inputs, shape ``(B, in, in, 2)``, -1..1 across the whole image.
+
+    Args:
+        noise_B2NN: Displacement of the nodes in x and y, as a share of the crop's side.
+        crop_fraction: The crop's side as a share of the image's side.
+        offset_fraction: The crop's left and top edge as a share of the image's side.
+        input_size: Pixels along a side of the input.
+    """
+    drawn = round(WARP_MARGIN * input_size)
+    margin = (drawn - input_size) // 2
+    bent = functional.interpolate(noise_B2NN, size=drawn, mode="bilinear", align_corners=False)
+    bent = bent[..., margin : margin + input_size, margin : margin + input_size]
+    centres = (torch.arange(input_size, device=noise_B2NN.device, dtype=noise_B2NN.dtype) + 0.5) / input_size
+    rows, columns = torch.meshgrid(centres, centres, indexing="ij")
+    places_B2HW = (torch.stack([columns, rows]) + bent) * crop_fraction + offset_fraction
+    return (2 * places_B2HW - 1).permute(0, 2, 3, 1)
+
+
+def _as_unit_floats(image: Tensor) -> Tensor:
+    """Return 8-bit values divided by 255, and floats as they are."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+
+
+def _check_shapes(faces: Tensor, masks: Tensor) -> None:
+    if faces.ndim != 4 or faces.shape[1] != 3 or faces.shape[2] != faces.shape[3]:
+        raise ValueError(f"faces must have shape (B, 3, S, S), got {tuple(faces.shape)}")
+    if masks.ndim != 4 or masks.shape[0] != faces.shape[0] or masks.shape[2:] != faces.shape[2:]:
+        raise ValueError(
+            f"masks must be (B, M, S, S) like the faces {tuple(faces.shape)}, got {tuple(masks.shape)}"
+        )
+
+
+@torch.no_grad()
+def training_pairs(
+    faces: Tensor,
+    masks: Tensor,
+    config: AugmentConfig,
+    input_size: int,
+    output_size: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw one training sample from each face.
+
+    The input is sampled without averaging, so it is aliased where the target is not; so is the source's.
+    With no warp it is the crop resized bilinearly.
+
+    Args:
+        faces: Aligned faces, RGB, shape ``(B, 3, S, S)``, uint8 or floats in 0..1.
+        masks: What moves with the faces and stays with the targets, ``(B, M, S, S)``, uint8 or 0..1.
+        config: How far to stray.
+        input_size: Side of what goes into the network, pixels.
+        output_size: Side of what should come out, pixels.
+        generator: Source of all chance. It may live on another device than the faces: a CPU generator gives
+            the same samples for a GPU batch as for a CPU one, to rounding.
+
+    Returns:
+        Inputs ``(B, 3, in, in)``, targets ``(B, 3, out, out)`` and target masks ``(B, M, out, out)``,
+        float32 in 0..1, on the device of ``faces``.
+    """
+    _check_shapes(faces, masks)
+    batch, device, side = len(faces), faces.device, faces.shape[-1]
+    coloured = augment_colour(_as_unit_floats(faces), config, generator)
+    affine = draw_affine(batch, config, generator).to(device)
+    noise = draw_warp(batch, config, generator).to(device)
+    image = torch.cat([coloured, _as_unit_floats(masks)], dim=1)
+    moved = _sample(image, functional.affine_grid(affine, list(image.shape), align_corners=False))
+
+    crop = crop_side_px(side, config.coverage)
+    start = (side - crop) // 2
+    target = area_resize(moved[..., start : start + crop, start : start + crop], output_size)
+    grid = _warp_grid(noise, crop_fraction=crop / side, offset_fraction=start / side, input_size=input_size)
+    return _sample(moved[:, :3], grid), target[:, :3].clamp(0, 1), target[:, 3:].clamp(0, 1)

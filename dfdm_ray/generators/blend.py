@@ -1,0 +1,97 @@
+"""Conversion of one frame: put a swapped face back where the crop came from.
+
+Figures: ``deepfakes/faceswap`` 183aee37, ``lib/convert.py`` and ``plugins/convert`` at their defaults: the
+smaller of box and face mask, average colour, no scaling, no sharpening. Colour is not multiplied by the
+mask before it is resampled.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dfdm_ray.generators.alignment import (
+    Frame,
+    Matrix,
+    align_face,
+    apply_matrix,
+    between_pixel_centres,
+    matrix_scale,
+)
+from dfdm_ray.generators.masks import box_mask
+
+Floats = npt.NDArray[np.float32]
+
+
+def match_mean_colour(swapped: Floats, original: Floats, mask: Floats) -> Floats:
+    """Shift each channel of ``swapped`` to the mean of ``original`` under ``mask``; clip to 0..1.
+
+    The source does this twice in a row, clipping only at the end: the second shift is zero, so here it is
+    done once.
+
+    Args:
+        swapped: Shape ``(S, S, 3)``, 0..1.
+        original: Shape ``(S, S, 3)``, 0..1.
+        mask: Weights, shape ``(S, S)``; where all are 0 nothing is shifted.
+    """
+    total = max(float(mask.sum(dtype=np.float64)), np.finfo(np.float64).tiny)
+    weight = mask.astype(np.float64) / total
+    shift = np.einsum("yx,yxc->c", weight, original.astype(np.float64) - swapped)
+    shifted: Floats = np.clip(swapped + shift, 0, 1).astype(np.float32)
+    return shifted
+
+
+def _region_in_frame(matrix: Matrix, size: int, frame: Frame) -> tuple[slice, slice]:
+    """Return rows and columns of the frame that the crop's square reaches, empty where it lies outside."""
+    back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+    corners = apply_matrix(back, np.array([(0, 0), (size, 0), (0, size), (size, size)], dtype=np.float64))
+    limit = (frame.shape[1], frame.shape[0])
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, limit).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, limit).astype(int)
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
+def _blend(region: Frame, face: Floats, alpha: Floats, matrix: Matrix) -> Frame:
+    """Return a region of the frame under a face that ``matrix`` warps to it inversely."""
+    method = cv2.INTER_CUBIC if matrix_scale(matrix) < 1 else cv2.INTER_LINEAR
+    inverse = method | cv2.WARP_INVERSE_MAP
+    to_opencv, extent = between_pixel_centres(matrix), region.shape[1::-1]
+    colour = cv2.warpAffine(face, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_REPLICATE)
+    weight = cv2.warpAffine(alpha, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_CONSTANT)
+    weight = np.clip(weight, 0, 1)[..., None]
+    blended = weight * (colour * 255) + (1 - weight) * region
+    return np.clip(np.round(blended), 0, 255).astype(np.uint8)
+
+
+def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Floats) -> Frame:
+    """Return the frame with a swapped face blended in.
+
+    ``alpha = min(box mask, face mask)``; the face's mean colour is matched to the frame's under the face
+    mask; colour and alpha are warped back, bicubic if that enlarges them, else bilinear; the result is
+    ``alpha * face + (1 - alpha) * frame``, rounded. Pixels outside the crop stay as they are.
+
+    Args:
+        frame_rgb: Shape ``(H, W, 3)``; not changed.
+        swapped: What the autoencoder drew, shape ``(S, S, 3)``, RGB, 0..1.
+        matrix: From the frame to this crop of ``S`` pixels, see
+            :func:`~dfdm_ray.generators.alignment.crop_matrix`. For a network whose output is larger than its
+            input, it is the input's matrix times the ratio.
+        face_mask: Shape ``(S, S)``, 0..1.
+    """
+    size = len(swapped)
+    if swapped.shape != (size, size, 3) or face_mask.shape != (size, size):
+        raise ValueError(
+            f"need a face (S, S, 3) and a mask (S, S), got {swapped.shape} and {face_mask.shape}"
+        )
+    original = np.divide(align_face(frame_rgb, matrix, size), 255, dtype=np.float32)
+    face = match_mean_colour(swapped, original, face_mask)
+    alpha = np.minimum(box_mask(size), face_mask)
+
+    rows, columns = _region_in_frame(matrix, size, frame_rgb)
+    result = frame_rgb.copy()
+    region = result[rows, columns]
+    if region.size > 0:
+        # The same map, from coordinates that start at the region's corner.
+        from_region = matrix.copy()
+        from_region[:, 2] += matrix[:, :2] @ (columns.start, rows.start)
+        region[:] = _blend(region, face, alpha, from_region)
+    return result

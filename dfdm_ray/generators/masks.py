@@ -1,0 +1,135 @@
+"""Masks from a template face: where the losses look, and where a swapped face is blended in.
+
+The source draws its masks from 68 landmarks; a detector with five gives none of the outline, so the
+outline of an average head stands in for it. It was fitted to the mean face of ``deepfakes/faceswap`` 183aee37
+with a generic 3-D head of 68 points, the brows raised by the rule of ``plugins/extract/mask/extended.py``.
+Softness is the source's, in mean-face units (MFU), so that it does not depend on the size drawn.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+FRONTAL_CENTRE: tuple[float, float] = (0.5, 0.333)
+"""What lies in the middle of a face-centred crop of a frontal face, MFU."""
+
+# Image-left half of the outline from the ear down to the chin, then of the raised brow inwards, MFU.
+_JAW = (
+    (-0.112, 0.300),
+    (-0.105, 0.459),
+    (-0.086, 0.617),
+    (-0.055, 0.772),
+    (0.005, 0.913),
+    (0.100, 1.031),
+    (0.218, 1.121),
+    (0.351, 1.187),
+    (0.500, 1.205),
+)
+_RAISED_BROW = ((-0.020, 0.041), (0.062, -0.050), (0.188, -0.061), (0.313, -0.038), (0.433, 0.000))
+
+# Centre x, y and semi-axes x, y, MFU. The eyes are those of the mean face, the mouth's centre lies 0.04 below
+# the middle of its corners.
+_EYES = ((0.235365, 0.215990, 0.138, 0.064), (0.764635, 0.215990, 0.138, 0.064))
+_MOUTH = (0.5, 0.820233, 0.267, 0.122)
+
+_FACE_BLUR_MFU = 0.8 / 64
+"""OpenCV's sigma for a Gaussian kernel of 3, in the source's 128-pixel mask of 2 MFU."""
+_ZONE_BLUR_MFU = 0.02
+"""Of the eye and mouth masks."""
+_CONVERSION_BLUR_MFU = (4 * 8 / 12) ** 0.5 / 64
+"""Sigma of the four 3x3 box blurs with which the converter softens that mask (8/12 is a box's variance)."""
+
+_SUBPIXEL_BITS = 6
+_OVERSAMPLING = 8
+_BOX_INSET = 0.055
+
+Mask = npt.NDArray[np.float32]
+Points = npt.NDArray[np.float64]
+
+
+def face_outline_mfu() -> Points:
+    """Return the convex outline of the template face, shape ``(N, 2)``, MFU."""
+    left = np.array([*_JAW, *_RAISED_BROW])
+    both = np.concatenate([left, [1, 0] + [-1, 1] * left]).astype(np.float32)
+    outline: Points = cv2.convexHull(both)[:, 0].astype(np.float64)
+    return outline
+
+
+def _ellipse_mfu(ellipse: tuple[float, float, float, float]) -> Points:
+    """Return an ellipse as a polygon of 64 corners, shape ``(64, 2)``, MFU."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points: Points = circle * ellipse[2:] + ellipse[:2]
+    return points
+
+
+def _draw(
+    shapes: list[Points], size: int, *, span_mfu: float, centre: tuple[float, float], blur_mfu: float
+) -> Mask:
+    """Fill convex polygons with ones and soften their edges, shape ``(size, size)``.
+
+    They are drawn with the surroundings that the blur can reach, so that a shape cut by the crop's edge
+    does not fade there.
+    """
+    px_per_mfu = size * _OVERSAMPLING / span_mfu
+    sigma_px = blur_mfu * size / span_mfu
+    margin = int(np.ceil(4 * sigma_px)) + 1
+    side = size + 2 * margin
+    canvas = np.zeros((side * _OVERSAMPLING, side * _OVERSAMPLING), np.uint8)
+    for shape in shapes:
+        # OpenCV counts from the centre of the first pixel.
+        place = (shape - centre) * px_per_mfu + side * _OVERSAMPLING / 2 - 0.5
+        fixed = np.round(place * 2**_SUBPIXEL_BITS).astype(np.int32)
+        cv2.fillConvexPoly(canvas, fixed, 255, shift=_SUBPIXEL_BITS)
+    small = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(small, (0, 0), sigma_px)
+    return np.ascontiguousarray(soft[margin : margin + size, margin : margin + size], dtype=np.float32)
+
+
+def render_masks(
+    size: int, *, span_mfu: float, centre: tuple[float, float] = FRONTAL_CENTRE
+) -> npt.NDArray[np.float32]:
+    """Return the training masks of a crop.
+
+    Args:
+        size: Side of the crop, pixels.
+        span_mfu: Side of the crop, MFU.
+        centre: What lies in the middle of the crop, MFU.
+
+    Returns:
+        Face, eyes and mouth, shape ``(3, size, size)``, 0..1.
+    """
+    face = _draw([face_outline_mfu()], size, span_mfu=span_mfu, centre=centre, blur_mfu=_FACE_BLUR_MFU)
+    eyes = [_ellipse_mfu(eye) for eye in _EYES]
+    zones = [
+        _draw(shapes, size, span_mfu=span_mfu, centre=centre, blur_mfu=_ZONE_BLUR_MFU)
+        for shapes in (eyes, [_ellipse_mfu(_MOUTH)])
+    ]
+    return np.stack([face, *zones])
+
+
+def render_conversion_mask(
+    size: int, *, span_mfu: float, centre: tuple[float, float] = FRONTAL_CENTRE
+) -> Mask:
+    """Return the face mask with the converter's softer edge, shape ``(size, size)``, 0..1.
+
+    To be faithful to the source, ask for the span of training and lay the mask on a crop of the span of
+    conversion: there it is too small, as the source's is (see :func:`~dfdm_ray.generators.alignment.spans`).
+    """
+    outline = [face_outline_mfu()]
+    return _draw(outline, size, span_mfu=span_mfu, centre=centre, blur_mfu=_CONVERSION_BLUR_MFU)
+
+
+def box_mask(size: int) -> Mask:
+    """Return the mask that hides the border of a swapped face, shape ``(size, size)``, 0..1.
+
+    Ones from ``round(0.055 * size)`` pixels inside the border, then a Gaussian blur that just does not reach
+    it: kernel 7 for 64 pixels, 13 for 128.
+    """
+    inset = max(1, round(_BOX_INSET * size))
+    mask = np.zeros((size, size), np.float32)
+    mask[inset : size - inset, inset : size - inset] = 1
+    kernel = 2 * inset - 1
+    return np.asarray(
+        cv2.GaussianBlur(mask, (kernel, kernel), 0, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
