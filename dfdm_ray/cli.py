@@ -16,6 +16,7 @@ from dfdm_ray.config import (
     ScoreConfig,
 )
 from dfdm_ray.errors import UserError
+from dfdm_ray.swapping.config import GenerateConfig
 
 _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
 
@@ -36,6 +37,12 @@ def _score(config: ScoreConfig, console: Console) -> None:
     show_scores(result.predictions, result.record, folder=config.out, console=console)
     if result.model.note:
         console.print(f"checkpoint: {result.model.note}", highlight=False, markup=False)
+
+
+def _generate(config: GenerateConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.generate import generate
+
+    generate(config, console)
 
 
 def _crops(config: CropsConfig, console: Console) -> None:
@@ -71,6 +78,7 @@ def _demo(config: DemoConfig, console: Console) -> None:
 _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     ManifestConfig: ("manifest", _manifest),
     ScoreConfig: ("score", _score),
+    GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
     AssetsConfig: ("assets", _assets),
     DemoConfig: ("demo", _demo),
@@ -79,6 +87,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
 Job = (
     Annotated[ManifestConfig, tyro.conf.subcommand("manifest")]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
+    | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]
     | Annotated[AssetsConfig, tyro.conf.subcommand("assets")]
     | Annotated[DemoConfig, tyro.conf.subcommand("demo")]

@@ -34,6 +34,8 @@ class RejectCode(StrEnum):
     """The subject's face is smaller than ``min_face_px``."""
     FACE_TOO_BRIEF = "face_too_brief"
     """There is a face, but in fewer frames than a clip needs."""
+    SEVERAL_FACES = "several_faces"
+    """Several people where one identity is wanted; only when making data."""
 
 
 class VideoRejectedError(DfdmError):

@@ -15,7 +15,7 @@ LAYERS = (
     ("listing",),
     ("video", "models", "manifest", "assets", "generators"),
     ("faces",),
-    ("clips",),
+    ("clips", "swapping"),
     ("stages", "testing"),
     ("cluster", "reports"),
     ("pipelines",),
@@ -34,7 +34,7 @@ FORBIDDEN = {
     "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
     "errors": {"ray", "torch", "av", "pyarrow", "numpy"},
 }
-RAY_USERS = {"stages/base.py", "cluster.py", "pipelines/score.py"}
+RAY_USERS = {"stages/base.py", "cluster.py", "pipelines/score.py", "pipelines/generate.py"}
 
 
 def modules() -> list[Path]:

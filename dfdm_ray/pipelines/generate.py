@@ -1,0 +1,213 @@
+"""Make a DFDM-shaped dataset.
+
+::
+
+    identities -> extract (a Ray task per video): faces, landmarks          work/faces/
+               -> train (a task per pair and generator), on a GPU if any   work/models/
+               -> convert (a task per scene): align, predict, blend, encode at three qualities
+    OUT/DFDM_crf*/<generator>/id0_id1_0000_1original.mp4, real/, manifest.parquet, dataset.json, *.png
+
+Every result is a file that appears whole; a task whose file is there is not run, so the same command
+finishes what a stopped run left.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from dfdm_ray import storage
+from dfdm_ray.clips import load_detector
+from dfdm_ray.cluster import ray_session
+from dfdm_ray.errors import UserError
+from dfdm_ray.generators.swap_autoencoder import Side
+from dfdm_ray.pipelines import generate_tasks as tasks
+from dfdm_ray.pipelines.generate_card import Dataset, describe
+from dfdm_ray.pipelines.output import changes
+from dfdm_ray.pipelines.progress import Show, Work, progress
+from dfdm_ray.swapping.config import GenerateConfig
+from dfdm_ray.swapping.plan import (
+    Identity,
+    Scene,
+    choose_pairs,
+    cut_scenes,
+    read_identities,
+    real_paths,
+    swap_paths,
+)
+
+_RETRIES = 3
+"""How often a task is run again when its worker or node dies."""
+_POLL_S = 5.0
+
+Conversion = tuple[tasks.Training | None, Scene, str, Side, Mapping[int, str]]
+"""Arguments of :func:`generate_tasks.convert`."""
+
+
+def generate(config: GenerateConfig, console: Console) -> Dataset:
+    """Make the dataset below ``config.out``.
+
+    Raises:
+        UserError: If identities, pairs or videos do not do, or an earlier run there had other settings.
+    """
+    identities = read_identities(config.identities)
+    pairs = choose_pairs(identities, config.pairs, sample=config.sample_pairs, seed=config.seed)
+    root = Path(config.out)
+    _require_same_settings(root, config)
+    _, weights = load_detector(config.detector)
+    with ray_session(config.ray_address):
+        faces, rejected = _extract(config, root, identities, weights, console)
+        scenes = {one.id: _scenes(config, one, faces, rejected) for one in identities if _is_used(one, pairs)}
+        trainings = _trainings(config, root, identities, pairs, faces)
+        _train(trainings, console)
+        _convert(root, trainings, scenes, faces, console)
+    dataset = Dataset(
+        identities=identities, pairs=pairs, scenes=scenes, trainings=trainings, rejected=rejected
+    )
+    describe(dataset, config, root, faces, console)
+    return dataset
+
+
+def _require_same_settings(root: Path, config: GenerateConfig) -> None:
+    """Write the settings the files depend on, or refuse if those of an earlier run differ."""
+    path = root / "work" / "settings.json"
+    kept = ("smoothing", "scene_frames", "max_frames", "detector", "train", "seed")
+    settings = {name: value for name, value in asdict(config).items() if name in kept}
+    now = json.loads(json.dumps(settings))
+    if path.exists():
+        changed = changes(json.loads(path.read_text()), now)
+        if changed:
+            raise UserError(
+                f"--out {root} holds data made with other settings ({'; '.join(changed)}); give a new --out"
+            )
+    storage.write_atomic(str(path), json.dumps(now, indent=2).encode())
+
+
+def _extract(
+    config: GenerateConfig, root: Path, identities: list[Identity], weights: bytes, console: Console
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the file of faces of each usable video, and why the others are not."""
+    files = {
+        uri: str(root / "work" / "faces" / f"{one.id}_{number:04d}.npz")
+        for one in identities
+        for number, uri in enumerate(one.videos)
+    }
+    shared = ray.put(weights)
+    calls = {uri: (uri, out, config.detector, shared, config) for uri, out in files.items()}
+    reasons = _run("faces", tasks.extract, calls, console)
+    rejected = {uri: str(reason) for uri, reason in reasons.items() if reason}
+    for uri, reason in rejected.items():
+        console.print(f"left out: {uri}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    return {uri: out for uri, out in files.items() if uri not in rejected}, rejected
+
+
+def _is_used(identity: Identity, pairs: list[tuple[str, str]]) -> bool:
+    return any(identity.id in pair for pair in pairs)
+
+
+def _scenes(
+    config: GenerateConfig, identity: Identity, faces: Mapping[str, str], rejected: Mapping[str, str]
+) -> list[Scene]:
+    usable = {uri: faces[uri] for uri in identity.videos if uri in faces}
+    if not usable:
+        reason = next(iter(rejected[uri] for uri in identity.videos if uri in rejected), "it has no videos")
+        raise UserError(f"identity {identity.name} has no usable video: {reason}")
+    spans = {uri: tasks.read_faces(path).scenes(config.scene_frames) for uri, path in usable.items()}
+    scenes = cut_scenes(identity, spans, limit=config.scenes_per_identity)
+    if not scenes:
+        raise UserError(
+            f"identity {identity.name} has no {config.scene_frames} frames in a row with a face; "
+            "give a smaller --scene-frames"
+        )
+    return scenes
+
+
+def _trainings(
+    config: GenerateConfig,
+    root: Path,
+    identities: list[Identity],
+    pairs: list[tuple[str, str]],
+    faces: Mapping[str, str],
+) -> list[tasks.Training]:
+    of = {one.id: tuple(faces[uri] for uri in one.videos if uri in faces) for one in identities}
+    return [
+        tasks.Training(
+            generator=generator,
+            pair=(a, b),
+            faces={"a": of[a], "b": of[b]},
+            folder=str(root / "work" / "models" / f"{a}_{b}" / generator),
+            config=config.train,
+            seed=config.seed,
+        )
+        for a, b in pairs
+        for generator in config.generators
+    ]
+
+
+def _train(trainings: list[tasks.Training], console: Console) -> None:
+    calls = {str(index): (training,) for index, training in enumerate(trainings) if training.result is None}
+    planned = sum(training.config.iterations for training in trainings)
+
+    def done(_: int) -> int:
+        return sum(training.iterations_done for training in trainings)
+
+    _run("training", tasks.train, calls, console, work=Work(planned=planned, unit="iterations"), measure=done)
+
+
+def _convert(
+    root: Path,
+    trainings: list[tasks.Training],
+    scenes: Mapping[str, list[Scene]],
+    faces: Mapping[str, str],
+    console: Console,
+) -> None:
+    calls: dict[str, Conversion] = {}
+    for scene in (scene for found in scenes.values() for scene in found):
+        real = {crf: str(path) for crf, path in real_paths(root, scene).items()}
+        calls[f"real {scene}"] = (None, scene, faces[scene.uri], "a", real)
+        for training in (one for one in trainings if scene.identity in one.pair):
+            a, b = training.pair
+            source, to = (b, "b") if scene.identity == a else (a, "a")
+            paths = {
+                crf: str(path) for crf, path in swap_paths(root, scene, source, training.generator).items()
+            }
+            calls[next(iter(paths.values()))] = (training, scene, faces[scene.uri], to, paths)  # type: ignore[assignment]
+    _run("scenes", tasks.convert, calls, console)
+
+
+def _run(
+    title: str,
+    task: Callable[..., Any],
+    calls: Mapping[str, tuple[Any, ...]],
+    console: Console,
+    *,
+    work: Work | None = None,
+    measure: Callable[[int], int] = int,
+) -> dict[str, Any]:
+    """Run ``task`` on Ray for each call, show progress, and return the results by name.
+
+    A task is placed on a GPU where the cluster has some, and run again when its worker dies.
+    """
+    if not calls:
+        return {}
+    work = work or Work(planned=len(calls), unit=title)
+    gpus = 1 if task is tasks.train and ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
+    running = {remote.remote(*arguments): name for name, arguments in calls.items()}
+    results: dict[str, Any] = {}
+    with progress(work, console, title=title) as show:
+        while running:
+            ready, _ = ray.wait(list(running), timeout=_POLL_S)
+            for ref in ready:
+                results[running.pop(ref)] = ray.get(ref)
+            _show(show, work, measure(len(results)))
+    return results
+
+
+def _show(show: Show, work: Work, done: int) -> None:
+    work.done = done
+    show()

@@ -1,0 +1,143 @@
+"""Faces of one video: where the subject is in every frame, and aligned faces to train on.
+
+Every frame is decoded and looked at, because conversion pastes a face into every frame.
+"""
+
+import io
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.detector import Detections, FaceDetector, Frame
+from dfdm_ray.generators.alignment import align_face, crop_matrix, smooth_landmarks
+from dfdm_ray.video.decode import VideoReader
+
+FACE_SPAN_MFU = 2.0
+"""Side of a stored face in mean-face units: faceswap's face-centred crop (``lib/align``, 183aee37)."""
+_CROWDED_FRACTION = 0.1
+"""A video with several faces of about one size in more of its frames than this is not one identity's."""
+_JUMP = 1.5
+"""Farthest, in eye distances, that the subject's centre moves from one frame to the next."""
+
+
+Landmarks = npt.NDArray[np.float32]
+_UNSEEN = np.full((5, 2), np.nan, np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFaces:
+    """The subject of one video over its first ``N`` frames."""
+
+    landmarks: npt.NDArray[np.float32]
+    """Shape ``(N, 5, 2)``, pixels, smoothed over time; NaN where the subject is not seen."""
+    faces: npt.NDArray[np.uint8]
+    """Aligned faces of the frames with a subject, RGB, shape ``(M, S, S, 3)``, ``FACE_SPAN_MFU`` wide."""
+
+    def to_bytes(self) -> bytes:
+        """Return the arrays as an ``npz`` file."""
+        out = io.BytesIO()
+        np.savez_compressed(out, landmarks=self.landmarks, faces=self.faces)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "VideoFaces":
+        """Read what :meth:`to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(landmarks=arrays["landmarks"], faces=arrays["faces"])
+
+    def scenes(self, length: int) -> list[range]:
+        """Return the spans of ``length`` frames, one after the other, with the subject in every frame."""
+        seen = np.isfinite(self.landmarks[:, 0, 0])
+        spans: list[range] = []
+        start = 0
+        while start + length <= len(seen):
+            gaps = np.flatnonzero(~seen[start : start + length])
+            if len(gaps):
+                start += int(gaps[-1]) + 1
+            else:
+                spans.append(range(start, start + length))
+                start += length
+        return spans
+
+
+def extract_faces(
+    uri: str, detector: FaceDetector, *, size_px: int, max_frames: int, smoothing: float
+) -> VideoFaces:
+    """Find the subject in every frame of a video; memory does not grow with its length but for the faces.
+
+    Args:
+        uri: The video.
+        detector: Looks at every frame.
+        size_px: Side of the aligned faces.
+        max_frames: Frames after which the video is left.
+        smoothing: Of the landmarks over time, see :func:`~dfdm_ray.generators.alignment.smooth_landmarks`.
+
+    Raises:
+        VideoRejectedError: If the video cannot be read, has no face, or several, so that it is not
+            clear who the identity is.
+    """
+    found: list[Detections] = []
+    landmarks: list[Landmarks] = []
+    faces: list[Frame] = []
+    last: Landmarks | None = None
+    with VideoReader(uri) as reader:
+        for frame in islice(reader.read_onwards(), max_frames):
+            (looked,) = detector.detect([frame.rgb[0]])
+            last = _follow(looked, last)
+            found.append(looked)
+            landmarks.append(_UNSEEN if last is None else last)
+            if last is not None:
+                faces.append(
+                    align_face(frame.rgb[0], crop_matrix(last, size=size_px, span_mfu=FACE_SPAN_MFU), size_px)
+                )
+    _require_one_face(found, num_faces=len(faces))
+    return VideoFaces(landmarks=_smoothed(np.stack(landmarks), smoothing), faces=np.stack(faces))
+
+
+def _smoothed(landmarks: Landmarks, strength: float) -> Landmarks:
+    """Smooth each stretch of frames in which the subject is seen."""
+    smooth = landmarks.copy()
+    seen = np.isfinite(landmarks[:, 0, 0])
+    for stretch in np.split(np.flatnonzero(seen), np.flatnonzero(np.diff(np.flatnonzero(seen)) > 1) + 1):
+        smooth[stretch] = smooth_landmarks(landmarks[stretch], strength)
+    return smooth
+
+
+def _follow(found: Detections, last: Landmarks | None) -> Landmarks | None:
+    """Return the landmarks nearest to the last frame's, or those of the largest face after a gap."""
+    if not len(found):
+        return None
+    if last is None:
+        sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1)
+        largest: Landmarks = found.landmarks[int(sides.argmax())]
+        return largest
+    distances = np.linalg.norm(found.landmarks.mean(axis=1) - last.mean(axis=0), axis=1)
+    nearest = int(distances.argmin())
+    eyes = float(np.linalg.norm(last[0] - last[1]))
+    if distances[nearest] > _JUMP * eyes:
+        return None
+    points: Landmarks = found.landmarks[nearest]
+    return points
+
+
+def _require_one_face(found: list[Detections], *, num_faces: int) -> None:
+    if not found:
+        raise VideoRejectedError(RejectCode.DECODE_ERROR, "no frame could be decoded")
+    if not num_faces:
+        raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {len(found)} frames")
+    crowded = [looked for looked in found if _num_comparable(looked) > 1]
+    if len(crowded) > _CROWDED_FRACTION * len(found):
+        most = max(_num_comparable(looked) for looked in crowded)
+        detail = (
+            f"up to {most} faces of about one size in {len(crowded)} of {len(found)} frames: who is meant?"
+        )
+        raise VideoRejectedError(RejectCode.SEVERAL_FACES, detail)
+
+
+def _num_comparable(found: Detections) -> int:
+    """Return how many faces are at least half as large as the largest."""
+    sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0)
+    return int((sides >= sides.max(initial=0) / 2).sum())

@@ -1,0 +1,127 @@
+import io
+import json
+import shutil
+from pathlib import Path
+
+import av
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from dfdm_ray import assets
+from dfdm_ray.errors import UserError
+from dfdm_ray.labels import Generator
+from dfdm_ray.pipelines.generate import generate
+from dfdm_ray.swapping.config import GenerateConfig, SwapTrainConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+TRAIN = SwapTrainConfig(iterations=3, width=0.03, batch_size=2, face_px=64)
+GENERATORS = (Generator.FACESWAP, Generator.DFL_H128)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("people")
+    for name, video in (("driver", "carphone_pristine.mp4"), ("man", "single_face.mp4")):
+        (root / name).mkdir()
+        shutil.copy(assets.get(video), root / name)
+    shutil.copy(assets.get("no_face.mp4"), root / "man")
+    return root
+
+
+def config(people: Path, out: Path, train: SwapTrainConfig = TRAIN) -> GenerateConfig:
+    return GenerateConfig(
+        identities=str(people),
+        out=str(out),
+        generators=GENERATORS,
+        scene_frames=8,
+        scenes_per_identity=2,
+        max_frames=20,
+        train=train,
+    )
+
+
+def run(job: GenerateConfig) -> str:
+    out = io.StringIO()
+    generate(job, Console(file=out, width=120))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def made(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dataset") / "out"
+    text = run(config(people, out))
+    assert "left out" in text
+    assert "no_face.mp4: no_face" in text
+    return out
+
+
+def videos(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+
+
+def test_the_dataset_has_every_generator_quality_direction_and_scene(made: Path) -> None:
+    names = {
+        f"DFDM_crf{crf}/{generator}/{pair}_{scene:04d}_{tag}.mp4"
+        for crf in (0, 10, 23)
+        for generator, tag in (("faceswap", "1original"), ("dfl-h128", "5dfl-h128"))
+        for pair in ("id0_id1", "id1_id0")
+        for scene in (0, 1)
+    }
+    real = {f"real/crf{crf}/id{n}_{scene:04d}.mp4" for crf in (0, 10, 23) for n in (0, 1) for scene in (0, 1)}
+    assert set(videos(made)) == names | real
+
+
+def test_the_manifest_and_the_card_tell_the_truth(made: Path) -> None:
+    table = pq.read_table(made / "manifest.parquet")
+    assert table.num_rows == 24 + 12
+    assert sorted(set(table["generator"].drop_null().to_pylist())) == ["dfl-h128", "faceswap"]
+    card = json.loads((made / "dataset.json").read_text())
+    assert card["num_swapped_videos"] == 24
+    assert [person["name"] for person in card["identities"]] == ["driver", "man"]
+    assert next(iter(card["rejected_sources"].values())).startswith("no_face")
+    assert (made / "contact_sheet.png").stat().st_size > 1000
+
+
+def test_no_generator_is_told_by_frame_count_times_or_metadata(made: Path) -> None:
+    facts = set()
+    for path in sorted((made / "DFDM_crf10").rglob("id0_id1_0000_*.mp4")):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            times = tuple(frame.pts for frame in container.decode(stream))
+            facts.add(
+                (
+                    times,
+                    stream.time_base,
+                    stream.codec_context.profile,
+                    str(sorted(container.metadata.items())),
+                )
+            )
+    assert len(facts) == 1
+
+
+def test_running_again_makes_only_what_is_missing(made: Path, people: Path) -> None:
+    before = videos(made)
+    lost = ["DFDM_crf10/dfl-h128/id0_id1_0001_5dfl-h128.mp4", "real/crf0/id1_0000.mp4"]
+    for name in lost:
+        (made / name).unlink()
+    run(config(people, made))
+    after = videos(made)
+    assert set(after) == set(before)
+    assert {name for name in before if after[name] != before[name]} == set(lost)
+
+
+def test_a_training_that_died_goes_on_from_its_checkpoint(made: Path, people: Path) -> None:
+    folder = made / "work" / "models" / "id0_id1" / "faceswap"
+    state = (folder / "state.pt").read_bytes()
+    (folder / "result.json").unlink()
+    run(config(people, made))
+    assert (folder / "result.json").exists()
+    assert len(state) == (folder / "state.pt").stat().st_size
+
+
+def test_other_settings_on_the_same_folder_are_refused(made: Path, people: Path) -> None:
+    changed = SwapTrainConfig(iterations=4, width=0.03, batch_size=2, face_px=64)
+    with pytest.raises(UserError, match="made with other settings"):
+        run(config(people, made, changed))
