@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from dfdm_ray.faces.detector import Frame
-from dfdm_ray.generators.alignment import align_face, crop_matrix
+from dfdm_ray.generators.alignment import align_face, crop_centre_mfu, crop_matrix
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
 from dfdm_ray.generators.swap_autoencoder import Side, SwapAutoencoder
@@ -46,7 +46,7 @@ class FaceSwapper:
         self._to: Side = to
         self._span_mfu = span_mfu
         self._device = device
-        self._mask = render_conversion_mask(network.output_size, span_mfu=train_span_mfu)
+        self._train_span_mfu = train_span_mfu
 
     def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
         """Return the frames ``(H, W, 3)`` swapped; ``landmarks`` are theirs, ``(n, 5, 2)``, pixels."""
@@ -56,9 +56,16 @@ class FaceSwapper:
             for frame, marks in zip(frames, landmarks, strict=True)
         ]
         return [
-            paste_face(frame, face, crop_matrix(marks, size=sizes[1], span_mfu=self._span_mfu), self._mask)
+            paste_face(
+                frame, face, crop_matrix(marks, size=sizes[1], span_mfu=self._span_mfu), self._mask(marks)
+            )
             for frame, face, marks in zip(frames, self._predict(crops), landmarks, strict=True)
         ]
+
+    def _mask(self, marks: Landmarks) -> Landmarks:
+        """Return the face mask of one frame, centred by the head's pose as its crop is, ``(S, S)``."""
+        centre = crop_centre_mfu(marks.astype(np.float64))
+        return render_conversion_mask(self._network.output_size, span_mfu=self._train_span_mfu, centre=centre)
 
     @torch.inference_mode()
     def _predict(self, crops: list[Frame]) -> npt.NDArray[np.float32]:
