@@ -32,6 +32,7 @@ _SCAN_EVERY = 15
 class ClipFacts:
     """What was learned about a video, filled in step by step so that a rejected one has it too."""
 
+    plan: FramePlan | None = None
     num_frames_in_video: int = 0
     num_frames_missing: int = 0
     num_frames_decoded: int = 0
@@ -127,6 +128,7 @@ def _collect(
     )
     if plan is None:
         raise VideoRejectedError(RejectCode.TOO_SHORT, _too_short(reader, spec))
+    facts.plan = plan
     for batch in _batches(reader, plan, detector, spec, facts):
         tracks = _timed_tracks(batch, detector, spec.detect_every, facts)
         if tracks:
@@ -183,6 +185,9 @@ def _scan(
         since_look += 1
         if frame.pts_s[0] in shown:
             continue
+        if run and frame.rgb.shape != run[0].rgb.shape:  # as where recordings were put together
+            yield _stacked(run)
+            run, since_look = [], _SCAN_EVERY
         if not run and since_look >= _SCAN_EVERY:
             since_look = 0
             if _timed_tracks(frame, detector, 1, facts):

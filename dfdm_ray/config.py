@@ -10,13 +10,11 @@ from tyro.conf import Positional
 
 from dfdm_ray.errors import UserError
 
-DETECTORS = ("mobilenet0.25", "resnet50")
-
 
 def at_least(minimum: float, **values: float | None) -> None:
     """Raise a :class:`UserError` that names the flag for each of ``values`` below ``minimum``."""
     for name, value in values.items():
-        if value is not None and value < minimum:
+        if value is not None and not value >= minimum:  # so that nan is told too
             raise UserError(f"--{name.replace('_', '-')} must be at least {minimum:g}, got {value:g}")
 
 

@@ -1,6 +1,7 @@
 """RetinaFace with a ResNet-50 trunk: the network of ``retinaface-pytorch``, batched, on CPU or GPU."""
 
 import io
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,8 +68,18 @@ def _network(weights: bytes) -> torch.nn.Module:
         out_channels=256,
     )
     try:
-        network.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
+        file = io.BytesIO(_unzipped(weights))
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the resnet50 face detector's weights do not load: {reason}") from error
     return network.eval()
+
+
+def _unzipped(weights: bytes) -> bytes:
+    """Return the one file in a zip, the way the weights are published, or else ``weights`` as they are."""
+    if not zipfile.is_zipfile(io.BytesIO(weights)):
+        return weights
+    with zipfile.ZipFile(io.BytesIO(weights)) as archive:
+        names = archive.namelist()
+        return archive.read(names[0]) if len(names) == 1 else weights  # torch's own files are zips of several

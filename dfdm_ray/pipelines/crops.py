@@ -27,12 +27,19 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
     spec = clip_spec(config.plan, config.faces, config.crop, num_frames=config.plan.frames or _FRAMES)
     rows: list[tuple[str, Image | str]] = []
     for video in track(videos[: config.limit], description="crops", console=console, transient=True):
+        facts = ClipFacts()
         try:
-            clips = prepare_clips(video["uri"], detector, spec, ClipFacts())
+            clips = prepare_clips(video["uri"], detector, spec, facts)
         except VideoRejectedError as rejected:
             rows.append((video["video_id"], str(rejected)))
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
+            console.print(
+                f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
     try:
         storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     except OSError as error:

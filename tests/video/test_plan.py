@@ -72,6 +72,11 @@ def test_uniform_reaches_each_frame_from_the_key_frame_before_it() -> None:
     assert (plan.num_used, plan.num_decoded) == (4, 151 + 101)
 
 
+def test_a_plan_says_what_it_will_decode() -> None:
+    plan = FramePlan(runs=(Run(key=0, offsets=(0, 1)), Run(key=250, offsets=(2, 5))))
+    assert str(plan) == "4 frames from 0, 252; 8 to decode, 2.00 for each used"
+
+
 def test_an_unknown_strategy_is_a_bug() -> None:
     with pytest.raises(ValueError, match="'random'"):
         plan_frames("random", keys(0), num_frames=9, wanted=1, runs=1)
