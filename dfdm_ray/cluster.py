@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import ray
 import ray.data
 
 from dfdm_ray.errors import UserError
+
+_CONNECT_S = 10.0
 
 
 @contextmanager
@@ -28,6 +31,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     chosen = address or os.environ.get("RAY_ADDRESS") or "local"
     _quieten("ray._private.authentication")  # says that token authentication is on
+    _require_listener(chosen)
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=True, **options)
@@ -37,6 +41,17 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Tell at once that nothing listens at ``host:port``; Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, local
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
 
 
 def _quieten_ray_data() -> None:

@@ -1,0 +1,15 @@
+import socket
+
+import pytest
+
+from dfdm_ray.cluster import ray_session
+from dfdm_ray.errors import UserError
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_told_at_once(scheme: str) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{sock.getsockname()[1]}"  # bound, but nobody listens
+        with pytest.raises(UserError, match="no Ray cluster answers at"), ray_session(address):
+            pass
