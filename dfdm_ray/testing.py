@@ -33,12 +33,18 @@ class VideoRecipe:
     """Width and height, pixels."""
     codec: str = "libx264"
     pix_fmt: str = "yuv420p"
-    options: Mapping[str, str] = field(default_factory=lambda: {"crf": "18", "preset": "veryfast", "g": "25"})
+    options: Mapping[str, str] = field(default_factory=lambda: x264())
     pts: Sequence[int] | None = None
     """Times of the frames in 1/1000 s, for a variable rate or an offset start; else by ``fps``."""
     rotation: int = 0
     """Display rotation in degrees, counterclockwise; the stored pixels stay as they are."""
     audio: bool = False
+
+
+def x264(**options: str) -> dict[str, str]:
+    """Return encoder options of libx264; ``b_strategy="0"`` is spelled with ``_`` for ``-``."""
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    return {"crf": "18", "preset": "veryfast", "g": "25", **given}
 
 
 def numbered_frame(number: int, *, size: tuple[int, int]) -> Frame:
@@ -98,6 +104,27 @@ def write_video(
         if sound is not None:
             _write_tone(container, sound, seconds=recipe.num_frames / recipe.fps)
     return path
+
+
+def remux(source: Path, target: Path, *, late_by_frames: int = 0, **options: str) -> Path:
+    """Copy the packets of ``source`` to another container.
+
+    Args:
+        source: A video.
+        target: The extension chooses the container.
+        late_by_frames: Begin so many frames in, as a cut by an edit list does.
+        options: Of the container, for instance ``movflags="faststart"``.
+    """
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        template = old.streams.video[0]
+        stream = new.add_stream_from_template(template)
+        rate = template.average_rate or Fraction(25)
+        for packet in old.demux(template):
+            if packet.dts is not None and packet.pts is not None and packet.time_base:
+                cut = round(late_by_frames / (rate * packet.time_base))
+                packet.pts, packet.dts, packet.stream = packet.pts - cut, packet.dts - cut, stream
+                new.mux(packet)
+    return target
 
 
 def write_audio(path: Path, *, seconds: float = 1.0) -> Path:

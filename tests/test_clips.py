@@ -1,5 +1,9 @@
+import os
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,7 +12,15 @@ from dfdm_ray import assets
 from dfdm_ray.clips import ClipFacts, FaceClips, find_tracks, load_detector, prepare_clips
 from dfdm_ray.config import ClipSpec, CropConfig, FaceConfig, PlanConfig, clip_spec
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.testing import ScriptedDetector, VideoRecipe, frame_number, numbered_frame, write_video
+from dfdm_ray.testing import (
+    ScriptedDetector,
+    VideoRecipe,
+    frame_number,
+    numbered_frame,
+    write_video,
+    x264,
+)
+from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 
 Box = tuple[float, float, float, float]
@@ -17,8 +29,15 @@ Script = Callable[[int], Sequence[Box]]
 FACE: Box = (50, 20, 90, 60)
 
 
-def spec(*, clips: int = 1, frames: int = 10, search: int = 300, min_face_px: int = 24) -> ClipSpec:
-    plan = PlanConfig(clips=clips, search_frames=search)
+def spec(
+    *,
+    clips: int = 1,
+    frames: int = 10,
+    search: int = 300,
+    min_face_px: int = 24,
+    strategy: Literal["keyframe_runs", "head", "uniform"] = "keyframe_runs",
+) -> ClipSpec:
+    plan = PlanConfig(strategy=strategy, clips=clips, search_frames=search)
     crop = CropConfig(size=96, margin=0.3)
     return clip_spec(plan, FaceConfig(min_face_px=min_face_px), crop, num_frames=frames)
 
@@ -42,7 +61,9 @@ def prepare(
     video: Path, script: Script, wanted: ClipSpec | None = None
 ) -> tuple[FaceClips, ClipFacts, ScriptedDetector]:
     detector, facts = ScriptedDetector(script), ClipFacts()
-    return prepare_clips(str(video), detector, wanted or spec(), facts), facts, detector
+    clips = prepare_clips(str(video), detector, wanted or spec(), facts)
+    assert (np.diff(clips.pts_s) > 0).all()  # no frame twice, all in order of time
+    return clips, facts, detector
 
 
 def rejected(video: Path, script: Script, wanted: ClipSpec | None = None) -> tuple[RejectCode, ClipFacts]:
@@ -85,6 +106,35 @@ def test_each_crop_is_cut_from_the_frame_its_time_names(video: Path) -> None:
         left, top = round((side - 160) / 2 * scale), round((side / 2 - 80) * scale)
         frame = crop[top : top + round(96 * scale), left : left + round(160 * scale)]
         assert frame_number(frame.repeat(4, axis=0).repeat(4, axis=1)) == number
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected", "decoded"),
+    [
+        ("head", list(range(10)), 11),
+        ("uniform", [10 + 20 * i for i in range(10)], 160),  # the middles of ten equal parts
+    ],
+)
+def test_other_plans_take_other_frames(
+    strategy: Literal["head", "uniform"], expected: list[int], decoded: int, video: Path
+) -> None:
+    clips, facts, _ = prepare(video, lambda _: [FACE], spec(strategy=strategy))
+    assert numbers(clips) == expected
+    assert facts.num_frames_decoded <= decoded
+
+
+def test_the_seconds_add_up(video: Path) -> None:
+    started = time.perf_counter()
+    _, facts, _ = prepare(video, slow_face)
+    passed = time.perf_counter() - started
+    assert facts.seconds_detect >= 4 * 0.02
+    assert facts.seconds_decode > 0
+    assert facts.seconds_decode + facts.seconds_detect <= passed
+
+
+def slow_face(_: int) -> list[Box]:
+    time.sleep(0.02)
+    return [FACE]
 
 
 def test_several_clips_cover_different_parts_of_the_video(video: Path) -> None:
@@ -148,6 +198,50 @@ def test_a_video_shorter_than_a_clip_is_rejected(tmp_path: Path) -> None:
     code, facts = rejected(path, lambda _: [FACE])
     assert code == RejectCode.TOO_SHORT
     assert facts.num_frames_in_video == 8
+
+
+def test_a_video_of_damaged_frames_costs_no_more_than_a_search(tmp_path: Path) -> None:
+    """Every frame is a key frame of noise."""
+    path = write_video(tmp_path / "noise.mp4", VideoRecipe(num_frames=200, options=x264(g="1")))
+    content = bytearray(path.read_bytes())
+    with VideoReader(str(path)) as reader:
+        positions = reader.index.position.tolist()
+    for start, end in pairwise(positions):
+        content[start + 4 : end] = os.urandom(end - start - 4)
+    path.write_bytes(content)
+    code, facts = rejected(path, lambda _: [FACE], spec(search=40))
+    assert code == RejectCode.DECODE_ERROR
+    assert 0 < facts.num_frames_decoded <= 10 + 40 + 3
+    assert facts.num_frames_in_video == 200
+
+
+def test_a_face_is_found_across_a_change_of_the_frame_size(tmp_path: Path) -> None:
+    """33 frames, then others of another size; the scan looks at frames 6 and 21, and on from there."""
+    first = write_video(tmp_path / "1.ts", VideoRecipe(num_frames=33, options=x264(g="250", bf="0")))
+    second = write_video(
+        tmp_path / "2.ts",
+        VideoRecipe(num_frames=30, size=(240, 144), options=x264(g="250", bf="0")),
+        draw=lambda number: numbered_frame(number + 512, size=(240, 144)),
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    clips, facts, _ = prepare(both, lambda number: [FACE] if 14 <= number < 512 else [], spec(frames=12))
+    assert numbers(clips) == list(range(21, 33))
+    assert facts.num_faces == 1
+
+
+@pytest.mark.parametrize("name", ["v.h264", "v.avi", "v.mkv", "v.ts", "v.mpg"])
+def test_a_face_is_searched_in_any_container(name: str, tmp_path: Path) -> None:
+    """The scan goes on where the planned runs left off, whether the file can be sought in or not."""
+    recipe = VideoRecipe(num_frames=100, options=x264(bf="2", g="250", sc_threshold="0"))
+    if name.endswith("mpg"):
+        recipe = VideoRecipe(
+            num_frames=100, codec="mpeg2video", options={"g": "250", "bf": "2", "qscale": "3"}
+        )
+    path = write_video(tmp_path / name, recipe)
+    clips, _, detector = prepare(path, lambda number: [FACE] if number >= 50 else [])
+    assert numbers(clips) == list(range(55, 65))  # every 15th frame is looked at, from 10 on
+    assert sorted(set(detector.asked) - set(range(55, 65)))[-3:] == [10, 25, 40]
 
 
 def batch(count: int) -> FrameBatch:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from dfdm_ray.config import (
+    ClipSpec,
     CropConfig,
     CropsConfig,
     FaceConfig,
@@ -16,14 +17,32 @@ from dfdm_ray.errors import UserError
 
 BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (PlanConfig, {"clips": 0}, "--plan.clips must be at least 1, got 0"),
+    (PlanConfig, {"frames": 0}, "--plan.frames must be at least 1, got 0"),
+    (PlanConfig, {"runs": -2}, "--plan.runs must be at least 1, got -2"),
     (PlanConfig, {"search_frames": -1}, "--plan.search-frames must be at least 0, got -1"),
     (FaceConfig, {"max_side": 32}, "--faces.max-side must be at least 64, got 32"),
     (FaceConfig, {"score_threshold": 1.0}, "--faces.score-threshold must lie between 0 and 1, got 1"),
+    (
+        FaceConfig,
+        {"score_threshold": float("nan")},
+        "--faces.score-threshold must lie between 0 and 1, got nan",
+    ),
+    (FaceConfig, {"detect_every": 0}, "--faces.detect-every must be at least 1, got 0"),
+    (FaceConfig, {"min_face_px": 0}, "--faces.min-face-px must be at least 1, got 0"),
+    (CropConfig, {"size": 31}, "--crop.size must be at least 32, got 31"),
+    (CropConfig, {"margin": float("nan")}, "--crop.margin must be at least 0, got nan"),
     (CropConfig, {"margin": -0.1}, "--crop.margin must be at least 0, got -0.1"),
+    (ResourceConfig, {"decode_workers": 0}, "--resources.decode-workers must be at least 1, got 0"),
+    (ResourceConfig, {"model_workers": -1}, "--resources.model-workers must be at least 1, got -1"),
     (ResourceConfig, {"batch_size": 0}, "--resources.batch-size must be at least 1, got 0"),
     (CropsConfig, {"videos": "x", "limit": 0}, "--limit must be at least 1, got 0"),
     (ScoreConfig, {"checkpoint": "c", "out": "o"}, "give either --videos or --manifest"),
     (ScoreConfig, {"checkpoint": "c", "out": "o", "videos": "v", "manifest": "m"}, "give either"),
+    (
+        ScoreConfig,
+        {"checkpoint": "c", "out": "o", "videos": "v", "max_reject_fraction": 1.5},
+        "--max-reject-fraction must lie between 0 and 1, got 1.5",
+    ),
 ]
 
 
@@ -34,6 +53,7 @@ def test_a_bad_value_names_its_flag_and_itself(
     with pytest.raises(UserError) as error:
         kind(**values)
     assert says in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_clip_length_is_the_checkpoints_and_only_confirmed() -> None:
@@ -42,3 +62,19 @@ def test_the_clip_length_is_the_checkpoints_and_only_confirmed() -> None:
     assert clip_spec(PlanConfig(frames=7, clips=3), faces, crop, num_frames=7).frames_wanted == 21
     with pytest.raises(UserError, match="takes clips of 7 frames"):
         clip_spec(PlanConfig(frames=8), faces, crop, num_frames=7)
+
+
+def test_what_a_worker_needs_is_what_was_configured() -> None:
+    plan = PlanConfig(strategy="head", clips=2, runs=3, search_frames=7)
+    faces, crop = FaceConfig(detect_every=4, min_face_px=33), CropConfig(size=64, margin=0.5)
+    assert clip_spec(plan, faces, crop, num_frames=6) == ClipSpec(
+        strategy="head",
+        num_frames=6,
+        num_clips=2,
+        runs_per_clip=3,
+        search_frames=7,
+        detect_every=4,
+        min_face_px=33,
+        crop_size=64,
+        margin=0.5,
+    )

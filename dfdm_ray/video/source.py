@@ -1,0 +1,145 @@
+"""Open video files: what they are, their index, and their packets from any key frame on.
+
+PyAV's errors become :class:`VideoRejectedError` here.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TypeAlias, cast
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from dfdm_ray import storage
+from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.video.index import PacketIndex, index_packets
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+# Containers of video files. Text, images and playlists, which can point to other files, are left out.
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,mxf,av1,obu,nut,dv"
+
+
+class VideoSource:
+    """One open file.
+
+    Args:
+        uri: Any local path or URI.
+        threads: Of the decoder.
+
+    Raises:
+        VideoRejectedError: From the constructor, if the file is no readable video.
+    """
+
+    def __init__(self, uri: str, *, threads: int) -> None:
+        size_bytes = _checked_size(uri)
+        self._threads = threads
+        with rejecting(RejectCode.NOT_A_VIDEO):
+            self._file = storage.open_input(uri)
+        try:
+            with rejecting(RejectCode.NOT_A_VIDEO):
+                self._open()
+                self.index: PacketIndex = index_packets(self._container, self.stream, size_bytes=size_bytes)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+        self._file.close()
+
+    def packets_from(self, key: int) -> Iterator[VideoPacket]:
+        """Return the packets of the index from position ``key`` on; they end early where the file is damaged.
+
+        Seeking is only a short cut: unless it lands on the very packet, or before it, packets are
+        counted from the start of the file. :attr:`stream` may be another one afterwards.
+        """
+        with rejecting(RejectCode.DECODE_ERROR):
+            packets = self._packets_sought(key)
+            if packets is None:
+                self._container.close()
+                self._file.seek(0)
+                self._open()
+                packets = islice(self._packets(), key, None)
+        return _until_damaged(islice(packets, len(self.index) - key))
+
+    def _packets_sought(self, key: int) -> Iterator[VideoPacket] | None:
+        position = int(self.index.position[key])
+        if position < 0:
+            return None
+        try:
+            self._container.seek(int(self.index.seek_time[key]), stream=self.stream, backward=True)
+            packets = self._packets()
+            for packet in packets:
+                if packet.pos == position:
+                    return chain([packet], packets)
+                if packet.pos is None or packet.pos > position:
+                    return None
+        except av.error.FFmpegError:
+            pass
+        return None
+
+    def _packets(self) -> Iterator[VideoPacket]:
+        return (packet for packet in self._container.demux(self.stream) if packet.size)
+
+    def _open(self) -> None:
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+        self._container = cast(InputContainer, av.open(self._file, container_options=options))
+        self.stream = _video_stream(self._container)
+        self.stream.codec_context.thread_count = self._threads
+        self.stream.codec_context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
+
+
+def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+    try:
+        yield from packets
+    except av.error.FFmpegError:
+        return
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+@contextmanager
+def rejecting(code: RejectCode) -> Iterator[None]:
+    """Turn PyAV's errors into a rejection with ``code`` and those of storage into one as unreadable."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise VideoRejectedError(code, f"FFmpeg: {error.strerror}") from error
+    except (OSError, UserError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> VideoRejectedError:
+    return VideoRejectedError(RejectCode.UNREADABLE, str(getattr(error, "strerror", None) or error))
+
+
+def _checked_size(uri: str) -> int:
+    """Return the file's size, or say why it cannot be read; a pipe would block for ever."""
+    try:
+        size = storage.size_bytes(uri)
+        mode = stat.S_IFREG if storage.is_remote(uri) else os.stat(storage.local_path(uri)).st_mode
+    except (OSError, UserError) as error:
+        raise _unreadable(error) from error
+    if not stat.S_ISREG(mode):
+        raise VideoRejectedError(RejectCode.UNREADABLE, "not a regular file")
+    if size == 0:
+        raise VideoRejectedError(RejectCode.EMPTY_FILE, "the file has no bytes")
+    return size
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise VideoRejectedError(RejectCode.NO_VIDEO_STREAM, "the file has no video stream")
+    if streams[0].codec_context is None:
+        raise VideoRejectedError(RejectCode.UNSUPPORTED_CODEC, "no decoder for the video stream")
+    return streams[0]
