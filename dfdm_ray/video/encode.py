@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -61,8 +62,7 @@ class QualityWriter:
 
     def write(self, frame: VideoFrame) -> None:
         """Encode ``frame``; its ``pts`` counts in the writer's time base."""
-        width, height = self._size
-        plain = frame.reformat(width=width, height=height, format="yuv420p")
+        plain = _cut(frame.reformat(format="yuv420p"), self._size)
         for container, stream in self._open:
             plain.pts, plain.time_base = frame.pts, self._time_base
             container.mux(stream.encode(plain))
@@ -101,7 +101,9 @@ def _recode_scene(source: Path, span: range, paths: Mapping[int, Path], metadata
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
         frames = _shown(container.decode(stream), span)
-        first = next(frames)
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f"{source} has no frame {span.start}")
         if first.pts is None or stream.time_base is None:
             raise ValueError(f"{source} has no frame times")
         rate = stream.average_rate or Fraction(30)
@@ -119,6 +121,21 @@ def _shown(frames: Iterator[VideoFrame], span: range) -> Iterator[VideoFrame]:
             return
         if number in span:
             yield frame
+
+
+def _cut(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+    """Return the upper left ``size`` (width, height, even) of a ``yuv420p`` frame; no pixel is resampled."""
+    if (frame.width, frame.height) == size:
+        return frame
+    if (frame.width // 2 * 2, frame.height // 2 * 2) != size:
+        raise ValueError(f"a frame of {frame.width}x{frame.height} in a video of {size[0]}x{size[1]}")
+    cut = VideoFrame(size[0], size[1], "yuv420p")
+    for plane, smaller in zip(frame.planes, cut.planes, strict=True):
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
+        kept = np.zeros((smaller.height, smaller.line_size), np.uint8)
+        kept[:, : smaller.width] = rows[: smaller.height, : smaller.width]
+        smaller.update(kept.tobytes())
+    return cut
 
 
 def _partial(path: Path) -> Path:

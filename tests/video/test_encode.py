@@ -2,10 +2,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.filter
 import numpy as np
 import pytest
 
-from dfdm_ray.testing import VideoRecipe, numbered_frame, write_video
+from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, write_video, x264
 from dfdm_ray.video.encode import QualityWriter, recode
 
 QUALITIES = (0, 10, 23)
@@ -58,9 +59,34 @@ def test_times_are_kept_with_gaps_and_all(tmp_path: Path) -> None:
         )
 
 
-def test_an_odd_size_loses_its_last_row_and_column(tmp_path: Path) -> None:
-    path = write(tmp_path, [frame(0, (161, 97))], size=(161, 97))[10]
-    assert (decoded(path)[0].width, decoded(path)[0].height) == (160, 96)
+def cropped(given: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """The planes of a frame after FFmpeg's own crop."""
+    plain = given.reformat(format="yuv420p")
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=plain.width, height=plain.height, format=plain.format, time_base=Fraction(1, 25)
+    )
+    crop, sink = graph.add("crop", f"{width}:{height}:0:0"), graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    graph.push(plain)
+    return graph.pull().to_ndarray()
+
+
+@pytest.mark.parametrize("size", [(161, 97), (160, 97), (161, 96)])
+def test_an_odd_size_loses_its_last_row_and_column_and_nothing_else(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    given = frame(3, size)
+    (got,) = decoded(write(tmp_path, [given], size=size)[0])
+    np.testing.assert_array_equal(got.to_ndarray(), cropped(given, 160, 96))
+
+
+def test_a_frame_of_another_size_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a frame of 80x48 in a video of 160x96"):
+        write(tmp_path, [frame(0), frame(1, (80, 48))])
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def write_and_fail(path: Path) -> None:
@@ -86,3 +112,25 @@ def test_scenes_are_cut_once_and_start_at_zero(tmp_path: Path) -> None:
     made = paths[10].stat().st_mtime_ns
     recode(source, [(range(20, 50), paths)], metadata={})
     assert paths[10].stat().st_mtime_ns == made
+
+
+def test_a_scene_keeps_its_frames_and_their_times_whatever_the_source(tmp_path: Path) -> None:
+    """A variable rate, B-frames, odd sides and full colour resolution."""
+    times = [i * 40 + (i // 30) * 900 for i in range(60)]
+    recipe = VideoRecipe(pts=times, size=(161, 97), pix_fmt="yuv444p", options=x264(bf="3", b_strategy="0"))
+    source = write_video(tmp_path / "s.mp4", recipe)
+    paths = {crf: tmp_path / f"{crf}.mp4" for crf in QUALITIES}
+    recode(source, [(range(20, 40), paths)], metadata={})
+    for path in paths.values():
+        frames = decoded(path)
+        assert [frame_number(one.to_ndarray(format="rgb24")) for one in frames] == list(range(20, 40))
+        assert [one.time for one in frames] == pytest.approx(
+            [(times[i] - times[20]) / 1000 for i in range(20, 40)], abs=1e-3
+        )
+
+
+def test_a_scene_after_the_end_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "s.mp4", VideoRecipe(num_frames=10))
+    with pytest.raises(ValueError, match="has no frame 20"):
+        recode(source, [(range(20, 30), {10: tmp_path / "scene.mp4"})], metadata={})
+    assert list(tmp_path.iterdir()) == [source]
