@@ -31,7 +31,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     chosen = address or os.environ.get("RAY_ADDRESS") or "local"
     _quieten("ray._private.authentication")  # says that token authentication is on
-    _require_listener(chosen)
+    require_listener(chosen)
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=True, **options)
@@ -43,7 +43,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
+def require_listener(address: str) -> None:
     """Tell at once that nothing listens at ``host:port``; Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
