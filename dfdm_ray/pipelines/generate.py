@@ -61,7 +61,9 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     _, weights = load_detector(config.detector)
     with ray_session(config.ray_address):
         faces, rejected = _extract(config, root, identities, weights, console)
-        scenes = {one.id: _scenes(config, one, faces, rejected) for one in identities if _is_used(one, pairs)}
+        used = [one for one in identities if any(one.id in pair for pair in pairs)]
+        _require_usable(used, faces, rejected)
+        scenes = {one.id: _scenes(config, one, faces) for one in used}
         trainings = _trainings(config, root, identities, pairs, faces)
         _train(trainings, console)
         _convert(root, trainings, scenes, faces, console)
@@ -105,17 +107,17 @@ def _extract(
     return {uri: out for uri, out in files.items() if uri not in rejected}, rejected
 
 
-def _is_used(identity: Identity, pairs: list[tuple[str, str]]) -> bool:
-    return any(identity.id in pair for pair in pairs)
+def _require_usable(
+    identities: list[Identity], faces: Mapping[str, str], rejected: Mapping[str, str]
+) -> None:
+    for one in identities:
+        if not any(uri in faces for uri in one.videos):
+            reason = next((rejected[uri] for uri in one.videos if uri in rejected), "it has no videos")
+            raise UserError(f"identity {one.name} has no usable video: {reason}")
 
 
-def _scenes(
-    config: GenerateConfig, identity: Identity, faces: Mapping[str, str], rejected: Mapping[str, str]
-) -> list[Scene]:
+def _scenes(config: GenerateConfig, identity: Identity, faces: Mapping[str, str]) -> list[Scene]:
     usable = {uri: faces[uri] for uri in identity.videos if uri in faces}
-    if not usable:
-        reason = next(iter(rejected[uri] for uri in identity.videos if uri in rejected), "it has no videos")
-        raise UserError(f"identity {identity.name} has no usable video: {reason}")
     spans = {uri: tasks.read_faces(path).scenes(config.scene_frames) for uri, path in usable.items()}
     scenes = cut_scenes(identity, spans, limit=config.scenes_per_identity)
     if not scenes:

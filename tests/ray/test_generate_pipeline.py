@@ -125,3 +125,10 @@ def test_other_settings_on_the_same_folder_are_refused(made: Path, people: Path)
     changed = SwapTrainConfig(iterations=4, width=0.03, batch_size=2, face_px=64)
     with pytest.raises(UserError, match="made with other settings"):
         run(config(people, made, changed))
+
+
+def test_an_identity_without_a_usable_video_is_told_with_the_reason(people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people, tmp_path / "people")
+    (tmp_path / "people" / "driver" / "carphone_pristine.mp4").write_text("no video")
+    with pytest.raises(UserError, match="identity driver has no usable video: not_a_video"):
+        run(config(tmp_path / "people", tmp_path / "out"))
