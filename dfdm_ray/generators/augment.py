@@ -71,6 +71,19 @@ class AugmentConfig:
             raise UserError(f"no CLAHE grid lies in {self.clahe_min_grid}..{self.clahe_max_grid}")
 
 
+STILL = AugmentConfig(
+    clahe_probability=0,
+    lightness=0,
+    colour=0,
+    rotation_degrees=0,
+    zoom_fraction=0,
+    shift_fraction=0,
+    flip_probability=0,
+    warp_fraction=0,
+)
+"""Only the central cut and the resize: nothing is left to chance."""
+
+
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
     """Draw from ``U(-limit, limit)`` on the generator's device."""
     return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit

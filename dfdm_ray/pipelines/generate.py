@@ -28,7 +28,7 @@ from dfdm_ray.generators.swap_autoencoder import Side
 from dfdm_ray.pipelines import generate_tasks as tasks
 from dfdm_ray.pipelines.generate_card import Dataset, describe
 from dfdm_ray.pipelines.output import changes
-from dfdm_ray.pipelines.progress import Show, Work, progress
+from dfdm_ray.pipelines.progress import Work, progress
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.swapping.plan import (
     Identity,
@@ -206,10 +206,6 @@ def _run(
             ready, _ = ray.wait(list(running), timeout=_POLL_S)
             for ref in ready:
                 results[running.pop(ref)] = ray.get(ref)
-            _show(show, work, measure(len(results)))
+            work.done = measure(len(results))
+            show()
     return results
-
-
-def _show(show: Show, work: Work, done: int) -> None:
-    work.done = done
-    show()

@@ -65,8 +65,7 @@ class Training:
 def extract(uri: str, out: str, faces: FaceConfig, weights: bytes, config: GenerateConfig) -> str | None:
     """Write the faces of a video to ``out``; return why it cannot be used, if so."""
     cv2.setNumThreads(1)
-    reason, path = Path(f"{out}.rejected"), Path(out)
-    if path.exists():
+    if Path(out).exists():
         return None
     try:
         found = extract_faces(
@@ -77,7 +76,6 @@ def extract(uri: str, out: str, faces: FaceConfig, weights: bytes, config: Gener
             smoothing=config.smoothing,
         )
     except VideoRejectedError as rejected:
-        storage.write_atomic(str(reason), str(rejected).encode())
         return str(rejected)
     storage.write_atomic(out, found.to_bytes())
     return None
@@ -115,7 +113,9 @@ def train(training: Training) -> None:
         storage.write_atomic(str(training.path("losses.png")), png(draw_losses(trainer.losses)))
 
     trainer.run(report, report_every=SAVE_EVERY)
-    report(len(trainer.losses))
+    if len(trainer.losses) % SAVE_EVERY:
+        report(len(trainer.losses))
+    storage.write_atomic(str(training.path("network.pt")), trainer.network_bytes())
     psnr = {side: round(trainer.psnr_db(side), 2) for side in SIDES}
     storage.write_atomic(str(training.path("result.json")), json.dumps(psnr).encode())
 
@@ -131,9 +131,9 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
 
 
 def _swapper(training: Training, to: Side) -> FaceSwapper:
-    state = torch.load(training.path("state.pt"), map_location="cpu", weights_only=True)
+    weights = torch.load(training.path("network.pt"), map_location="cpu", weights_only=True)
     network = build_generator(training.generator, width=training.config.width)
-    network.load_state_dict(state["network"])
+    network.load_state_dict(weights)
     train_span, span = conversion_spans(training.config)
     return FaceSwapper(network, to=to, train_span_mfu=train_span, span_mfu=span, device=_device())
 

@@ -74,7 +74,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     folder = RunFolder(config.out, settings=inputs.settings)
     earlier = folder.open(overwrite=config.overwrite)
     todo = unfinished(inputs.manifest, earlier)
-    counts = _count(inputs.manifest, earlier)
+    counts = _count(todo, earlier)
     run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
     record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, run]}
     storage.write_parquet(folder.manifest, inputs.manifest)
@@ -211,8 +211,7 @@ def _consume(
     return first_s or time.monotonic()
 
 
-def _count(manifest: pa.Table, earlier: pa.Table) -> Counts:
+def _count(todo: pa.Table, earlier: pa.Table) -> Counts:
     rejected = num_rejected(earlier)
     done = earlier.num_rows
-    planned = unfinished(manifest, earlier).num_rows + done
-    return Counts(planned=planned, scored=done - rejected, rejected=rejected, earlier=done)
+    return Counts(planned=todo.num_rows + done, scored=done - rejected, rejected=rejected, earlier=done)

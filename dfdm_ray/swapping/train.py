@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.alignment import spans
-from dfdm_ray.generators.augment import AugmentConfig, training_pairs
+from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.generators.swap_autoencoder import SIDES, Side, SwapAutoencoder, build_generator
@@ -22,17 +22,6 @@ from dfdm_ray.swapping.extract import FACE_SPAN_MFU
 
 Faces = npt.NDArray[np.uint8]
 
-_QUIET = AugmentConfig(
-    clahe_probability=0,
-    lightness=0,
-    colour=0,
-    rotation_degrees=0,
-    zoom_fraction=0,
-    shift_fraction=0,
-    flip_probability=0,
-    warp_fraction=0,
-)
-"""Only the central cut and the resize: what a face looks like to the network when it is judged."""
 _JUDGED = 64
 """Faces of each side on which a reconstruction is judged."""
 
@@ -119,8 +108,14 @@ class SwapTrainer:
     def _quiet(self, side: Side, count: int) -> tuple[Tensor, Tensor, Tensor]:
         faces = self._faces[side]
         spread = torch.linspace(0, len(faces) - 1, min(count, len(faces))).long().to(self.device)
-        quiet = dataclasses.replace(_QUIET, coverage=self.config.coverage)
+        quiet = dataclasses.replace(STILL, coverage=self.config.coverage)
         return self._pairs(faces[spread], quiet, torch.Generator().manual_seed(0))
+
+    def network_bytes(self) -> bytes:
+        """Return the network alone, a third of :meth:`to_bytes`: all that conversion needs."""
+        out = io.BytesIO()
+        torch.save(self.network.state_dict(), out)
+        return out.getvalue()
 
     def to_bytes(self) -> bytes:
         """Return everything that training goes on from."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.augment import (
+    STILL,
     AugmentConfig,
     area_resize,
     augment_colour,
@@ -19,18 +20,6 @@ from dfdm_ray.generators.augment import (
     draw_affine,
     training_pairs,
 )
-
-STILL = AugmentConfig(
-    clahe_probability=0,
-    lightness=0,
-    colour=0,
-    rotation_degrees=0,
-    zoom_fraction=0,
-    shift_fraction=0,
-    flip_probability=0,
-    warp_fraction=0,
-)
-"""Nothing is left to chance."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:
