@@ -66,6 +66,21 @@ CLIPS = pa.schema(
 )
 """One row per video between the decode/crop workers and the model workers."""
 
+CROPS = pa.schema(
+    [
+        *MANIFEST,
+        *_STATUS,
+        *_CLIP_FACTS,
+        _column("num_clips", pa.int32(), "Clips of the video (C); 0 when rejected."),
+        _column(
+            "crops",
+            pa.list_(pa.binary()),
+            "C*T face crops in clip order, each an RGB PNG of S x S pixels; empty when rejected.",
+        ),
+    ]
+)
+"""One video of the crops dataset that training reads."""
+
 _IDS = [
     MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
 ]
