@@ -107,4 +107,4 @@ def make_optimizer(
     Keras adds ``eps`` to the root of the second moment before its bias correction, PyTorch after, so that
     PyTorch's counts for less at first: a tenth at step 1, the same after some hundred steps.
     """
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps)
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps, fused=True)

@@ -20,6 +20,12 @@ class SwapTrainConfig:
     """Faces of each identity in a step."""
     learning_rate: float = 5e-5
     """Of Adam; faceswap's is 5e-5. Short runs want more."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """constant: as in faceswap; cosine: warmed up and then lowered to nothing, for short runs."""
+    augment_colour: bool = True
+    """Change contrast and colours at random. Short runs get further without (faceswap has such a switch)."""
+    flip: bool = True
+    """Mirror half of the faces. Short runs get further without (faceswap has such a switch)."""
     loss: Literal["ssim", "mae"] = "ssim"
     """ssim: DSSIM and squared error, eyes and mouth weighted, faceswap's since August 2020; mae: before."""
     coverage: float = 0.875

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from dfdm_ray.swapping.config import SwapTrainConfig
 from dfdm_ray.swapping.extract import FACE_SPAN_MFU
 
 Faces = npt.NDArray[np.uint8]
+
+_WARM_UP = 50
+"""Iterations in which the cosine schedule rises; without it 8e-4 makes Dfaker diverge."""
 
 _JUDGED = 64
 """Faces of each side on which a reconstruction is judged."""
@@ -51,7 +55,7 @@ class SwapTrainer:
         self.network: SwapAutoencoder = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = make_optimizer(self.network, lr=self.config.learning_rate)
         self._random = torch.Generator().manual_seed(self.seed)
-        self._augment = AugmentConfig(coverage=self.config.coverage)
+        self._augment = augmentation(self.config)
         self._faces = {side: _to_tensor(self.faces[side], self.device) for side in SIDES}
         size = self.faces["a"].shape[1]
         self._masks = torch.from_numpy(render_masks(size, span_mfu=FACE_SPAN_MFU)).to(self.device)
@@ -67,6 +71,9 @@ class SwapTrainer:
 
     def _step(self) -> float:
         self._optimizer.zero_grad(set_to_none=True)
+        factor = learning_rate_factor(len(self.losses), self.config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
         total = torch.zeros((), device=self.device)
         for side in SIDES:
             count = len(self._faces[side])
@@ -149,6 +156,24 @@ class SwapTrainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._random.set_state(state["random"].cpu())
         self.losses = list(state["losses"])
+
+
+def augmentation(config: SwapTrainConfig) -> AugmentConfig:
+    """Return how far samples stray from the stored faces: as in faceswap, less what is switched off."""
+    augment = AugmentConfig(coverage=config.coverage)
+    if not config.augment_colour:
+        augment = dataclasses.replace(augment, clahe_probability=0, lightness=0, colour=0)
+    if not config.flip:
+        augment = dataclasses.replace(augment, flip_probability=0)
+    return augment
+
+
+def learning_rate_factor(iteration: int, config: SwapTrainConfig) -> float:
+    """Return what the learning rate is multiplied with at an iteration, counted from 0; 0..1."""
+    if config.schedule == "constant":
+        return 1.0
+    warm = min(1.0, (iteration + 1) / _WARM_UP)
+    return warm * (1 + math.cos(math.pi * iteration / config.iterations)) / 2
 
 
 def _to_tensor(faces: Faces, device: str) -> Tensor:

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 
 import cv2
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.generators.augment import AugmentConfig
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.swapping.config import SwapTrainConfig
-from dfdm_ray.swapping.train import SwapTrainer, conversion_spans
+from dfdm_ray.swapping.train import SwapTrainer, augmentation, conversion_spans, learning_rate_factor
 
 TINY = SwapTrainConfig(iterations=6, width=0.03, batch_size=2, learning_rate=1e-3, face_px=80)
 
@@ -95,6 +97,34 @@ def test_a_state_of_other_settings_is_refused_but_more_iterations_are_welcome() 
     more.restore(state, name="state.pt")
     more.run(quiet, report_every=100)
     assert len(more.losses) == 9
+
+
+def test_the_cosine_schedule_warms_up_and_ends_at_nothing_and_the_constant_one_stays() -> None:
+    cosine = SwapTrainConfig(iterations=1000, schedule="cosine")
+    factors = [learning_rate_factor(iteration, cosine) for iteration in range(1000)]
+    assert factors[0] == pytest.approx(1 / 50)
+    assert max(factors) == factors[49] == pytest.approx(1, abs=0.01)
+    assert factors[500] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 1e-5
+    assert {learning_rate_factor(iteration, SwapTrainConfig()) for iteration in (0, 7, 10**6)} == {1.0}
+
+
+def test_the_optimiser_takes_its_steps_at_the_scheduled_rate() -> None:
+    """Adam's first step has the length of the learning rate, whatever the gradient."""
+    config = dataclasses.replace(TINY, schedule="cosine", iterations=1)
+    one = trainer(config=config)
+    before = {name: values.clone() for name, values in one.network.state_dict().items()}
+    one.run(quiet, report_every=100)
+    moved = max(float((one.network.state_dict()[name] - was).abs().max()) for name, was in before.items())
+    assert moved == pytest.approx(TINY.learning_rate / 50, rel=0.01)
+
+
+def test_augmentation_is_faceswaps_and_colour_and_flip_can_be_switched_off() -> None:
+    full = augmentation(SwapTrainConfig(coverage=0.6875))
+    assert full == AugmentConfig(coverage=0.6875)
+    less = augmentation(SwapTrainConfig(augment_colour=False, flip=False))
+    assert (less.clahe_probability, less.lightness, less.colour, less.flip_probability) == (0, 0, 0, 0)
+    assert (less.rotation_degrees, less.warp_fraction) == (full.rotation_degrees, full.warp_fraction)
 
 
 def test_the_faithful_crop_is_narrower_than_the_trained_one() -> None:
