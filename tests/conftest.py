@@ -18,6 +18,12 @@ NUM_FRAMES = 4
 CROP_SIZE = 64
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available() and not wanted:
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers_for_every_test() -> None:
     random.seed(0)

@@ -36,6 +36,9 @@ MEAN_FACE_MFU: Points = np.array(
 FACE_MARGIN = 0.5
 """The share of a face-centred crop that is margin: one MFU fills the other half, a whole crop spans 2 MFU."""
 
+FACE_SPAN_MFU = 1 / (1 - FACE_MARGIN)
+"""Side of a stored face: the whole face-centred crop of faceswap (``lib/align``, 183aee37)."""
+
 
 class Spans(NamedTuple):
     """How many MFU a crop covers."""

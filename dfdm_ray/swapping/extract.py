@@ -12,11 +12,9 @@ import numpy.typing as npt
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.detector import Detections, FaceDetector, Frame
-from dfdm_ray.generators.alignment import align_face, crop_matrix, smooth_landmarks
+from dfdm_ray.generators.alignment import FACE_SPAN_MFU, align_face, crop_matrix, smooth_landmarks
 from dfdm_ray.video.decode import VideoReader
 
-FACE_SPAN_MFU = 2.0
-"""Side of a stored face in mean-face units: faceswap's face-centred crop (``lib/align``, 183aee37)."""
 _CROWDED_FRACTION = 0.1
 """A video with several faces of about one size in more of its frames than this is not one identity's."""
 _JUMP = 1.5

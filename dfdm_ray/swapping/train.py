@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.generators.alignment import spans
+from dfdm_ray.generators.alignment import FACE_SPAN_MFU, spans
 from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.generators.swap_autoencoder import SIDES, Side, SwapAutoencoder, build_generator
 from dfdm_ray.swapping.config import SwapTrainConfig
-from dfdm_ray.swapping.extract import FACE_SPAN_MFU
 
 Faces = npt.NDArray[np.uint8]
 
@@ -76,15 +75,17 @@ class SwapTrainer:
             group["lr"] = self.config.learning_rate * factor
         total = torch.zeros((), device=self.device)
         for side in SIDES:
-            count = len(self._faces[side])
-            chosen = torch.randint(
-                count, (self.config.batch_size,), generator=self._random, device=self.device
-            )
-            inputs, targets, masks = self._pairs(self._faces[side][chosen], self._augment, self._random)
+            inputs, targets, masks = self.draw(side)
             total = total + training_loss(targets, self.network(inputs, side), masks, kind=self.config.loss)
         total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return float(total.detach())
+
+    def draw(self, side: Side) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the next batch of a side: inputs, targets and target masks, see :func:`training_pairs`."""
+        faces = self._faces[side]
+        chosen = torch.randint(len(faces), (self.config.batch_size,), generator=self._random)
+        return self._pairs(faces[chosen.to(self.device)], self._augment, self._random)
 
     def _pairs(
         self, faces_u8: Tensor, augment: AugmentConfig, random: torch.Generator

@@ -261,8 +261,6 @@ def test_settings_out_of_range_are_user_errors(wrong: dict[str, float]) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_draws_the_same_samples_from_a_cpu_generator() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     faces = smooth_faces(4)
     config = replace(AugmentConfig(), clahe_probability=0)  # it rounds to levels, which may tip over
     here = training_pairs(faces, faces[:, :1], config, 64, 128, seeded())

@@ -1,4 +1,3 @@
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -128,9 +127,6 @@ def test_an_unknown_precision_is_refused_by_value(loaded: LoadedModel) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1", reason="needs a CUDA device"
-)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_gpu_gives_the_scores_of_the_cpu(
     loaded: LoadedModel, crops: npt.NDArray[np.uint8], precision: Any

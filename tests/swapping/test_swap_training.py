@@ -47,6 +47,18 @@ def test_every_generator_trains_and_draws_a_preview(generator: str) -> None:
     assert 3 < one.psnr_db("a") < 60
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_a_gpu_takes_the_same_steps_as_the_cpu(generator: str) -> None:
+    both = {"a": faces(40), "b": faces(200)}
+    losses = []
+    for device in ("cpu", "cuda"):
+        one = SwapTrainer(generator=generator, faces=both, config=TINY, seed=0, device=device)  # type: ignore[arg-type]
+        one.run(quiet, report_every=100)
+        losses.append(one.losses)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+
+
 def test_training_brings_the_reconstruction_nearer() -> None:
     config = SwapTrainConfig(iterations=60, width=0.06, batch_size=4, learning_rate=2e-3, face_px=80)
     one = trainer(config=config)
