@@ -144,9 +144,9 @@ class ManifestConfig:
     """A folder (a DFDM tree or any other), a glob, one video, a list file (.txt), or an s3:// prefix."""
     out: str = "manifest.parquet"
     """Where the manifest goes."""
-    split: Literal["identity", "video", "none"] = "identity"
-    """identity: no target identity stands in two splits; video: the paper's 70/30 by file, which LEAKS
-    content from train to test; none: no split."""
+    split: Literal["identity", "scene", "video", "none"] = "identity"
+    """identity: no target identity stands in two splits; scene: no recording of one does, but people do;
+    video: the paper's 70/30 by file, which LEAKS content from train to test; none: no split."""
     seed: int = 0
     """Of the split."""
     overwrite: bool = False

@@ -1,4 +1,4 @@
-"""Which videos train, validate and test: by target identity without a leak, or as the paper did.
+"""Which videos train, validate and test: by target identity or scene without a leak, or as the paper did.
 
 In DFDM the same (target, source, scene) exists for every generator and quality, so a split by file
 puts the same content on both sides and flatters every score.
@@ -17,7 +17,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import MANIFEST
 
 SPLITS = ("train", "val", "test")
-IDENTITY_FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
+GROUP_FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 VIDEO_FRACTIONS: Mapping[str, float] = {"train": 0.70, "test": 0.30}
 """The paper's."""
 
@@ -28,6 +28,12 @@ LEAK_WARNING = (
     "split by video: the same target, source and scene stand in train and in test, so scores on test "
     "are too high; use it only to compare with the paper"
 )
+
+SCENE_NOTE = (
+    "split by scene: no footage stands in two splits, but people do; scores hold for people seen in training"
+)
+
+Method = Literal["identity", "scene", "video"]
 
 _TRIPLE = ["target_identity", "source_identity", "scene"]
 
@@ -61,34 +67,39 @@ class SplitReport:
 
     @property
     def leaks(self) -> bool:
-        """Whether content of one split stands in another."""
-        return bool(self.warning or self.num_shared_target_identities or self.num_shared_triples)
+        """Whether content of one split stands in another, or people that should not."""
+        people = self.num_shared_target_identities if self.method != "scene" else 0
+        return bool(self.warning or people or self.num_shared_triples)
 
 
 def assign_splits(
     table: pa.Table,
     *,
-    method: Literal["identity", "video"] = "identity",
+    method: Method = "identity",
     seed: int = 0,
     fractions: Mapping[str, float] | None = None,
 ) -> pa.Table:
     """Return ``table`` with ``split`` filled; the order of its rows does not matter.
 
-    ``identity`` keeps all videos of a target identity in one split and leaves rows without one null.
-    ``video`` is the paper's way, by file at random; it leaks, and the table's metadata say so.
-    ``fractions`` sum to 1; by default they are 70/15/15 by identity and 70/30 by video.
+    ``identity`` keeps all videos of a target identity in one split, ``scene`` all those of one recording of
+    a target, whoever's face was put in; both leave rows without these null. ``video`` is the paper's way, by
+    file at random; it leaks, and the table's metadata say so.
+    ``fractions`` sum to 1; by default they are 70/30 by video, else 70/15/15.
 
     Raises:
         UserError: If the fractions make no sense or there is too little to split.
     """
-    by_identity = method == "identity"
-    wanted = _checked(fractions or (IDENTITY_FRACTIONS if by_identity else VIDEO_FRACTIONS), seed)
+    by_video = method == "video"
+    wanted = _checked(fractions or (VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS), seed)
     rng = np.random.default_rng(seed)
-    splits = _split_by_identity(table, wanted, rng) if by_identity else _split_by_video(table, wanted, rng)
+    if by_video:
+        splits = _split_by_video(table, wanted, rng)
+    else:
+        splits = _split_by_group(table, _groups(table, method), wanted, rng, method)
     metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
     metadata.pop(METADATA_WARNING, None)
     metadata |= {METADATA_METHOD: method.encode(), METADATA_SEED: str(seed).encode()}
-    if not by_identity:
+    if by_video:
         metadata[METADATA_WARNING] = LEAK_WARNING.encode()
     index = table.column_names.index("split")
     return table.set_column(index, MANIFEST.field("split"), splits).replace_schema_metadata(metadata)
@@ -137,16 +148,30 @@ def _split_by_video(table: pa.Table, wanted: dict[str, float], rng: np.random.Ge
     return pa.array(np.array(list(wanted), dtype=object)[codes], pa.string())
 
 
-def _split_by_identity(table: pa.Table, wanted: dict[str, float], rng: np.random.Generator) -> pa.Array:
-    names = sorted(table["target_identity"].drop_null().unique().to_pylist())
+def _groups(table: pa.Table, method: Method) -> pa.ChunkedArray:
+    """Return the name of what must stay together for each row, null where it is unknown."""
+    if method == "identity":
+        return table["target_identity"]
+    return pc.binary_join_element_wise(table["target_identity"], table["scene"], "/")
+
+
+def _split_by_group(
+    table: pa.Table,
+    groups: pa.ChunkedArray,
+    wanted: dict[str, float],
+    rng: np.random.Generator,
+    method: Method,
+) -> pa.Array:
+    names = sorted(groups.drop_null().unique().to_pylist())
     if len(names) < len(wanted):
+        kind = {"identity": "target identities", "scene": "scenes of a target"}[method]
         raise UserError(
-            f"cannot split by identity: {len(names)} target identities are known, {len(wanted)} splits "
+            f"cannot split by {method}: {len(names)} {kind} are known, {len(wanted)} splits "
             f"({', '.join(wanted)}) need at least as many; give --split none to list without a split"
         )
-    identity = pc.index_in(table["target_identity"], pa.array(names, pa.string()))
-    known = identity.is_valid().to_numpy()
-    rows = identity.drop_null().to_numpy().astype(np.int64)
+    group = pc.index_in(groups, pa.array(names, pa.string()))
+    known = group.is_valid().to_numpy()
+    rows = group.drop_null().to_numpy().astype(np.int64)
     cells, cell_of_row = _cells(table.filter(pa.array(known)))
     counts = np.zeros((len(names), cells), dtype=np.float64)
     np.add.at(counts, (rows, cell_of_row), 1)
@@ -170,7 +195,7 @@ def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
 def _choose(
     counts: npt.NDArray[np.float64], fractions: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return the split of each identity, shape ``(I,)``, from its videos in each cell, ``(I, cells)``.
+    """Return the split of each group, shape ``(G,)``, from its videos in each cell, ``(G, cells)``.
 
     Greedy, largest first: each identity goes where the sum over cells of
     ``(count - wanted count)^2 / videos in the cell`` grows least.

@@ -14,7 +14,7 @@ from rich.text import Text
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
 from dfdm_ray.manifest.sources import printable
-from dfdm_ray.manifest.splits import SplitReport, split_report
+from dfdm_ray.manifest.splits import SCENE_NOTE, SplitReport, split_report
 
 _NUM_SHOWN = 10
 _TRIPLE = ["target_identity", "source_identity", "scene"]
@@ -179,6 +179,8 @@ def _render_splits(report: SplitReport, console: Console) -> None:
     console.print(view)
     if report.warning:
         _say(console, f"LEAKS: {report.warning}", "bold red")
+    if report.method == "scene":
+        _say(console, SCENE_NOTE, "yellow")
     _say(
         console,
         f"in more than one split: {report.num_shared_target_identities:,} target identities, "
@@ -186,4 +188,7 @@ def _render_splits(report: SplitReport, console: Console) -> None:
         f"{report.num_shared_triples:,} swaps (target, source, scene)",
     )
     if report.num_without_split:
-        _say(console, f"without a split, as their target identity is unknown: {report.num_without_split:,}")
+        _say(
+            console,
+            f"without a split, as their target identity or scene is unknown: {report.num_without_split:,}",
+        )

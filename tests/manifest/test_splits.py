@@ -9,7 +9,7 @@ from dfdm_ray import storage
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild
-from dfdm_ray.manifest.splits import IDENTITY_FRACTIONS, LEAK_WARNING, assign_splits, split_report
+from dfdm_ray.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits, split_report
 from dfdm_ray.schemas import MANIFEST, check_manifest
 
 
@@ -50,9 +50,37 @@ def test_identities_are_disjoint_and_fractions_are_near_in_every_cell(dfdm: Mani
     for crf in QUALITIES:
         for generator in GENERATORS:
             cell = table.filter(pc.and_(pc.equal(table["crf"], crf), pc.equal(table["generator"], generator)))
-            for split, wanted in IDENTITY_FRACTIONS.items():
+            for split, wanted in GROUP_FRACTIONS.items():
                 share = pc.sum(pc.equal(cell["split"], split)).as_py() / cell.num_rows
                 assert share == pytest.approx(wanted, abs=0.01)
+
+
+def test_a_split_by_scene_keeps_a_recording_together_whoever_was_put_in(dfdm: ManifestBuild) -> None:
+    table = assign_splits(dfdm.table, method="scene", seed=1)
+    recordings = table.group_by(["target_identity", "scene"]).aggregate([("split", "count_distinct")])
+    assert set(recordings["split_count_distinct"].to_pylist()) == {1}
+    shares = [pc.sum(pc.equal(table["split"], split)).as_py() / table.num_rows for split in GROUP_FRACTIONS]
+    assert shares == pytest.approx(list(GROUP_FRACTIONS.values()), abs=0.02)
+    report = split_report(table)
+    assert report.num_shared_target_identities > 0
+    assert (report.method, report.num_shared_triples, report.leaks) == ("scene", 0, False)
+
+
+def test_a_real_video_goes_with_the_swaps_of_its_recording() -> None:
+    swaps = manifest(["id0", "id1", "id2"], num_each=4)
+    real = swaps.set_column(
+        swaps.column_names.index("source_identity"),
+        MANIFEST.field("source_identity"),
+        pa.nulls(12, pa.string()),
+    )
+    table = assign_splits(with_new_ids([swaps, real]), method="scene")
+    splits = table["split"].to_pylist()
+    assert splits[:12] == splits[12:]
+
+
+def test_two_scenes_cannot_fill_three_splits() -> None:
+    with pytest.raises(UserError, match="cannot split by scene: 2 scenes of a target are known"):
+        assign_splits(manifest(["id0"], num_each=2), method="scene")
 
 
 def with_new_ids(parts: list[pa.Table]) -> pa.Table:
@@ -74,7 +102,7 @@ def test_a_rare_generator_is_split_in_the_wanted_way_too() -> None:
     assert np.mean(errors) < 0.05  # 0.079 if errors are not weighed by the size of the cell
 
 
-@pytest.mark.parametrize("method", ["identity", "video"])
+@pytest.mark.parametrize("method", ["identity", "scene", "video"])
 def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(dfdm: ManifestBuild, method: str) -> None:
     shuffled = dfdm.table.take(np.random.default_rng(7).permutation(dfdm.table.num_rows))
     first = split_of(assign_splits(dfdm.table, method=method, seed=1))
