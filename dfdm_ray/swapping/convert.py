@@ -87,11 +87,16 @@ def encode_scene(
         paths: Where the encodings go, by crf.
         swapper: Changes the frames; ``None`` keeps them.
         landmarks: Of the video's frames, shape ``(N, 5, 2)``, pixels.
+
+    Raises:
+        ValueError: If the video ends before the span.
     """
     metadata = {"comment": REAL if swapper is None else SYNTHETIC}
     with VideoReader(uri) as reader:
         frames = islice(reader.read_onwards(), span.start, span.stop)
-        first = next(frames)
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f"{uri} has no frame {span.start}")
         height, width = first.rgb.shape[1:3]
         time_base = reader.time_base
         with QualityWriter(

@@ -1,7 +1,7 @@
 """H.264 encoding with libx264 through PyAV: one source, one file per quality."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -79,48 +79,6 @@ class QualityWriter:
         finally:
             for path in self._paths.values():
                 _partial(path).unlink(missing_ok=True)
-
-
-def recode(
-    source: Path, scenes: Iterable[tuple[range, Mapping[int, Path]]], *, metadata: Mapping[str, str]
-) -> None:
-    """Cut scenes out of ``source`` and encode each once per quality; scenes whose files exist are left.
-
-    Args:
-        source: Any video.
-        scenes: Frame numbers of a scene, and where its encodings go, by crf.
-        metadata: Container tags.
-    """
-    for span, paths in scenes:
-        missing = {crf: path for crf, path in paths.items() if not path.exists()}
-        if missing:
-            _recode_scene(source, span, missing, metadata)
-
-
-def _recode_scene(source: Path, span: range, paths: Mapping[int, Path], metadata: Mapping[str, str]) -> None:
-    with av.open(str(source)) as container:
-        stream = container.streams.video[0]
-        frames = _shown(container.decode(stream), span)
-        first = next(frames, None)
-        if first is None:
-            raise ValueError(f"{source} has no frame {span.start}")
-        if first.pts is None or stream.time_base is None:
-            raise ValueError(f"{source} has no frame times")
-        rate = stream.average_rate or Fraction(30)
-        settings = {"size": (first.width, first.height), "time_base": stream.time_base, "rate": rate}
-        with QualityWriter(paths, metadata=metadata, **settings) as writer:  # type: ignore[arg-type]
-            start = first.pts
-            for frame in (first, *frames):
-                frame.pts = (frame.pts or 0) - start
-                writer.write(frame)
-
-
-def _shown(frames: Iterator[VideoFrame], span: range) -> Iterator[VideoFrame]:
-    for number, frame in enumerate(frames):
-        if number >= span.stop:
-            return
-        if number in span:
-            yield frame
 
 
 def _cut(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:

@@ -101,6 +101,29 @@ def test_no_generator_is_told_by_frame_count_times_or_metadata(made: Path) -> No
     assert len(facts) == 1
 
 
+def test_sizes_fall_with_quality_and_tell_no_generator(made: Path) -> None:
+    sizes = {
+        (crf, generator): [
+            path.stat().st_size for path in sorted((made / f"DFDM_crf{crf}" / generator).glob("*.mp4"))
+        ]
+        for crf in (0, 10, 23)
+        for generator in GENERATORS
+    }
+    for generator in GENERATORS:
+        for lossless, high, low in zip(*(sizes[crf, generator] for crf in (0, 10, 23)), strict=True):
+            assert lossless > high > low
+    for crf in (0, 10, 23):
+        for one, other in zip(*(sizes[crf, generator] for generator in GENERATORS), strict=True):
+            assert 0.8 < one / other < 1.25  # and scenes differ by more
+
+
+def test_lossless_output_is_profile_444_predictive_in_420_pixels(made: Path) -> None:
+    for path in (made / "DFDM_crf0").rglob("*.mp4"):
+        with av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            assert (context.profile, context.pix_fmt) == ("High 4:4:4 Predictive", "yuv420p")
+
+
 def test_running_again_makes_only_what_is_missing(made: Path, people: Path) -> None:
     before = videos(made)
     lost = ["DFDM_crf10/dfl-h128/id0_id1_0001_5dfl-h128.mp4", "real/crf0/id1_0000.mp4"]

@@ -6,8 +6,8 @@ import av.filter
 import numpy as np
 import pytest
 
-from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, write_video, x264
-from dfdm_ray.video.encode import QualityWriter, recode
+from dfdm_ray.testing import numbered_frame
+from dfdm_ray.video.encode import QualityWriter
 
 QUALITIES = (0, 10, 23)
 
@@ -100,37 +100,3 @@ def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         write_and_fail(tmp_path / "v.mp4")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_scenes_are_cut_once_and_start_at_zero(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "s.mp4", VideoRecipe(num_frames=60))
-    paths = {10: tmp_path / "scene.mp4"}
-    recode(source, [(range(20, 50), paths)], metadata={})
-    frames = decoded(paths[10])
-    assert len(frames) == 30
-    assert frames[0].pts == 0
-    made = paths[10].stat().st_mtime_ns
-    recode(source, [(range(20, 50), paths)], metadata={})
-    assert paths[10].stat().st_mtime_ns == made
-
-
-def test_a_scene_keeps_its_frames_and_their_times_whatever_the_source(tmp_path: Path) -> None:
-    """A variable rate, B-frames, odd sides and full colour resolution."""
-    times = [i * 40 + (i // 30) * 900 for i in range(60)]
-    recipe = VideoRecipe(pts=times, size=(161, 97), pix_fmt="yuv444p", options=x264(bf="3", b_strategy="0"))
-    source = write_video(tmp_path / "s.mp4", recipe)
-    paths = {crf: tmp_path / f"{crf}.mp4" for crf in QUALITIES}
-    recode(source, [(range(20, 40), paths)], metadata={})
-    for path in paths.values():
-        frames = decoded(path)
-        assert [frame_number(one.to_ndarray(format="rgb24")) for one in frames] == list(range(20, 40))
-        assert [one.time for one in frames] == pytest.approx(
-            [(times[i] - times[20]) / 1000 for i in range(20, 40)], abs=1e-3
-        )
-
-
-def test_a_scene_after_the_end_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "s.mp4", VideoRecipe(num_frames=10))
-    with pytest.raises(ValueError, match="has no frame 20"):
-        recode(source, [(range(20, 30), {10: tmp_path / "scene.mp4"})], metadata={})
-    assert list(tmp_path.iterdir()) == [source]
