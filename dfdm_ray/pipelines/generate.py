@@ -25,6 +25,7 @@ from dfdm_ray.clips import load_detector
 from dfdm_ray.cluster import ray_session
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.swap_autoencoder import Side
+from dfdm_ray.labels import GENERATORS
 from dfdm_ray.pipelines import generate_tasks as tasks
 from dfdm_ray.pipelines.generate_card import Dataset, describe
 from dfdm_ray.pipelines.output import changes
@@ -151,7 +152,9 @@ def _trainings(
 
 
 def _train(trainings: list[tasks.Training], console: Console) -> None:
-    calls = {str(index): (training,) for index, training in enumerate(trainings) if training.result is None}
+    # DFDM's order is that of cost: the slowest first, so that none is left to run alone at the end.
+    slowest_first = sorted(trainings, key=lambda one: GENERATORS.index(one.generator), reverse=True)
+    calls = {one.folder: (one,) for one in slowest_first if one.result is None}
     planned = sum(training.config.iterations for training in trainings)
 
     def done(_: int) -> int:
