@@ -98,7 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job that ``arguments`` (default: the command line) name."""
     console = Console()
     try:
-        config: Any = tyro.cli(Job, prog="dfdm-ray", description=_DESCRIPTION, args=arguments)
+        config: Any = tyro.cli(
+            Job,
+            prog="dfdm-ray",
+            description=_DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.EnumChoicesFromValues,),  # dfl-h128, as everywhere else, and not DFL_H128
+        )
         _JOBS[type(config)][1](config, console)
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
