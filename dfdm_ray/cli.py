@@ -13,6 +13,7 @@ from dfdm_ray.config import (
     CropsConfig,
     DemoConfig,
     ManifestConfig,
+    PreprocessConfig,
     ScoreConfig,
 )
 from dfdm_ray.errors import UserError
@@ -27,6 +28,12 @@ def _manifest(config: ManifestConfig, console: Console) -> None:
     from dfdm_ray.pipelines.manifest import write
 
     write(config, console)
+
+
+def _preprocess(config: PreprocessConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.preprocess import preprocess
+
+    preprocess(config, console)
 
 
 def _score(config: ScoreConfig, console: Console) -> None:
@@ -77,6 +84,7 @@ def _demo(config: DemoConfig, console: Console) -> None:
 
 _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     ManifestConfig: ("manifest", _manifest),
+    PreprocessConfig: ("preprocess", _preprocess),
     ScoreConfig: ("score", _score),
     GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
@@ -86,6 +94,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
 
 Job = (
     Annotated[ManifestConfig, tyro.conf.subcommand("manifest")]
+    | Annotated[PreprocessConfig, tyro.conf.subcommand("preprocess")]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]
