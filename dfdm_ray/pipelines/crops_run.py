@@ -7,6 +7,7 @@
              -> crops/ is compared with the rows, contact_sheet.png
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     Raises:
         UserError: If the output folder holds something else, or too many videos are rejected.
     """
-    out = config.out
+    out = config.out if storage.is_remote(config.out) else os.path.abspath(storage.local_path(config.out))
     folder = RunFolder(
         out, rows=INDEX_FOLDER, schema=CROPS_INDEX, settings=source.settings, files=[CROPS_FOLDER]
     )
@@ -64,7 +65,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
         config=config,
         manifest=source.manifest,
         folder=folder,
-        stages=lambda cluster: _stages(config, source, cluster),
+        stages=lambda cluster: _stages(config, source, out, cluster),
         verb="prepared",
         check=lambda rows: _require_visible(out, rows),
     )
@@ -73,15 +74,15 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     folder.write_record(record)
     sheet = storage.join(out, "contact_sheet.png")
     storage.write_atomic(sheet, png(contact_sheet(_first_clips(out, index))))
-    show_crops(index, record, folder=out, console=console)
+    show_crops(index, record, folder=config.out, console=console)
     return index
 
 
 def _stages(
-    config: PreprocessConfig | PngTreeImport, source: CropsSource, cluster: Cluster
+    config: PreprocessConfig | PngTreeImport, source: CropsSource, out: str, cluster: Cluster
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
     workers, cpus = decode_only(config.resources, num_cpus=cluster.get("CPU", 1.0))
-    kwargs = {"clips": source.clips(), "shape": source.shape, "out": config.out}
+    kwargs = {"clips": source.clips(), "shape": source.shape, "out": out}
     stage = Stage(fn=SaveCrops, kwargs=kwargs, num_workers=workers, num_cpus=cpus)
     return [stage], {"decode_workers": workers, "decode_cpus": cpus}
 
