@@ -92,10 +92,11 @@ def read_index(root: str) -> pa.Table:
     Raises:
         UserError: If ``root`` is no crops dataset, one that is not complete, or one without crops.
     """
-    status = _record(root)["runs"][-1]["status"]
+    status, _, _ = _record(root)["runs"][-1]["status"].partition(":")
     if status != "complete":
         raise UserError(
-            f"the crops dataset {root} is not complete ({status}); run the command that makes it again"
+            f"the crops dataset {root} is not complete: its last run is {status!r} in run.json; run the same "
+            "command again to finish it"
         )
     index = storage.read_parts(storage.join(root, INDEX_FOLDER), CROPS_INDEX)
     if not prepared(index).num_rows:

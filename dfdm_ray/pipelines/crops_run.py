@@ -60,7 +60,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
         out, rows=INDEX_FOLDER, schema=CROPS_INDEX, settings=source.settings, files=[CROPS_FOLDER]
     )
     if not config.overwrite:
-        _require_same_facts(out, source.manifest, storage.read_parts(folder.rows, CROPS_INDEX))
+        require_same_facts(out, source.manifest, storage.read_parts(folder.rows, CROPS_INDEX))
     job = Job(
         config=config,
         manifest=source.manifest,
@@ -87,15 +87,24 @@ def _stages(
     return [stage], {"decode_workers": workers, "decode_cpus": cpus}
 
 
-def _require_same_facts(out: str, manifest: pa.Table, done: pa.Table) -> None:
-    """Refuse a manifest that moves finished videos, for instance to another split: their files stay."""
+def require_same_facts(out: str, manifest: pa.Table, done: pa.Table) -> None:
+    """Refuse a manifest that moves finished videos, for instance to another split: their files would stay.
+
+    Args:
+        out: The dataset.
+        manifest: :data:`schemas.MANIFEST`
+        done: Rows of the dataset, :data:`schemas.CROPS_INDEX`.
+
+    Raises:
+        UserError: If generator, quality, identities, scene or split of a finished video differ.
+    """
     now = {row.pop("video_id"): row for row in manifest.select(["video_id", *_FACTS]).to_pylist()}
     before = {row.pop("video_id"): row for row in done.select(["video_id", *_FACTS]).to_pylist()}
     moved = {name: changes(before[name], now[name]) for name in before.keys() & now.keys()}
     changed = sorted(f"{name}: {', '.join(texts)}" for name, texts in moved.items() if texts)
     if changed:
         raise UserError(
-            f"--out {out} holds {len(changed)} videos of which other things are said now (such as "
+            f"--out {out} holds {len(changed)} videos of which the manifest now says other things (such as "
             f"{changed[0]}); give the manifest it was made of, --overwrite to replace it, or a new --out"
         )
 

@@ -12,7 +12,7 @@ right after Frame1; this is its doing and the tree keeps the published names.
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -57,7 +57,7 @@ def choose_videos(config: PngTreeExport) -> tuple[pa.Table, int]:
 def write_tree(
     config: PngTreeExport, videos: pa.Table, *, track: Callable[[list[Row]], Iterable[Row]]
 ) -> int:
-    """Write the clips of ``videos`` and return how many folders they make.
+    """Write the clips of ``videos`` and return how many folders they make. Running again continues.
 
     Args:
         config: Where from and where to.
@@ -67,25 +67,35 @@ def write_tree(
     Raises:
         UserError: If the tree is not a new folder or cannot be written.
     """
-    if storage.list_names(config.tree):
-        raise UserError(f"--tree {config.tree} is not empty; give a new folder")
-    numbers: Counter[str] = Counter()
-    lines: list[Row] = []
+    rows = [{**row, "folders": []} for row in videos.to_pylist()]
+    lines = list(_folders(rows, config.class_folder))
+    table, content = storage.join(config.tree, TABLE), _csv(lines)
+    there = storage.list_names(config.tree)
+    if there and (TABLE not in there or storage.read_bytes(table, what="list of folders") != content):
+        raise UserError(f"--tree {config.tree} holds something else; give a new folder")
     try:
-        for row in track(videos.to_pylist()):
-            kind = GENERATORS.index(row["generator"]) + 1
-            parent = f"{row['split'] or 'none'}/{config.class_folder}{kind}"
-            for clip, frames in enumerate(read_pictures(config.crops, row["file"])):
-                numbers[parent] += 1
-                folder = f"{parent}/Video{numbers[parent]}"
-                for number, content in enumerate(frames, start=1):
+        storage.write_atomic(table, content)
+        for row in track(rows):
+            clips = read_pictures(config.crops, row["file"])
+            for folder, frames in zip(row["folders"], clips, strict=True):
+                for number, frame in enumerate(frames, start=1):
                     uri = storage.join(config.tree, *folder.split("/"), f"Frame{number}.png")
-                    storage.write_atomic(uri, content)
-                lines.append({**row, "folder": folder, "clip": clip})
-        storage.write_atomic(storage.join(config.tree, TABLE), _csv(lines))
+                    storage.write_atomic(uri, frame)
     except OSError as error:
         raise UserError(f"cannot write to --tree {config.tree}: {error.strerror or error}") from error
     return len(lines)
+
+
+def _folders(rows: list[Row], class_folder: str) -> Iterator[Row]:
+    """Yield a line of the table for each clip, and give each row the folders of its clips."""
+    numbers: Counter[str] = Counter()
+    for row in rows:
+        kind = GENERATORS.index(row["generator"]) + 1
+        parent = f"{row['split'] or 'none'}/{class_folder}{kind}"
+        for clip in range(row["num_clips"]):
+            numbers[parent] += 1
+            row["folders"].append(f"{parent}/Video{numbers[parent]}")
+            yield {**row, "folder": row["folders"][-1], "clip": clip}
 
 
 def _csv(lines: list[Row]) -> bytes:

@@ -70,7 +70,7 @@ def test_other_settings_are_refused_with_the_difference_and_overwrite_replaces(t
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "crops").mkdir()
     assert changed.open(overwrite=True).num_rows == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]  # crops/ went too
 
 
 def test_a_folder_with_other_things_is_refused_even_with_overwrite(tmp_path: Path) -> None:
