@@ -8,7 +8,8 @@
 
 A video belongs to the dataset when a row of ``videos/`` names its file. ``crf`` and ``split`` stand in
 the paths for those who list them and inside the files as well; where they are not known the paths say
-``crf=unknown`` and ``split=none`` and the columns are null.
+``crf=unknown`` and ``split=none`` and the columns are null. As the columns are there already, ``pyarrow``
+reads many files at once with ``partitioning=None``.
 """
 
 import hashlib
@@ -92,7 +93,7 @@ def read_index(root: str) -> pa.Table:
     Raises:
         UserError: If ``root`` is no crops dataset, one that is not complete, or one without crops.
     """
-    status, _, _ = _record(root)["runs"][-1]["status"].partition(":")
+    status, _, _ = str(_record(root)["runs"][-1]["status"]).partition(":")
     if status != "complete":
         raise UserError(
             f"the crops dataset {root} is not complete: its last run is {status!r} in run.json; run the same "
