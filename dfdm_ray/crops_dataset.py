@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,14 @@ _NAME_DIGITS = 32
 def crops_file(video: Mapping[str, Any]) -> str:
     """Return where the crops of a manifest row go, below the dataset; the same for every attempt."""
     crf = "unknown" if video["crf"] is None else video["crf"]
+    split = split_folder(video["split"])
     name = hashlib.sha256(video["video_id"].encode()).hexdigest()[:_NAME_DIGITS]
-    return f"{CROPS_FOLDER}/crf={crf}/split={video['split'] or 'none'}/{name}.parquet"
+    return f"{CROPS_FOLDER}/crf={crf}/split={split}/{name}.parquet"
+
+
+def split_folder(split: str | None) -> str:
+    """Return a split's name in paths; manifests of others may call theirs anything."""
+    return quote(split or "none", safe=" ")
 
 
 def write_crops(root: str, row: Mapping[str, Any], crops: npt.NDArray[np.uint8]) -> str:

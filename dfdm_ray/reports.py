@@ -56,9 +56,10 @@ def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console:
         console.print(crops_table(with_crops))
     show_rejects(index.filter(pc.equal(index["status"], REJECTED)), console)
     console.print(cost_line(record, verb="prepared"), highlight=False, soft_wrap=True)
+    where = f"in {folder}/crops; see {folder}/contact_sheet.png" if with_crops.num_rows else ""
     console.print(
         f"planned {record['planned']} = prepared {record['prepared']} + rejected {record['rejected']}; "
-        f"{record['crops_bytes'] / 1e6:.1f} MB of crops in {folder}/crops; see {folder}/contact_sheet.png",
+        f"{record['crops_bytes'] / 1e6:.1f} MB of crops {where}".rstrip(),
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -211,9 +211,16 @@ def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
 
 
 def list_names(folder: str) -> list[str]:
-    """Return the names of what lies in ``folder``, none if it is not there."""
+    """Return the names of what lies in ``folder``, none if it is not there.
+
+    Raises:
+        UserError: If it is no folder or cannot be listed.
+    """
     filesystem, path = resolve(folder)
-    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error}") from error
     return [cast(str, info.base_name) for info in infos]
 
 

@@ -26,6 +26,7 @@ def test_a_file_is_named_by_its_video_alone_and_stands_under_quality_and_split()
     assert crops_file(row) != crops_file({**row, "video_id": "b.mp4"})
     assert crops_file({**row, "crf": 0, "split": None}).startswith("crops/crf=0/split=none/")
     assert crops_file({**row, "crf": None}).startswith("crops/crf=unknown/")
+    assert crops_file({**row, "split": "../x"}).startswith("crops/crf=10/split=..%2Fx/")  # never outside
 
 
 def test_work_done_again_replaces_the_file_with_the_same_bytes(tmp_path: Path) -> None:

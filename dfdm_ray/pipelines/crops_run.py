@@ -72,8 +72,8 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     index, record = run(job, console)
     record["crops_bytes"] = tidy(out, index)
     folder.write_record(record)
-    sheet = storage.join(out, "contact_sheet.png")
-    storage.write_atomic(sheet, png(contact_sheet(_first_clips(out, index))))
+    if clips := _first_clips(out, index):
+        storage.write_atomic(storage.join(out, "contact_sheet.png"), png(contact_sheet(clips)))
     show_crops(index, record, folder=config.out, console=console)
     return index
 

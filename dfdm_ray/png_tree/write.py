@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray import storage
-from dfdm_ray.crops_dataset import prepared, read_index, read_pictures
+from dfdm_ray.crops_dataset import prepared, read_index, read_pictures, split_folder
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.png_tree.config import PngTreeExport
@@ -91,7 +91,7 @@ def _folders(rows: list[Row], class_folder: str) -> Iterator[Row]:
     numbers: Counter[str] = Counter()
     for row in rows:
         kind = GENERATORS.index(row["generator"]) + 1
-        parent = f"{row['split'] or 'none'}/{class_folder}{kind}"
+        parent = f"{split_folder(row['split'])}/{class_folder}{kind}"
         for clip in range(row["num_clips"]):
             numbers[parent] += 1
             row["folders"].append(f"{parent}/Video{numbers[parent]}")

@@ -173,6 +173,7 @@ def test_preprocess_refuses_what_it_cannot_read_or_write(
     assert "is not empty and holds no run (a.mp4)" in mistake([*job, "--out", videos], capsys)
     (tmp_path / "file").touch()
     assert "cannot write to --out" in mistake([*job, "--out", tmp_path / "file" / "out"], capsys)
+    assert "cannot list" in mistake([*job, "--out", tmp_path / "file"], capsys)
 
 
 def test_png_tree_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,17 @@ def test_after_a_bug_the_dataset_is_incomplete_until_run_again_and_overwrite_sta
     assert read_settings(job.out)["num_frames"] == 5
 
 
+def test_an_archive_without_a_face_ends_as_rows_and_is_no_training_data(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    out = str(tmp_path / "out")
+    job = PreprocessConfig(videos=str(tmp_path), out=out, resources=DecodeConfig(decode_workers=1))
+    text = run(job)
+    assert "rejected: 1 empty_file, such as empty.mp4" in text
+    assert text.rstrip().endswith("planned 1 = prepared 0 + rejected 1; 0.0 MB of crops")
+    with pytest.raises(UserError, match="has no crops: 1 videos, all rejected"):
+        read_index(out)
+
+
 def test_a_tree_of_frames_becomes_a_dataset_with_the_same_pixels(
     made: tuple[Path, str], tmp_path: Path
 ) -> None:
