@@ -13,9 +13,11 @@ from dfdm_ray.config import (
     CropsConfig,
     DemoConfig,
     ManifestConfig,
+    PreprocessConfig,
     ScoreConfig,
 )
 from dfdm_ray.errors import UserError
+from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
 
 _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
@@ -27,6 +29,21 @@ def _manifest(config: ManifestConfig, console: Console) -> None:
     from dfdm_ray.pipelines.manifest import write
 
     write(config, console)
+
+
+def _preprocess(config: PreprocessConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.preprocess import preprocess
+
+    preprocess(config, console)
+
+
+def _png_tree(config: PngTreeConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.png_tree import export_png_tree, import_png_tree
+
+    if isinstance(config.job, PngTreeExport):
+        export_png_tree(config.job, console)
+    else:
+        import_png_tree(config.job, console)
 
 
 def _score(config: ScoreConfig, console: Console) -> None:
@@ -77,6 +94,8 @@ def _demo(config: DemoConfig, console: Console) -> None:
 
 _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     ManifestConfig: ("manifest", _manifest),
+    PreprocessConfig: ("preprocess", _preprocess),
+    PngTreeConfig: ("png-tree", _png_tree),
     ScoreConfig: ("score", _score),
     GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
@@ -86,6 +105,8 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
 
 Job = (
     Annotated[ManifestConfig, tyro.conf.subcommand("manifest")]
+    | Annotated[PreprocessConfig, tyro.conf.subcommand("preprocess")]
+    | Annotated[PngTreeConfig, tyro.conf.subcommand("png-tree")]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]

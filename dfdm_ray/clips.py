@@ -54,8 +54,8 @@ class FaceClips:
     """Shape ``(C * T, 4)``, pixels."""
     landmarks: npt.NDArray[np.float32]
     """Shape ``(C * T, 5, 2)``, pixels."""
-    face_score: float
-    """Mean detection score, 0..1."""
+    face_score: float | None
+    """Mean detection score, 0..1; ``None`` of crops that others made, whose flat arrays are empty."""
 
 
 def make_detector(faces: FaceConfig, weights: bytes) -> FaceDetector:
@@ -264,9 +264,8 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
         crop_face(batch.rgb[part.frames[row]], part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)
         for batch, part, row in chosen
     ]
-    shape = (spec.num_clips, spec.num_frames, spec.crop_size, spec.crop_size, 3)
     return FaceClips(
-        crops=np.stack(crops).reshape(shape),
+        crops=np.stack(crops).reshape(spec.shape),
         pts_s=np.array([batch.pts_s[part.frames[row]] for batch, part, row in chosen]),
         boxes_xyxy=boxes,
         landmarks=np.stack([part.landmarks[row] for _, part, row in chosen]),

@@ -19,24 +19,34 @@ def at_least(minimum: float, **values: float | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanConfig:
+class RunsConfig:
     """Which frames of a video are looked at."""
 
     strategy: Literal["keyframe_runs", "head", "uniform"] = "keyframe_runs"
     """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
     cheapest to decode; head: the first frames; uniform: evenly spaced, decodes nearly everything."""
-    frames: int | None = None
-    """Frames in a clip (T). Default: what the checkpoint was trained with."""
-    clips: int = 1
-    """Clips for each video (C); their logits are averaged."""
     runs: int = 2
     """Runs of consecutive frames in each clip, for keyframe_runs."""
     search_frames: int = 300
     """How many more frames may be decoded to find a face when the planned ones lack it; 0: none."""
 
     def __post_init__(self) -> None:
-        at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips, "plan.runs": self.runs})
+        at_least(1, **{"plan.runs": self.runs})
         at_least(0, **{"plan.search_frames": self.search_frames})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(RunsConfig):
+    """Which frames of a video are looked at, and how many make a clip."""
+
+    frames: int | None = None
+    """Frames in a clip (T). Default: what the checkpoint was trained with."""
+    clips: int = 1
+    """Clips for each video (C); their logits are averaged."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +88,20 @@ class CropConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResourceConfig:
-    """How the cluster is shared out. Default: from the cluster's CPUs and GPUs."""
+class DecodeConfig:
+    """How much of the cluster is used. Default: all of its CPUs."""
 
     decode_workers: int | None = None
     """CPU workers that decode, detect and crop."""
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"resources.decode_workers": self.decode_workers})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceConfig(DecodeConfig):
+    """How the cluster is shared out. Default: from the cluster's CPUs and GPUs."""
+
     model_workers: int | None = None
     """Workers that hold the model: one a GPU where the cluster has GPUs, else CPU workers."""
     batch_size: int | None = None
@@ -91,49 +110,82 @@ class ResourceConfig:
     """Where the model runs; auto takes GPUs when the cluster has them."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(
             1,
-            **{
-                "resources.decode_workers": self.decode_workers,
-                "resources.model_workers": self.model_workers,
-                "resources.batch_size": self.batch_size,
-            },
+            **{"resources.model_workers": self.model_workers, "resources.batch_size": self.batch_size},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class RunConfig:
+    """What every job takes that makes a row of each video."""
+
+    overwrite: bool = False
+    """Delete what an earlier run left in --out and start anew."""
+    max_reject_fraction: float = 1.0
+    """Stop the run once more than this fraction of at least 50 videos was rejected."""
+    ray_address: str | None = None
+    """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise UserError(
+                f"--max-reject-fraction must lie between 0 and 1, got {self.max_reject_fraction:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveConfig(RunConfig):
+    """A run over videos."""
+
+    videos: str | None = None
+    """A folder, a glob, one video, a list file (.txt) or an s3:// or gs:// prefix."""
+    manifest: str | None = None
+    """A manifest made by `dfdm-ray manifest`, instead of --videos."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.videos is None) == (self.manifest is None):
+            raise UserError("give either --videos or --manifest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(ArchiveConfig):
     """Attribute every video of an archive: Parquet predictions, one row per video."""
 
     checkpoint: str
     """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
     out: str
     """Output folder: predictions/*.parquet, manifest.parquet, run.json. Running again continues it."""
-    videos: str | None = None
-    """A folder, a glob, one video, a list file (.txt) or an s3:// or gs:// prefix."""
-    manifest: str | None = None
-    """A manifest made by `dfdm-ray manifest`, instead of --videos."""
-    overwrite: bool = False
-    """Delete what an earlier run left in --out and start anew."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the model; bf16 is faster on GPUs and changes logits in the third digit."""
     compile: bool = False
     """Use torch.compile: minutes to start, faster on long runs."""
-    max_reject_fraction: float = 1.0
-    """Stop the run once more than this fraction of at least 50 videos was rejected."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     resources: ResourceConfig = field(default_factory=ResourceConfig)
-    ray_address: str | None = None
-    """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig(ArchiveConfig):
+    """Crop the faces of every video of an archive once: the crops dataset that training reads."""
+
+    out: str
+    """Output folder: crops/, videos/*.parquet, manifest.parquet, run.json, contact_sheet.png. Workers
+    write there too: on a cluster a shared folder or s3://. Running again continues it."""
+    frames: int = 10
+    """Frames in a clip (T); DMA-STA as published takes 10."""
+    clips: int = 2
+    """Clips of each video (C), at other times of it, for variety in training."""
+    plan: RunsConfig = field(default_factory=RunsConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+    resources: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        if (self.videos is None) == (self.manifest is None):
-            raise UserError("give either --videos or --manifest")
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise UserError(
-                f"--max-reject-fraction must lie between 0 and 1, got {self.max_reject_fraction:g}"
-            )
+        super().__post_init__()
+        at_least(1, frames=self.frames, clips=self.clips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +257,11 @@ class ClipSpec:
     crop_size: int
     """S"""
     margin: float
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Of one video's crops: (C, T, S, S, 3)."""
+        return self.num_clips, self.num_frames, self.crop_size, self.crop_size, 3
 
     @property
     def frames_wanted(self) -> int:

@@ -36,6 +36,10 @@ class RejectCode(StrEnum):
     """There is a face, but in fewer frames than a clip needs."""
     SEVERAL_FACES = "several_faces"
     """Several people where one identity is wanted; only when making data."""
+    UNFIT_FRAMES = "unfit_frames"
+    """Pictures that are missing, too many, of another size or none; only when reading a PNG tree."""
+    UNKNOWN_CLASS = "unknown_class"
+    """The folder of a class names no generator; only when reading a PNG tree."""
 
 
 class VideoRejectedError(DfdmError):

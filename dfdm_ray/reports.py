@@ -1,5 +1,6 @@
 """What a run shows at its end: tables in the terminal, and crops as a picture to look at."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dfdm_ray.images import Image
+from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import REJECTED, SCORED
 
 _LISTED = 40
 """Runs of up to so many videos are listed row by row."""
 _BINS = 10
 _BAR = 40
-
-Image = npt.NDArray[np.uint8]
 
 
 def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, console: Console) -> None:
@@ -39,6 +40,48 @@ def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, c
     console.print(
         f"{counts}; predictions in {folder}/predictions, record in {folder}/run.json", highlight=False
     )
+
+
+def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console: Console) -> None:
+    """Print what a crops dataset holds: videos by quality, split and generator, rejects, cost, size, files.
+
+    Args:
+        index: :data:`schemas.CROPS_INDEX`.
+        record: What stands in ``run.json``.
+        folder: The dataset.
+        console: Where to.
+    """
+    with_crops = index.filter(pc.equal(index["status"], SCORED))
+    if with_crops.num_rows:
+        console.print(crops_table(with_crops))
+    show_rejects(index.filter(pc.equal(index["status"], REJECTED)), console)
+    console.print(cost_line(record, verb="prepared"), highlight=False, soft_wrap=True)
+    where = f"in {folder}/crops; see {folder}/contact_sheet.png" if with_crops.num_rows else ""
+    console.print(
+        f"planned {record['planned']} = prepared {record['prepared']} + rejected {record['rejected']}; "
+        f"{record['crops_bytes'] / 1e6:.1f} MB of crops {where}".rstrip(),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def crops_table(with_crops: pa.Table) -> Table:
+    """Return a table of the number of videos of each quality and split, by generator."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in with_crops.select(["crf", "split", "generator"]).to_pylist():
+        crf = "unknown" if row["crf"] is None else str(row["crf"])
+        counts[crf, row["split"] or "none", row["generator"] or "unknown"] += 1
+    found = {generator for _, _, generator in counts}
+    columns = [name for name in GENERATORS if name in found] + sorted(found - set(GENERATORS))
+    table = Table(title="Videos with crops", box=SIMPLE_HEAD)
+    for heading in ("crf", "split", *columns, "total"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    cells = {(crf, split) for crf, split, _ in counts}
+    for crf, split in sorted(cells, key=lambda cell: (cell[0].rjust(8), cell[1])):
+        numbers = [counts[crf, split, name] for name in columns]
+        table.add_row(crf, split, *map(str, numbers), str(sum(numbers)))
+    return table
 
 
 def show_rejects(rejected: pa.Table, console: Console) -> None:
@@ -92,8 +135,8 @@ def confidence_histogram(probabilities: npt.NDArray[np.float32]) -> str:
     return "\n".join(lines)
 
 
-def cost_line(record: dict[str, Any]) -> str:
-    """Say what the last run cost: rate, start-up and the decode ratio."""
+def cost_line(record: dict[str, Any], *, verb: str = "scored") -> str:
+    """Say what the last run cost: rate, start-up and the decode ratio over ``verb`` videos."""
     run = record["runs"][-1]
     parts = []
     if "seconds" in run:
@@ -104,7 +147,7 @@ def cost_line(record: dict[str, Any]) -> str:
         parts.append("nothing was left to do")
     if record["frames_decoded_per_used"]:
         parts.append(
-            f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over scored videos"
+            f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over {verb} videos"
         )
     return "; ".join(parts)
 
@@ -160,11 +203,3 @@ def draw_losses(losses: Sequence[float], *, size: tuple[int, int] = (640, 320)) 
     ):
         cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return picture
-
-
-def png(image: Image) -> bytes:
-    """Return an RGB image ``(H, W, 3)`` as a PNG file."""
-    done, content = cv2.imencode(".png", image[..., ::-1])
-    if not done:
-        raise RuntimeError("OpenCV could not encode a PNG")
-    return content.tobytes()

@@ -81,6 +81,14 @@ CROPS = pa.schema(
 )
 """One video of the crops dataset that training reads."""
 
+CROPS_INDEX = pa.schema(
+    [
+        *(field for field in CROPS if field.name != "crops"),
+        _column("file", pa.string(), "Path of the video's crops below the dataset.", nullable=True),
+    ]
+)
+"""One row per video of the crops dataset, scored (it has crops) or rejected."""
+
 _IDS = [
     MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
 ]

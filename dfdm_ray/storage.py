@@ -196,6 +196,40 @@ def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa
         raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
 
 
+def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
+    """Return all rows of the Parquet files in ``folder``, in order of their names, cast to ``schema``.
+
+    Raises:
+        UserError: If a file cannot be read or has other columns.
+    """
+    names = sorted(name for name in list_names(folder) if name.endswith(".parquet"))
+    parts = [read_parquet(join(folder, name), what="part") for name in names]
+    try:
+        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise UserError(f"the tables in {folder} have other columns than this version writes") from error
+
+
+def list_names(folder: str) -> list[str]:
+    """Return the names of what lies in ``folder``, none if it is not there.
+
+    Raises:
+        UserError: If it is no folder or cannot be listed.
+    """
+    filesystem, path = resolve(folder)
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error}") from error
+    return [cast(str, info.base_name) for info in infos]
+
+
+def remove_file(uri: str) -> None:
+    """Delete the file at ``uri``."""
+    filesystem, path = resolve(uri)
+    filesystem.delete_file(path)
+
+
 def remove_tree(uri: str) -> None:
     """Delete the folder at ``uri`` and all below it, if it is there."""
     filesystem, path = resolve(uri)

@@ -9,11 +9,13 @@ from dfdm_ray.config import (
     CropsConfig,
     FaceConfig,
     PlanConfig,
+    PreprocessConfig,
     ResourceConfig,
     ScoreConfig,
     clip_spec,
 )
 from dfdm_ray.errors import UserError
+from dfdm_ray.png_tree.config import PngTreeImport
 
 BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (PlanConfig, {"clips": 0}, "--plan.clips must be at least 1, got 0"),
@@ -36,6 +38,13 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (ResourceConfig, {"model_workers": -1}, "--resources.model-workers must be at least 1, got -1"),
     (ResourceConfig, {"batch_size": 0}, "--resources.batch-size must be at least 1, got 0"),
     (CropsConfig, {"videos": "x", "limit": 0}, "--limit must be at least 1, got 0"),
+    (PreprocessConfig, {"out": "o"}, "give either --videos or --manifest"),
+    (PreprocessConfig, {"out": "o", "videos": "v", "frames": 0}, "--frames must be at least 1, got 0"),
+    (PreprocessConfig, {"out": "o", "videos": "v", "clips": -1}, "--clips must be at least 1, got -1"),
+    (PngTreeImport, {"tree": "t", "out": "o", "frames": 0}, "--frames must be at least 1, got 0"),
+    (PngTreeImport, {"tree": "t", "out": "o", "size": 16}, "--size must be at least 32, got 16"),
+    (PngTreeImport, {"tree": "t", "out": "o", "crf": -1}, "--crf must be at least 0, got -1"),
+    (PngTreeImport, {"tree": "t", "out": "o", "margin": -1.0}, "--margin must be at least 0, got -1"),
     (ScoreConfig, {"checkpoint": "c", "out": "o"}, "give either --videos or --manifest"),
     (ScoreConfig, {"checkpoint": "c", "out": "o", "videos": "v", "manifest": "m"}, "give either"),
     (

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).parent.parent / "dfdm_ray"
 LAYERS = (
     ("labels", "errors"),
     ("config", "schemas"),
-    ("storage",),
-    ("listing",),
+    ("storage", "images"),
+    ("listing", "crops_dataset"),
     ("video", "models", "manifest", "assets", "generators"),
     ("faces",),
     ("clips", "swapping"),
+    ("png_tree",),
     ("stages", "testing"),
     ("cluster", "reports"),
     ("pipelines",),
@@ -31,10 +32,13 @@ FORBIDDEN = {
     "generators": {"ray", "av", "pyarrow"},
     "manifest": {"ray", "torch", "av"},
     "clips": {"ray", "torch"},
+    "crops_dataset": {"ray", "torch", "av"},
+    "png_tree": {"ray", "torch"},
+    "images": {"ray", "torch", "av", "pyarrow"},
     "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
     "errors": {"ray", "torch", "av", "pyarrow", "numpy"},
 }
-RAY_USERS = {"stages/base.py", "cluster.py", "pipelines/score.py", "pipelines/generate.py"}
+RAY_USERS = {"stages/base.py", "cluster.py", "pipelines/run.py", "pipelines/generate.py"}
 
 
 def modules() -> list[Path]:

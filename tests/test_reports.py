@@ -3,10 +3,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from crops_rows import index_row, rejected_row
 from rich.console import Console
 
-from dfdm_ray.reports import confidence_histogram, contact_sheet, cost_line, show_scores
-from dfdm_ray.schemas import PREDICTIONS
+from dfdm_ray.reports import confidence_histogram, contact_sheet, cost_line, show_crops, show_scores
+from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS
 
 RECORD: dict[str, Any] = {
     "planned": 3,
@@ -89,3 +90,25 @@ def test_a_contact_sheet_has_a_line_of_crops_or_a_reason_for_each_video() -> Non
     assert (sheet[18:118, 300:] == 255).all()
     assert (sheet[118 + 18 :] == 255).all()
     assert (sheet[118 : 118 + 18] < 128).any()
+
+
+def test_a_crops_dataset_is_counted_by_quality_split_and_generator() -> None:
+    rows = [index_row(f"i{n}", generator="iae", crf=10, split="train") for n in range(3)]
+    rows += [index_row("f", generator="faceswap", crf=0, split="test"), index_row("n")]
+    index = pa.Table.from_pylist(
+        [*rows, rejected_row("x"), rejected_row("y", "too_short")], schema=CROPS_INDEX
+    )
+    record = {**RECORD, "planned": 7, "prepared": 5, "rejected": 2, "crops_bytes": 1_250_000}
+    out = io.StringIO()
+    show_crops(index, record, folder="out", console=Console(file=out, width=100))
+    lines = [line.split() for line in out.getvalue().splitlines() if line.strip()]
+    assert ["crf", "split", "faceswap", "iae", "unknown", "total"] in lines
+    cells = [line for line in lines if line[0] in ("0", "10", "unknown")]
+    assert cells == [
+        ["0", "test", "1", "0", "0", "1"],
+        ["10", "train", "0", "3", "0", "3"],
+        ["unknown", "none", "0", "0", "1", "1"],
+    ]
+    assert "rejected: 1 too_short, such as y: none seen" in out.getvalue()
+    assert "planned 7 = prepared 5 + rejected 2; 1.2 MB of crops in out/crops" in out.getvalue()
+    assert "over prepared videos" in out.getvalue()

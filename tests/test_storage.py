@@ -192,3 +192,24 @@ def test_a_tree_is_removed_and_none_is_no_error(tmp_path: Path) -> None:
     storage.remove_tree(str(tmp_path / "a"))
     storage.remove_tree(str(tmp_path / "a"))
     assert os.listdir(tmp_path) == []
+
+
+def test_parts_are_read_in_order_and_what_is_no_part_is_left_alone(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("a", pa.int32())])
+    assert storage.read_parts(str(tmp_path / "gone"), schema).num_rows == 0
+    for name, value in (("part-00001.parquet", 2), ("part-00000.parquet", 1)):
+        storage.write_parquet(str(tmp_path / name), pa.table({"a": [value]}))
+    (tmp_path / "part-00002.parquet.0123.part").write_bytes(b"torn")
+    table = storage.read_parts(str(tmp_path), schema)
+    assert table.schema.equals(schema)
+    assert table["a"].to_pylist() == [1, 2]
+    storage.write_parquet(str(tmp_path / "part-00003.parquet"), pa.table({"a": ["x"], "b": [1]}))
+    with pytest.raises(UserError, match="other columns"):
+        storage.read_parts(str(tmp_path), schema)
+
+
+def test_a_file_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a%20b", "a b"):
+        (tmp_path / name).touch()
+    storage.remove_file(str(tmp_path / "a b"))
+    assert os.listdir(tmp_path) == ["a%20b"]

@@ -7,8 +7,9 @@ from dfdm_ray import storage
 from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
 from dfdm_ray.config import CropsConfig, clip_spec
 from dfdm_ray.errors import UserError, VideoRejectedError
+from dfdm_ray.images import Image, png
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.reports import Image, contact_sheet, png
+from dfdm_ray.reports import contact_sheet
 
 _FRAMES = 10
 """Frames in a clip of DMA-STA as published."""

@@ -13,11 +13,12 @@ from rich.table import Table
 from dfdm_ray import storage
 from dfdm_ray.config import ManifestConfig
 from dfdm_ray.faces.crops import crop_face
+from dfdm_ray.images import Image, png
 from dfdm_ray.labels import Generator
 from dfdm_ray.pipelines import generate_tasks as tasks
 from dfdm_ray.pipelines import manifest
 from dfdm_ray.pipelines.record import now, versions
-from dfdm_ray.reports import Image, contact_sheet, png
+from dfdm_ray.reports import contact_sheet
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.swapping.convert import SYNTHETIC
 from dfdm_ray.swapping.plan import Identity, Scene, real_paths, swap_paths

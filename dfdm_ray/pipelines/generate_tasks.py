@@ -18,8 +18,9 @@ from dfdm_ray.clips import make_detector
 from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import VideoRejectedError
 from dfdm_ray.generators.swap_autoencoder import SIDES, Side, build_generator
+from dfdm_ray.images import png
 from dfdm_ray.labels import Generator
-from dfdm_ray.reports import draw_losses, png
+from dfdm_ray.reports import draw_losses
 from dfdm_ray.swapping.config import GenerateConfig, SwapTrainConfig
 from dfdm_ray.swapping.convert import FaceSwapper, encode_scene
 from dfdm_ray.swapping.extract import VideoFaces, extract_faces

@@ -2,44 +2,60 @@
 
 ::
 
-    OUT/manifest.parquet           what was planned
-        predictions/part-*.parquet one row per video, written whole or not at all
-        run.json                   settings, versions, counts: planned == scored + rejected
+    OUT/manifest.parquet      what was planned
+        ROWS/part-*.parquet   one row per video, written whole or not at all
+        run.json              settings, versions, counts; all videos planned are in the rows
 
-The driver is the only writer and appends parts; a video is finished when a part names it. A run that
+Only the driver writes these, and appends parts; a video is finished when a part names it. A run that
 died is continued by the videos no part names, so nothing is lost and nothing stands twice.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import PREDICTIONS
 
 _ROWS_PER_PART = 1000
 
 
 class RunFolder:
-    """One output folder; ``settings`` are those values on which the results depend."""
+    """One output folder.
 
-    def __init__(self, root: str, *, settings: Mapping[str, Any]) -> None:
+    Args:
+        root: Where it is.
+        rows: Name of the folder below it that gets the rows.
+        schema: Of the rows.
+        settings: Those values on which the results depend.
+        files: Folders below it that workers fill; they go when the run is made anew.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        rows: str,
+        schema: pa.Schema,
+        settings: Mapping[str, Any],
+        files: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.settings = dict(settings)
+        self.schema = schema
+        self._owned = [storage.join(root, name) for name in (rows, *files)]
         self.earlier_runs: list[dict[str, Any]] = []
         """What ``run.json`` said of earlier runs into this folder, once it is open."""
         self._next_part = 0
         self._waiting: list[pa.Table] = []
 
     @property
-    def predictions(self) -> str:
+    def rows(self) -> str:
         """Folder of the Parquet parts."""
-        return storage.join(self.root, "predictions")
+        return self._owned[0]
 
     @property
     def run_json(self) -> str:
@@ -58,11 +74,12 @@ class RunFolder:
             UserError: If the folder holds something else, or a run with other settings.
         """
         if overwrite and storage.exists(self.run_json):
-            storage.remove_tree(self.predictions)  # nothing else in the folder is ours to delete
-            return PREDICTIONS.empty_table()
-        names = _names(self.root)
+            for folder in self._owned:  # nothing else in the folder is ours to delete
+                storage.remove_tree(folder)
+            return self.schema.empty_table()
+        names = storage.list_names(self.root)
         if not names:
-            return PREDICTIONS.empty_table()
+            return self.schema.empty_table()
         if "run.json" not in names:
             found = ", ".join(sorted(names)[:3])
             raise UserError(f"--out {self.root} is not empty and holds no run ({found}); give a new folder")
@@ -83,14 +100,11 @@ class RunFolder:
             )
 
     def read(self) -> pa.Table:
-        """Return all rows on disk, :data:`schemas.PREDICTIONS`."""
-        names = sorted(name for name in _names(self.predictions) if name.endswith(".parquet"))
-        if names:
-            self._next_part = 1 + max(
-                int(name.removeprefix("part-").removesuffix(".parquet")) for name in names
-            )
-        parts = [storage.read_parquet(storage.join(self.predictions, name), what="part") for name in names]
-        return pa.concat_tables(parts).cast(PREDICTIONS) if parts else PREDICTIONS.empty_table()
+        """Return all rows on disk."""
+        names = [name for name in storage.list_names(self.rows) if name.endswith(".parquet")]
+        numbers = [int(name.removeprefix("part-").removesuffix(".parquet")) for name in names]
+        self._next_part = max(numbers, default=-1) + 1
+        return storage.read_parts(self.rows, self.schema)
 
     def add(self, rows: pa.Table) -> None:
         """Take finished rows; they are on disk after the next :meth:`flush`."""
@@ -103,7 +117,7 @@ class RunFolder:
         if not self._waiting:
             return
         name = f"part-{self._next_part:05d}.parquet"
-        storage.write_parquet(storage.join(self.predictions, name), pa.concat_tables(self._waiting))
+        storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
         self._next_part += 1
         self._waiting = []
 
@@ -127,9 +141,3 @@ def unfinished(manifest: pa.Table, done: pa.Table) -> pa.Table:
     """Return the rows of ``manifest`` whose video no row of ``done`` names."""
     finished = pc.is_in(manifest["video_id"], value_set=done["video_id"].combine_chunks())
     return manifest.filter(pc.invert(finished))
-
-
-def _names(folder: str) -> list[str]:
-    filesystem, path = storage.resolve(folder)
-    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return [cast(str, info.base_name) for info in infos]

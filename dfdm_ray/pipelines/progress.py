@@ -28,6 +28,8 @@ class Counts:
     rejected: int = 0
     earlier: int = 0
     """Finished by earlier runs."""
+    verb: str = "scored"
+    """What is done with a video that is not rejected."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -41,7 +43,7 @@ class Counts:
         return (self.done - self.earlier) / max(time.monotonic() - self.started_s, 1e-9)
 
     def __str__(self) -> str:
-        return f"{self.scored} scored, {self.rejected} rejected, {self.per_s:.2f} videos/s"
+        return f"{self.scored} {self.verb}, {self.rejected} rejected, {self.per_s:.2f} videos/s"
 
 
 @dataclass(kw_only=True)

@@ -28,20 +28,20 @@ def num_rejected(rows: pa.Table) -> int:
     return int(pc.sum(pc.equal(rows["status"], REJECTED)).as_py() or 0)
 
 
-def totals(predictions: pa.Table, *, planned: int) -> dict[str, Any]:
-    """Return the counts of a run; ``planned == scored + rejected`` once it is complete.
+def totals(rows: pa.Table, *, planned: int, verb: str) -> dict[str, Any]:
+    """Return the counts of a run; ``planned`` is what is ``verb`` (scored) + rejected once it is complete.
 
-    ``frames_decoded_per_used`` is over scored videos: what the frame plan cost.
+    ``frames_decoded_per_used`` is over videos that are not rejected: what the frame plan cost.
     """
-    decoded = int(pc.sum(predictions["num_frames_decoded"]).as_py() or 0)
-    used = int(pc.sum(predictions["num_frames_scored"]).as_py() or 0)
-    scored = predictions.filter(pc.not_equal(predictions["status"], REJECTED))
+    decoded = int(pc.sum(rows["num_frames_decoded"]).as_py() or 0)
+    used = int(pc.sum(rows["num_frames_scored"]).as_py() or 0)
+    scored = rows.filter(pc.not_equal(rows["status"], REJECTED))
     decoded_scored = int(pc.sum(scored["num_frames_decoded"]).as_py() or 0)
-    codes = pc.value_counts(predictions["reject_code"].drop_null()).to_pylist()
-    rejected = num_rejected(predictions)
+    codes = pc.value_counts(rows["reject_code"].drop_null()).to_pylist()
+    rejected = num_rejected(rows)
     return {
         "planned": planned,
-        "scored": predictions.num_rows - rejected,
+        verb: rows.num_rows - rejected,
         "rejected": rejected,
         "rejects_by_code": {entry["values"]: entry["counts"] for entry in codes},
         "frames_decoded": decoded,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dfdm_ray.config import ResourceConfig
+from dfdm_ray.config import DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 
 _CPU_MODEL_TO_DECODE = 4
@@ -44,8 +44,7 @@ def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Sh
         )
         model = config.model_workers or max(1, spare)
         decode = config.decode_workers or max(1, int(num_cpus) - model)
-    each = min(1.0, num_cpus / (model + decode))
-    cpus = each if each == 1.0 else int(each * 100) / 100
+    cpus = _cpus_each(num_cpus, model + decode)
     return Shares(
         decode_workers=decode,
         decode_cpus=cpus,
@@ -55,6 +54,17 @@ def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Sh
         device="cuda" if on_gpu else "cpu",
         batch_size=config.batch_size or (32 if on_gpu else 4),
     )
+
+
+def decode_only(config: DecodeConfig, *, num_cpus: float) -> tuple[int, float]:
+    """Return how many workers decode where nothing else runs, and the CPUs each reserves."""
+    workers = config.decode_workers or max(1, int(num_cpus))
+    return workers, _cpus_each(num_cpus, workers)
+
+
+def _cpus_each(num_cpus: float, workers: int) -> float:
+    each = min(1.0, num_cpus / workers)
+    return each if each == 1.0 else int(each * 100) / 100
 
 
 def rows_per_block(num_videos: int, workers: int) -> int:

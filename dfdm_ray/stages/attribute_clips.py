@@ -74,10 +74,8 @@ class AttributeClips:
 
     def _crops(self, column: pa.ChunkedArray, rows: list[int]) -> npt.NDArray[np.uint8]:
         """Return the crops of ``n`` videos as ``(n * C, T, S, S, 3)``."""
-        spec = self._spec
-        shape = (spec.num_clips, spec.num_frames, spec.crop_size, spec.crop_size, 3)
-        videos = [np.frombuffer(column[row].as_buffer(), dtype=np.uint8).reshape(shape) for row in rows]
-        return np.concatenate(videos)
+        videos = [np.frombuffer(column[row].as_buffer(), dtype=np.uint8) for row in rows]
+        return np.concatenate([video.reshape(self._spec.shape) for video in videos])
 
     def _answers(self, scores: ClipScores) -> list[Row]:
         num_clips = self._spec.num_clips

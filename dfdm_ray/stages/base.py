@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import ray
 import ray.data
 
 from dfdm_ray.errors import VideoRejectedError
 from dfdm_ray.schemas import REJECTED, SCORED
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,12 @@ def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
         batch_format="pyarrow",
         zero_copy_batch=True,
     )
+
+
+def in_object_store(value: T) -> Callable[[], T]:
+    """Put ``value`` where every worker reaches it; call what is returned to get it."""
+    get: Callable[[], T] = partial(ray.get, ray.put(value))  # type: ignore[assignment]  # its overloads hide T
+    return get
 
 
 def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:

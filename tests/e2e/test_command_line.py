@@ -143,6 +143,53 @@ def test_a_manifest_that_is_none_is_told(
     assert "cannot read the manifest" in mistake(["score", "--manifest", tmp_path / "gone", *job], capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--frames", "0"], "--frames must be at least 1, got 0"),
+        (["--clips", "0"], "--clips must be at least 1, got 0"),
+        (["--plan.runs", "0"], "--plan.runs must be at least 1, got 0"),
+        (["--crop.size", "8"], "--crop.size must be at least 32, got 8"),
+        (["--resources.decode-workers", "0"], "--resources.decode-workers must be at least 1"),
+        (["--faces.weights", "nowhere.onnx"], "nowhere.onnx"),
+        (["--manifest", "m.parquet"], "either --videos or --manifest"),
+    ],
+)
+def test_preprocess_tells_a_bad_value_with_its_flag_and_makes_nothing(
+    arguments: list[str], says: str, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert says in mistake(["preprocess", "--videos", videos, "--out", out, *arguments], capsys)
+    assert not out.exists()
+
+
+def test_preprocess_refuses_what_it_cannot_read_or_write(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", tmp_path / "out"]
+    assert "no such" in mistake(["preprocess", "--videos", tmp_path / "gone", *out], capsys).lower()
+    assert "not a Parquet file" in mistake(["preprocess", "--manifest", __file__, *out], capsys)
+    job = ["preprocess", "--videos", videos]
+    assert "is not empty and holds no run (a.mp4)" in mistake([*job, "--out", videos], capsys)
+    (tmp_path / "file").touch()
+    assert "cannot write to --out" in mistake([*job, "--out", tmp_path / "file" / "out"], capsys)
+    assert "cannot list" in mistake([*job, "--out", tmp_path / "file"], capsys)
+
+
+def test_png_tree_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone, out = tmp_path / "gone", tmp_path / "out"
+    assert "is no crops dataset" in mistake(["png-tree", "export", "--crops", gone, "--tree", out], capsys)
+    job = ["png-tree", "import", "--out", out, "--tree"]
+    assert "no such folder" in mistake([*job, gone], capsys)
+    assert "no PNG frames" in mistake([*job, tmp_path], capsys)
+    assert "--size must be at least 32, got 5" in mistake([*job, tmp_path, "--size", "5"], capsys)
+    folder = tmp_path / "DF_class1" / "Video1"
+    folder.mkdir(parents=True)
+    (folder / "Frame1.png").write_text("no picture")
+    assert "no frame of the tree is a square PNG" in mistake([*job, tmp_path], capsys)
+    assert not out.exists()
+
+
 def test_an_unknown_flag_exits_with_2_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(["score", "--video", "x"], capsys)
     assert code == MISTAKE

@@ -21,8 +21,12 @@ def rows(*video_ids: str) -> pa.Table:
     return pa.Table.from_pylist([{**row, "video_id": name} for name in video_ids], schema=PREDICTIONS)
 
 
+def run_folder(root: Path, settings: dict[str, Any] = SETTINGS) -> RunFolder:
+    return RunFolder(str(root), rows="predictions", schema=PREDICTIONS, settings=settings, files=["crops"])
+
+
 def a_run(root: Path, *video_ids: str) -> RunFolder:
-    folder = RunFolder(str(root), settings=SETTINGS)
+    folder = run_folder(root)
     folder.open(overwrite=False)
     folder.write_record({"runs": [{"status": "running"}]})
     folder.add(rows(*video_ids))
@@ -44,7 +48,7 @@ def test_rows_stay_in_order_of_parts_and_none_is_written_twice(tmp_path: Path) -
 
 def test_a_run_is_continued_in_new_parts_and_remembers_earlier_runs(tmp_path: Path) -> None:
     a_run(tmp_path, "a")
-    again = RunFolder(str(tmp_path), settings=SETTINGS)
+    again = run_folder(tmp_path)
     assert again.open(overwrite=False)["video_id"].to_pylist() == ["a"]
     assert again.earlier_runs == [{"status": "running"}]
     again.add(rows("b"))
@@ -60,19 +64,20 @@ def test_many_rows_are_flushed_without_being_asked(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused_with_the_difference_and_overwrite_replaces(tmp_path: Path) -> None:
     a_run(tmp_path, "a")
-    changed = RunFolder(str(tmp_path), settings={**SETTINGS, "margin": 0.5})
+    changed = run_folder(tmp_path, {**SETTINGS, "margin": 0.5})
     with pytest.raises(UserError, match=r"margin: 0\.3 -> 0\.5"):
         changed.open(overwrite=False)
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "crops").mkdir()
     assert changed.open(overwrite=True).num_rows == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]  # crops/ went too
 
 
 def test_a_folder_with_other_things_is_refused_even_with_overwrite(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("precious")
     for overwrite in (False, True):
         with pytest.raises(UserError, match=r"not empty and holds no run \(thesis.docx\)"):
-            RunFolder(str(tmp_path), settings=SETTINGS).open(overwrite=overwrite)
+            run_folder(tmp_path).open(overwrite=overwrite)
     assert (tmp_path / "thesis.docx").read_text() == "precious"
 
 
@@ -80,11 +85,11 @@ def test_a_folder_with_other_things_is_refused_even_with_overwrite(tmp_path: Pat
 def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"run\.json is damaged"):
-        RunFolder(str(tmp_path), settings=SETTINGS).open(overwrite=False)
+        run_folder(tmp_path).open(overwrite=False)
 
 
 def test_the_record_holds_settings_and_survives_values_json_does_not_know(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path), settings=SETTINGS)
+    folder = run_folder(tmp_path)
     folder.write_record({"runs": [], "path": tmp_path})
     record = json.loads((tmp_path / "run.json").read_text())
     assert record == {"runs": [], "path": str(tmp_path), "settings": SETTINGS}

@@ -42,3 +42,7 @@ def test_the_rate_counts_only_this_run() -> None:
     counts = Counts(planned=100, scored=90, rejected=5, earlier=95)
     assert counts.per_s == 0.0
     assert counts.done == 95
+
+
+def test_the_counts_say_what_is_done_with_videos() -> None:
+    assert str(Counts(planned=3, scored=2, rejected=1, verb="prepared")).startswith("2 prepared, 1 rejected")

@@ -1,8 +1,8 @@
 import pytest
 
-from dfdm_ray.config import ResourceConfig
+from dfdm_ray.config import DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines.resources import rows_per_block, share_out
+from dfdm_ray.pipelines.resources import decode_only, rows_per_block, share_out
 
 CASES = [
     # CPUs, GPUs, decode workers, model workers, device
@@ -49,3 +49,18 @@ def test_cuda_without_a_gpu_is_the_users_mistake() -> None:
 @pytest.mark.parametrize(("videos", "workers", "rows"), [(1, 8, 1), (21, 1, 2), (6450, 15, 16), (64, 8, 1)])
 def test_blocks_are_small_enough_to_keep_every_worker_busy(videos: int, workers: int, rows: int) -> None:
     assert rows_per_block(videos, workers) == rows
+
+
+@pytest.mark.parametrize(
+    ("given", "cpus", "shares"),
+    [
+        (None, 8, (8, 1.0)),  # where nothing else runs, all CPUs decode
+        (None, 0.5, (1, 0.5)),  # less than one CPU still has one worker
+        (2, 8, (2, 1.0)),
+        (3, 2, (3, 0.66)),  # more workers than CPUs share them, and no more is reserved than there is
+    ],
+)
+def test_decoding_alone_takes_the_whole_cluster(
+    given: int | None, cpus: float, shares: tuple[int, float]
+) -> None:
+    assert decode_only(DecodeConfig(decode_workers=given), num_cpus=cpus) == shares

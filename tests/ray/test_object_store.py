@@ -13,11 +13,24 @@ from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from dfdm_ray import assets, storage
-from dfdm_ray.config import ManifestConfig, ResourceConfig, ScoreConfig
+from dfdm_ray.clips import ClipFacts
+from dfdm_ray.config import (
+    CropConfig,
+    DecodeConfig,
+    ManifestConfig,
+    PreprocessConfig,
+    ResourceConfig,
+    ScoreConfig,
+)
+from dfdm_ray.crops_dataset import read_crops, read_index
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.pipelines import manifest
+from dfdm_ray.pipelines.png_tree import export_png_tree
+from dfdm_ray.pipelines.preprocess import preprocess
 from dfdm_ray.pipelines.score import score
+from dfdm_ray.png_tree.config import PngTreeExport
+from dfdm_ray.png_tree.read import list_tree, read_clip
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import plan_frames
 
@@ -64,6 +77,27 @@ def test_a_prefix_is_listed_read_and_scored_and_the_results_go_back(
     again = score(job, CONSOLE)
     assert again.predictions.num_rows == 3
     assert "seconds" not in again.record["runs"][1]  # nothing was left to do
+
+
+def test_crops_are_written_to_the_store_by_the_workers_and_read_back(bucket: str) -> None:
+    out, tree = bucket.format("crops"), bucket.format("tree")
+    job = PreprocessConfig(
+        videos=bucket.format("data"),
+        out=out,
+        frames=4,
+        crop=CropConfig(size=64),
+        resources=DecodeConfig(decode_workers=2),
+    )
+    index = preprocess(job, CONSOLE)
+    assert index["reject_code"].to_pylist() == ["no_face", "not_a_video", None]
+    assert read_index(out).equals(index)
+    crops = read_crops(out, index["file"][2].as_py())
+    assert crops.shape == (2, 4, 64, 64, 3)
+    export_png_tree(PngTreeExport(crops=out, tree=tree), CONSOLE)
+    rows = list_tree(tree).to_pylist()
+    assert [row["video_id"] for row in rows] == ["none/DF_class3/Video1", "none/DF_class3/Video2"]
+    clip = read_clip(rows[1]["uri"], ClipFacts(), num_frames=4, size=64).crops
+    assert np.array_equal(clip, crops[1:])
 
 
 class CountingFile(io.RawIOBase):

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mixed_archive import EXPECTED
 from rich.console import Console
 
 from dfdm_ray.config import ResourceConfig, ScoreConfig
@@ -19,33 +19,6 @@ from dfdm_ray.stages import prepare_clips
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 SMALL = ResourceConfig(decode_workers=2, model_workers=1, batch_size=2)
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, carphone: Path, sky: Path) -> Path:
-    """Nine inputs: four good ones, five that end as rejects."""
-    folder = tmp_path_factory.mktemp("archive")
-    for name in ("a", "b", "c", "ü 1%"):
-        shutil.copy(carphone, folder / f"{name}.mp4")
-    shutil.copy(sky, folder / "sky.mp4")
-    (folder / "empty.mp4").touch()
-    (folder / "text.mp4").write_text("not a video, though it says so\n" * 50)
-    (folder / "cut.mp4").write_bytes(carphone.read_bytes()[:20_000])
-    os.symlink(folder / "gone", folder / "link.mp4")
-    return folder
-
-
-EXPECTED = {
-    "a.mp4": None,
-    "b.mp4": None,
-    "c.mp4": None,
-    "ü 1%.mp4": None,
-    "sky.mp4": "no_face",
-    "empty.mp4": "empty_file",
-    "text.mp4": "not_a_video",
-    "cut.mp4": "not_a_video",  # its moov stands at the end
-    "link.mp4": "unreadable",
-}
 
 
 def run(config: ScoreConfig) -> tuple[pa.Table, dict[str, object], str]:

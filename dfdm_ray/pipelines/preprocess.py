@@ -1,0 +1,33 @@
+"""Make the crops dataset that training reads: plan, decode, detect, track and crop each video once."""
+
+from dataclasses import asdict
+from functools import partial
+
+import pyarrow as pa
+from rich.console import Console
+
+from dfdm_ray.config import PlanConfig, PreprocessConfig, clip_spec
+from dfdm_ray.pipelines.crops_run import CropsSource, make_dataset
+from dfdm_ray.pipelines.run import checked_detector, read_manifest
+from dfdm_ray.stages.base import in_object_store
+from dfdm_ray.stages.prepare_clips import PrepareClips
+
+
+def preprocess(config: PreprocessConfig, console: Console) -> pa.Table:
+    """Make or continue the crops dataset ``config.out`` and return its index.
+
+    Raises:
+        UserError: If an input is wrong, the output folder holds something else, or too many videos
+            are rejected.
+    """
+    plan = PlanConfig(**vars(config.plan), frames=config.frames, clips=config.clips)
+    spec = clip_spec(plan, config.faces, config.crop, num_frames=config.frames)
+    manifest = read_manifest(config)
+    weights, detector = checked_detector(config.faces)
+    source = CropsSource(
+        manifest=manifest,
+        settings={**asdict(spec), **detector},
+        shape=spec.shape,
+        clips=lambda: partial(PrepareClips, faces=config.faces, spec=spec, weights=in_object_store(weights)),
+    )
+    return make_dataset(config, source, console)

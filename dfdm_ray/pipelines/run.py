@@ -1,0 +1,175 @@
+"""One run: the videos that the output folder lacks go through the stages, and their rows are written down.
+
+::
+
+    manifest - rows of earlier runs -> stages -> rows, on disk every few seconds -> run.json
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+from rich.console import Console
+
+from dfdm_ray import storage
+from dfdm_ray.clips import load_detector
+from dfdm_ray.cluster import ray_session
+from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
+from dfdm_ray.errors import UserError
+from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.pipelines.output import RunFolder, unfinished
+from dfdm_ray.pipelines.progress import Counts, Show, progress
+from dfdm_ray.pipelines.record import now, num_rejected, totals, versions
+from dfdm_ray.pipelines.resources import rows_per_block
+from dfdm_ray.schemas import check_manifest
+from dfdm_ray.stages.base import Stage, apply
+
+_FLUSH_EVERY_S = 20.0
+_JUDGED_AFTER = 50
+"""Videos before ``max_reject_fraction`` is applied."""
+
+Cluster = Mapping[str, float]
+"""What Ray has in all: ``CPU``, ``GPU``, ``memory``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is run over the videos of a manifest."""
+
+    config: RunConfig
+    manifest: pa.Table
+    """:data:`schemas.MANIFEST`"""
+    folder: RunFolder
+    stages: Callable[[Cluster], tuple[Sequence[Stage], Mapping[str, Any]]]
+    """Gives the stages, and what ``run.json`` should say of their resources. Ray runs when it is called."""
+    verb: str
+    """What is done with a video that is not rejected: ``scored``."""
+    check: Callable[[pa.Table], None] = lambda rows: None
+    """Looks at rows before they count as finished."""
+
+
+def read_manifest(config: ArchiveConfig) -> pa.Table:
+    """Return the manifest that ``config`` names or makes from the videos it names."""
+    if config.manifest is not None:
+        table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
+        if not table.num_rows:
+            raise UserError(f"the manifest {config.manifest} has no rows")
+        return table
+    if config.videos is None:
+        raise ValueError("ArchiveConfig lets neither --videos nor --manifest be absent")
+    return build_manifest(config.videos).table
+
+
+def checked_detector(faces: FaceConfig) -> tuple[bytes, dict[str, Any]]:
+    """Return the configured detector's weights, after a look at them, and the settings it comes with."""
+    detector, weights = load_detector(faces)
+    return weights, {
+        "detector": detector.name,
+        "detector_sha256": hashlib.sha256(weights).hexdigest(),
+        "max_side": faces.max_side,
+        "score_threshold": faces.score_threshold,
+    }
+
+
+def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
+    """Run ``job`` and return all rows in its folder, sorted by ``video_id``, and what ``run.json`` says.
+
+    Raises:
+        UserError: If the folder holds something else or cannot be written, or too many videos are rejected.
+    """
+    folder, config = job.folder, job.config
+    earlier = folder.open(overwrite=config.overwrite)
+    todo = unfinished(job.manifest, earlier)
+    counts = _count(todo, earlier, job.verb)
+    this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
+    record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, this]}
+    try:
+        storage.write_parquet(folder.manifest, job.manifest)
+        folder.write_record(record)
+    except OSError as error:
+        raise UserError(f"cannot write to --out {folder.root}: {error.strerror or error}") from error
+    if counts.earlier:
+        console.print(f"continuing: {counts.earlier} of {counts.planned} videos are done already")
+    try:
+        if todo.num_rows:
+            this |= _run(job, todo, counts, console)
+        this["status"] = "complete"
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Ray turns SIGTERM into SystemExit
+        this["status"] = "interrupted" if stopped else f"failed: {error!s:.500}"
+        raise
+    finally:
+        folder.flush()
+        rows = folder.read()
+        this["finished_at"] = now()
+        record |= {"versions": versions(), **totals(rows, planned=counts.planned, verb=job.verb)}
+        folder.write_record(record)
+    return rows.sort_by("video_id"), record
+
+
+def _run(job: Job, todo: pa.Table, counts: Counts, console: Console) -> dict[str, Any]:
+    """Run the stages over ``todo`` and return what ``run.json`` should say of it."""
+    started_s = time.monotonic()
+    with progress(counts, console, title="videos") as show:
+        show(note="starting Ray workers")
+        with ray_session(job.config.ray_address):
+            cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap
+            stages, resources = job.stages(cluster)
+            counts.started_s = time.monotonic()
+            first_row_s = _consume(_dataset(todo, stages), job, counts, show) - started_s
+            return {
+                "resources": dict(resources),
+                "cluster": {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster},
+                "seconds_to_first_row": round(first_row_s, 3),
+                "seconds": round(time.monotonic() - started_s, 3),
+                "num_videos": todo.num_rows,
+            }
+
+
+def _dataset(todo: pa.Table, stages: Sequence[Stage]) -> ray.data.Dataset:
+    # Small blocks made here: a Parquet read would put a whole manifest into one block, hence one worker.
+    rows = rows_per_block(todo.num_rows, stages[0].num_workers)
+    blocks = [todo.slice(start, rows) for start in range(0, todo.num_rows, rows)]
+    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    for stage in stages:
+        dataset = apply(dataset, stage)
+    return dataset
+
+
+def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, show: Show) -> float:
+    """Write rows as they come; return when the first one came, on the monotonic clock."""
+    folder, most = job.folder, job.config.max_reject_fraction
+    first_s: float | None = None
+    flushed_s = time.monotonic()
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        rows = cast(pa.Table, batch).cast(folder.schema)
+        first_s = first_s or time.monotonic()
+        job.check(rows)
+        folder.add(rows)
+        rejected = num_rejected(rows)
+        counts.rejected += rejected
+        counts.scored += rows.num_rows - rejected
+        show()
+        if time.monotonic() - flushed_s > _FLUSH_EVERY_S:
+            folder.flush()
+            flushed_s = time.monotonic()
+        if counts.done >= _JUDGED_AFTER and counts.rejected > most * counts.done:
+            raise UserError(
+                f"{counts.rejected} of {counts.done} videos were rejected, more than --max-reject-fraction "
+                f"{most:g}; see reject_code in {folder.rows}"
+            )
+    return first_s or time.monotonic()
+
+
+def _count(todo: pa.Table, earlier: pa.Table, verb: str) -> Counts:
+    rejected = num_rejected(earlier)
+    done = earlier.num_rows
+    return Counts(
+        planned=todo.num_rows + done, scored=done - rejected, rejected=rejected, earlier=done, verb=verb
+    )

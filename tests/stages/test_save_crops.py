@@ -1,0 +1,39 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dfdm_ray import assets
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, clip_spec
+from dfdm_ray.crops_dataset import read_crops
+from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
+from dfdm_ray.stages.prepare_clips import PrepareClips
+from dfdm_ray.stages.save_crops import SaveCrops
+
+
+def test_what_is_stored_is_what_the_model_would_get_bit_for_bit(
+    carphone: Path, sky: Path, tmp_path: Path
+) -> None:
+    faces = FaceConfig()
+    spec = clip_spec(PlanConfig(clips=2), faces, CropConfig(size=64), num_frames=4)
+    weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
+    prepare = partial(PrepareClips, faces=faces, spec=spec, weights=lambda: weights)
+    manifest = pa.Table.from_pylist(
+        [
+            {"video_id": path.name, "uri": str(path), "size_bytes": 1, "crf": 23, "split": "val"}
+            for path in (carphone, sky, tmp_path / "gone.mp4")
+        ],
+        schema=MANIFEST,
+    )
+    index = SaveCrops(clips=prepare, shape=spec.shape, out=str(tmp_path / "out"))(manifest)
+    assert index.schema.equals(CROPS_INDEX)
+    rows = index.to_pylist()
+    assert [row["reject_code"] for row in rows] == [None, "no_face", "unreadable"]
+    assert [row["num_clips"] for row in rows] == [2, 0, 0]
+    assert [row["file"] is None for row in rows] == [False, True, True]
+    for_the_model = np.frombuffer(prepare()(manifest)["crops"][0].as_py(), np.uint8)
+    stored = read_crops(str(tmp_path / "out"), rows[0]["file"])
+    assert stored.shape == (2, 4, 64, 64, 3)
+    assert np.array_equal(stored.ravel(), for_the_model)
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 1

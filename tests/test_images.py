@@ -1,0 +1,44 @@
+import cv2
+import numpy as np
+import pytest
+
+from dfdm_ray.images import png, read_png
+
+RED = np.zeros((4, 6, 3), np.uint8)
+RED[..., 0] = 255
+
+
+def test_a_picture_comes_back_bit_for_bit_and_in_the_same_order_of_colours() -> None:
+    noise = np.random.randint(0, 256, (33, 20, 3), np.uint8)
+    assert np.array_equal(read_png(png(noise)), noise)
+    blue_green_red = cv2.imdecode(np.frombuffer(png(RED), np.uint8), cv2.IMREAD_COLOR)
+    assert blue_green_red[0, 0].tolist() == [0, 0, 255]  # OpenCV's own order: red is last
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.full((4, 6), 200, np.uint8),  # grey
+        np.full((4, 6, 4), 200, np.uint8),  # with alpha
+        np.full((4, 6, 3), 200 * 257, np.uint16),  # 16 bit
+    ],
+)
+def test_pictures_of_other_kinds_are_read_as_8_bit_rgb(stored: np.ndarray) -> None:
+    content = cv2.imencode(".png", stored)[1].tobytes()
+    assert np.array_equal(read_png(content), np.full((4, 6, 3), 200, np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "end cut off", "a flipped bit"])
+def test_a_damaged_picture_is_never_half_read(kind: str) -> None:
+    whole = png(np.random.randint(0, 256, (64, 64, 3), np.uint8))
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    damaged = {
+        "empty": b"",
+        "text": b"no picture",
+        "cut": whole[: len(whole) // 2],
+        "end cut off": whole[:-14],
+        "a flipped bit": bytes(flipped),
+    }
+    with pytest.raises(ValueError, match=r"an empty file|no picture that can be decoded"):
+        read_png(damaged[kind])
