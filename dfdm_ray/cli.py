@@ -19,6 +19,7 @@ from dfdm_ray.config import (
 from dfdm_ray.errors import UserError
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
+from dfdm_ray.training.config import TrainConfig, paper_config
 
 _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
 
@@ -62,6 +63,19 @@ def _generate(config: GenerateConfig, console: Console) -> None:
     generate(config, console)
 
 
+def _train(config: TrainConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.train import train
+
+    result = train(config, console)
+    console.print(
+        f"best epoch {result.best.epoch}: validation accuracy {result.best.val_accuracy:.1%}; "
+        f"checkpoint {result.checkpoint}, curves {config.out}/curves.png",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _crops(config: CropsConfig, console: Console) -> None:
     from dfdm_ray.pipelines.crops import draw_crops
 
@@ -96,6 +110,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     ManifestConfig: ("manifest", _manifest),
     PreprocessConfig: ("preprocess", _preprocess),
     PngTreeConfig: ("png-tree", _png_tree),
+    TrainConfig: ("train", _train),
     ScoreConfig: ("score", _score),
     GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
@@ -107,6 +122,15 @@ Job = (
     Annotated[ManifestConfig, tyro.conf.subcommand("manifest")]
     | Annotated[PreprocessConfig, tyro.conf.subcommand("preprocess")]
     | Annotated[PngTreeConfig, tyro.conf.subcommand("png-tree")]
+    | Annotated[TrainConfig, tyro.conf.subcommand("train")]
+    | Annotated[
+        TrainConfig,
+        tyro.conf.subcommand(
+            "train-paper",
+            default=paper_config(crops=tyro.MISSING, out=tyro.MISSING),
+            description="Train DMA-STA as its authors did: their effective recipe, as far as it is known.",
+        ),
+    ]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]

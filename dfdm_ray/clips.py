@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfdm_ray import assets
-from dfdm_ray.config import ClipSpec, FaceConfig
+from dfdm_ray.clip_spec import ClipSpec
+from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.faces.detector import Detections, FaceDetector

@@ -16,10 +16,11 @@ _CONNECT_S = 10.0
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[None]:
     """Join the Ray cluster at ``address`` or ``RAY_ADDRESS``, else run one in this process meanwhile.
 
-    A Ray that is already joined is used as it is and left running.
+    A Ray that is already joined is used as it is and left running. What workers print is shown here if
+    ``worker_output``; their errors are in any case.
 
     Raises:
         UserError: If there is no cluster at the address.
@@ -34,7 +35,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     require_listener(chosen)
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
-        ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=True, **options)
+        ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=worker_output, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot join Ray at {chosen}: {error}") from error
     try:

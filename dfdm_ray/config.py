@@ -10,6 +10,9 @@ from tyro.conf import Positional
 
 from dfdm_ray.errors import UserError
 
+Strategy = Literal["keyframe_runs", "head", "uniform"]
+"""How the frames of a clip are chosen."""
+
 
 def at_least(minimum: float, **values: float | None) -> None:
     """Raise a :class:`UserError` that names the flag for each of ``values`` below ``minimum``."""
@@ -22,7 +25,7 @@ def at_least(minimum: float, **values: float | None) -> None:
 class RunsConfig:
     """Which frames of a video are looked at."""
 
-    strategy: Literal["keyframe_runs", "head", "uniform"] = "keyframe_runs"
+    strategy: Strategy = "keyframe_runs"
     """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
     cheapest to decode; head: the first frames; uniform: evenly spaced, decodes nearly everything."""
     runs: int = 2
@@ -36,17 +39,24 @@ class RunsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanConfig(RunsConfig):
-    """Which frames of a video are looked at, and how many make a clip."""
+class PlanConfig:
+    """Which frames of a video are looked at, and how many make a clip. Default: as the checkpoint says."""
 
+    strategy: Strategy | None = None
+    """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
+    cheapest to decode; head: the first frames; uniform: evenly spaced, decodes nearly everything."""
     frames: int | None = None
-    """Frames in a clip (T). Default: what the checkpoint was trained with."""
-    clips: int = 1
+    """Frames in a clip (T)."""
+    clips: int | None = None
     """Clips for each video (C); their logits are averaged."""
+    runs: int | None = None
+    """Runs of consecutive frames in each clip, for keyframe_runs."""
+    search_frames: int = 300
+    """How many more frames may be decoded to find a face when the planned ones lack it; 0: none."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips})
+        at_least(1, **{"plan.frames": self.frames, "plan.clips": self.clips, "plan.runs": self.runs})
+        at_least(0, **{"plan.search_frames": self.search_frames})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,60 +249,3 @@ class DemoConfig:
 
     out: str = "build/demo"
     """Folder for all that the demo makes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipSpec:
-    """What a worker needs to turn a video into crops; every value is settled."""
-
-    strategy: str
-    num_frames: int
-    """T"""
-    num_clips: int
-    """C"""
-    runs_per_clip: int
-    search_frames: int
-    detect_every: int
-    min_face_px: int
-    crop_size: int
-    """S"""
-    margin: float
-
-    @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """Of one video's crops: (C, T, S, S, 3)."""
-        return self.num_clips, self.num_frames, self.crop_size, self.crop_size, 3
-
-    @property
-    def frames_wanted(self) -> int:
-        """Frames of one video: C * T."""
-        return self.num_clips * self.num_frames
-
-
-def clip_spec(plan: PlanConfig, faces: FaceConfig, crop: CropConfig, *, num_frames: int) -> ClipSpec:
-    """Settle what a worker needs.
-
-    Args:
-        plan: The frame plan.
-        faces: How faces are found.
-        crop: As the model was trained.
-        num_frames: Frames in a clip (T) that the model takes.
-
-    Raises:
-        UserError: If the plan asks for another number of frames.
-    """
-    if plan.frames is not None and plan.frames != num_frames:
-        raise UserError(
-            f"--plan.frames is {plan.frames}, but the checkpoint takes clips of {num_frames} frames"
-        )
-    return ClipSpec(
-        strategy=plan.strategy,
-        num_frames=num_frames,
-        num_clips=plan.clips,
-        runs_per_clip=plan.runs,
-        search_frames=plan.search_frames,
-        detect_every=faces.detect_every,
-        min_face_px=faces.min_face_px,
-        crop_size=crop.size,
-        margin=crop.margin,
-    )

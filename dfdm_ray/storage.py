@@ -56,6 +56,11 @@ def local_uri(path: str) -> str:
     return path
 
 
+def absolute(uri: str) -> str:
+    """Return ``uri`` so that it means the same in a process with another working directory."""
+    return uri if is_remote(uri) else local_uri(os.path.abspath(local_path(uri)))
+
+
 def path_of(uri: str) -> str:
     """Return the decoded path in ``uri``, without scheme, host and query.
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dfdm_ray import assets
+from dfdm_ray.clip_spec import ClipSpec, clip_spec
 from dfdm_ray.clips import ClipFacts, FaceClips, find_tracks, load_detector, prepare_clips
-from dfdm_ray.config import ClipSpec, CropConfig, FaceConfig, PlanConfig, clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.testing import (
     ScriptedDetector,

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from dfdm_ray.clip_spec import ClipSpec, clip_spec
 from dfdm_ray.config import (
-    ClipSpec,
     CropConfig,
     CropsConfig,
     FaceConfig,
@@ -12,7 +12,6 @@ from dfdm_ray.config import (
     PreprocessConfig,
     ResourceConfig,
     ScoreConfig,
-    clip_spec,
 )
 from dfdm_ray.errors import UserError
 from dfdm_ray.png_tree.config import PngTreeImport
@@ -71,6 +70,14 @@ def test_the_clip_length_is_the_checkpoints_and_only_confirmed() -> None:
     assert clip_spec(PlanConfig(frames=7, clips=3), faces, crop, num_frames=7).frames_wanted == 21
     with pytest.raises(UserError, match="takes clips of 7 frames"):
         clip_spec(PlanConfig(frames=8), faces, crop, num_frames=7)
+
+
+def test_the_frame_plan_is_the_checkpoints_where_the_command_line_is_silent() -> None:
+    trained = {"num_frames": 6, "strategy": "uniform", "runs": 3, "clips": 2}
+    spec = clip_spec(PlanConfig(), FaceConfig(), CropConfig(), **trained)  # type: ignore[arg-type]
+    assert (spec.strategy, spec.runs_per_clip, spec.num_clips) == ("uniform", 3, 2)
+    spec = clip_spec(PlanConfig(strategy="head", runs=1, clips=4), FaceConfig(), CropConfig(), **trained)  # type: ignore[arg-type]
+    assert (spec.strategy, spec.runs_per_clip, spec.num_clips) == ("head", 1, 4)
 
 
 def test_what_a_worker_needs_is_what_was_configured() -> None:

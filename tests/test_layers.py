@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "dfdm_ray"
 LAYERS = (
     ("labels", "errors"),
     ("config", "schemas"),
-    ("storage", "images"),
+    ("storage", "images", "clip_spec"),
     ("listing", "crops_dataset"),
     ("video", "models", "manifest", "assets", "generators"),
     ("faces",),
-    ("clips", "swapping"),
+    ("clips", "swapping", "training"),
     ("png_tree",),
     ("stages", "testing"),
-    ("cluster", "reports"),
+    ("cluster", "reports", "curves"),
     ("pipelines",),
     ("cli",),
 )
@@ -32,13 +32,20 @@ FORBIDDEN = {
     "generators": {"ray", "av", "pyarrow"},
     "manifest": {"ray", "torch", "av"},
     "clips": {"ray", "torch"},
+    "training": {"ray"},
     "crops_dataset": {"ray", "torch", "av"},
     "png_tree": {"ray", "torch"},
     "images": {"ray", "torch", "av", "pyarrow"},
     "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
     "errors": {"ray", "torch", "av", "pyarrow", "numpy"},
 }
-RAY_USERS = {"stages/base.py", "cluster.py", "pipelines/run.py", "pipelines/generate.py"}
+RAY_USERS = {
+    "stages/base.py",
+    "cluster.py",
+    "pipelines/run.py",
+    "pipelines/generate.py",
+    "pipelines/train.py",
+}
 
 
 def modules() -> list[Path]:

@@ -1,5 +1,7 @@
 """The two attentions of DMA-STA: where to look in a frame, and which frames of a clip to trust."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +43,15 @@ class TemporalAttention(nn.Module):
             nn.Linear(hidden, num_frames, bias=False),
             nn.Sigmoid(),
         )
+
+    @torch.no_grad()
+    def wake(self) -> None:
+        """Make all hidden units active at the start.
+
+        Their inputs are means after a ReLU, never negative. PyTorch's signs at random leave all hidden units
+        off, where no gradient comes through, for half of the seeds at T <= 3 and 1 in 32 at T = 10.
+        """
+        cast(Tensor, self.fc[0].weight).abs_()
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Map frame features ``(B, T, C)`` to frame weights ``(B, T)``, 0..1; they do not sum to 1."""

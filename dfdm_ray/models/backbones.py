@@ -4,16 +4,14 @@ Only the gate is ours; layers, strides and initialisation are torchvision's. Str
 convolution of a bottleneck there, as in ``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from dfdm_ray.models.attention import SpatialAttention
-
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-"""The trunks there are."""
+from dfdm_ray.models.names import Backbone
 
 BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 

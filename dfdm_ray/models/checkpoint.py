@@ -2,9 +2,10 @@
 
 Our format is one ``torch.save`` dict of plain types::
 
-    {"format": "dfdm-ray/dma-sta", "version": 1, "config": {...DmaStaConfig...}, "classes": [K names],
-     "preprocessing": {"crop_size": 224, "margin": 0.3, "mean": [3], "std": [3]}, "note": "...",
-     "model": {key: tensor}}
+    {"format": "dfdm-ray/dma-sta", "version": 2, "config": {...DmaStaConfig...}, "classes": [K names],
+     "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
+
+Version 1 did not tell which frames of a video make its clips.
 """
 
 import dataclasses
@@ -26,7 +27,8 @@ from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig
 from dfdm_ray.models.torch_file import read_torch_file
 
 FORMAT = "dfdm-ray/dma-sta"
-VERSION = 1
+VERSION = 2
+_UNSAID_IN_1 = {"strategy": "keyframe_runs", "runs": 2, "clips": 1}
 
 _Config = TypeVar("_Config")
 
@@ -43,10 +45,22 @@ class Preprocessing:
     """RGB mean to subtract, in 0..1."""
     std: tuple[float, float, float] = DFDM_STD
     """RGB standard deviation to divide by, in 0..1."""
+    strategy: str = "keyframe_runs"
+    """Which frames make a clip, see :class:`dfdm_ray.config.RunsConfig`."""
+    runs: int = 2
+    """Runs of consecutive frames in a clip."""
+    clips: int = 1
+    """Clips of a video, whose logits are averaged."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop_size, int) or isinstance(self.crop_size, bool) or self.crop_size < 32:
             raise ValueError(f"crop_size must be a whole number of at least 32, got {self.crop_size!r}")
+        if not isinstance(self.strategy, str):
+            raise ValueError(f"strategy must be a name, got {self.strategy!r}")
+        for name in ("runs", "clips"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not _is_number(self.margin) or self.margin < 0:
             raise ValueError(f"margin must be a number of at least 0, got {self.margin!r}")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -150,6 +164,8 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     _check_envelope(content, name=name)
     config = _build(DmaStaConfig, content["config"], field="config", name=name)
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
+    if content["version"] == 1:
+        numbers = _UNSAID_IN_1 | numbers
     preprocessing = _build(Preprocessing, numbers, field="preprocessing", name=name)
     try:
         _check_classes(content["classes"], config)

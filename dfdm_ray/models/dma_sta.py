@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
-from dfdm_ray.models.backbones import BACKBONES, Backbone, ResNetTrunk
+from dfdm_ray.models.backbones import BACKBONES, ResNetTrunk
+from dfdm_ray.models.names import Backbone
 
 DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
 """RGB mean of DFDM's face crops in 0..1, from the authors' ``main.py``."""

@@ -57,7 +57,7 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     """
     identities = read_identities(config.identities)
     pairs = choose_pairs(identities, config.pairs, sample=config.sample_pairs, seed=config.seed)
-    root = Path(config.out)
+    root = Path(config.out).absolute()  # workers may have another working directory
     _require_same_settings(root, config)
     _, weights = load_detector(config.detector)
     with ray_session(config.ray_address):

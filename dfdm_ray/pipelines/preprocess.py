@@ -6,7 +6,8 @@ from functools import partial
 import pyarrow as pa
 from rich.console import Console
 
-from dfdm_ray.config import PlanConfig, PreprocessConfig, clip_spec
+from dfdm_ray.clip_spec import clip_spec
+from dfdm_ray.config import PlanConfig, PreprocessConfig
 from dfdm_ray.pipelines.crops_run import CropsSource, make_dataset
 from dfdm_ray.pipelines.run import checked_detector, read_manifest
 from dfdm_ray.stages.base import in_object_store

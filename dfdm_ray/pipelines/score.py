@@ -16,7 +16,8 @@ import pyarrow as pa
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.config import ClipSpec, CropConfig, ScoreConfig, clip_spec
+from dfdm_ray.clip_spec import ClipSpec, clip_spec
+from dfdm_ray.config import CropConfig, ScoreConfig
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.resources import share_out
@@ -72,8 +73,16 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
 def _check_inputs(config: ScoreConfig) -> _Inputs:
     checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
     model = load_checkpoint(checkpoint, name=config.checkpoint)
-    crop = CropConfig(size=model.preprocessing.crop_size, margin=model.preprocessing.margin)
-    spec = clip_spec(config.plan, config.faces, crop, num_frames=model.config.num_frames)
+    trained = model.preprocessing
+    spec = clip_spec(
+        config.plan,
+        config.faces,
+        CropConfig(size=trained.crop_size, margin=trained.margin),
+        num_frames=model.config.num_frames,
+        strategy=trained.strategy,
+        runs=trained.runs,
+        clips=trained.clips,
+    )
     manifest = read_manifest(config)
     weights, detector = checked_detector(config.faces)
     settings = {

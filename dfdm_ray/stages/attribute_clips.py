@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dfdm_ray.config import ClipSpec
+from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.schemas import PREDICTIONS, SCORED

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import cv2
 import pyarrow as pa
 
+from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.clips import ClipFacts, FaceClips, make_detector, prepare_clips
-from dfdm_ray.config import ClipSpec, FaceConfig
+from dfdm_ray.config import FaceConfig
 from dfdm_ray.schemas import CLIPS
 from dfdm_ray.stages.base import Row, reject_on_error
 

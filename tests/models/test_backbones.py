@@ -4,7 +4,8 @@ import pytest
 import torch
 import torchvision
 
-from dfdm_ray.models.backbones import BACKBONES, Backbone, ResNetTrunk
+from dfdm_ray.models.backbones import BACKBONES, ResNetTrunk
+from dfdm_ray.models.names import Backbone
 
 
 def on_meta(backbone: Backbone, *, spatial_attention: bool) -> ResNetTrunk:

@@ -73,7 +73,9 @@ def ours(model: DmaSta) -> Content:
 def test_a_checkpoint_comes_back_bit_for_bit(config: DmaStaConfig, classes: tuple[str, ...]) -> None:
     saved = random_model(config, seed=1)
     saved.bn1.running_mean.normal_()
-    preprocessing = Preprocessing(crop_size=96, margin=0.1, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 1 / 3))
+    preprocessing = Preprocessing(
+        crop_size=96, margin=0.1, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 1 / 3), clips=3
+    )
     content = checkpoint_of(saved, classes=classes, preprocessing=preprocessing, note="epoch 3\nbest")
     loaded = load_checkpoint(content, name="a")
     assert same(loaded.model.state_dict(), saved.state_dict())
@@ -87,13 +89,29 @@ def test_a_checkpoint_comes_back_bit_for_bit(config: DmaStaConfig, classes: tupl
 def test_a_checkpoint_holds_plain_types_under_the_documented_names(ours: Content) -> None:
     assert {key: ours[key] for key in ours if key != "model"} == {
         "format": "dfdm-ray/dma-sta",
-        "version": 1,
+        "version": 2,
         "config": asdict(SMALL),
         "classes": list(GENERATORS),
-        "preprocessing": {"crop_size": 224, "margin": 0.3, "mean": list(DFDM_MEAN), "std": list(DFDM_STD)},
+        "preprocessing": {
+            "crop_size": 224,
+            "margin": 0.3,
+            "mean": list(DFDM_MEAN),
+            "std": list(DFDM_STD),
+            "strategy": "keyframe_runs",
+            "runs": 2,
+            "clips": 1,
+        },
         "note": "",
     }
     assert type(ours["model"]) is dict
+
+
+def test_version_1_which_did_not_tell_the_frame_plan_still_loads(ours: Content) -> None:
+    plan = {"strategy", "runs", "clips"}
+    old = {key: value for key, value in ours["preprocessing"].items() if key not in plan}
+    out = io.BytesIO()
+    torch.save({**ours, "version": 1, "preprocessing": old}, out)
+    assert load_checkpoint(out.getvalue(), name="old").preprocessing == Preprocessing()
 
 
 def test_a_path_is_written_whole_and_equal_models_give_equal_bytes(tmp_path: Path, model: DmaSta) -> None:
@@ -168,7 +186,7 @@ def changed(content: Content, field: str, **values: Any) -> Content:
     [
         (lambda c: {**c, "format": "another/format"}, "format 'another/format', expected 'dfdm-ray/dma-sta'"),
         (lambda c: {**c, "format": torch.zeros(30, 2)}, "format tensor"),  # its repr has many lines
-        (lambda c: {**c, "version": 2}, "version 2, but this dfdm-ray reads up to 1: upgrade"),
+        (lambda c: {**c, "version": 3}, "version 3, but this dfdm-ray reads up to 2: upgrade"),
         (lambda c: {**c, "version": "1"}, "version '1'"),
         (lambda c: without(c, "version"), "version None"),
         (lambda c: without(c, "preprocessing"), "'preprocessing' must be a dict, got NoneType"),

@@ -12,8 +12,9 @@ import pytest
 from mixed_archive import EXPECTED
 from rich.console import Console
 
+from dfdm_ray.clip_spec import clip_spec
 from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
-from dfdm_ray.config import CropConfig, DecodeConfig, FaceConfig, PlanConfig, PreprocessConfig, clip_spec
+from dfdm_ray.config import CropConfig, DecodeConfig, FaceConfig, PlanConfig, PreprocessConfig
 from dfdm_ray.crops_dataset import prepared, read_crops, read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.images import png, read_png

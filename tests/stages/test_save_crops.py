@@ -5,7 +5,8 @@ import numpy as np
 import pyarrow as pa
 
 from dfdm_ray import assets
-from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, clip_spec
+from dfdm_ray.clip_spec import clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.crops_dataset import read_crops
 from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
 from dfdm_ray.stages.prepare_clips import PrepareClips

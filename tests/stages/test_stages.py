@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray import assets
-from dfdm_ray.config import ClipSpec, CropConfig, FaceConfig, PlanConfig, clip_spec
+from dfdm_ray.clip_spec import ClipSpec, clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import load_checkpoint

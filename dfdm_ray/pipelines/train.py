@@ -1,0 +1,234 @@
+"""Train DMA-STA on a crops dataset.
+
+::
+
+    crops dataset -> one rank a GPU (else CPU): read, augment -> DDP steps -> validation, every video once
+                  -> rank 0: OUT/state.pt, dma_sta.pt, history.csv
+"""
+
+import dataclasses
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+from ray.util.queue import Queue
+from rich.console import Console
+
+from dfdm_ray import storage
+from dfdm_ray.cluster import ray_session
+from dfdm_ray.curves import draw_curves, epoch_line
+from dfdm_ray.errors import UserError
+from dfdm_ray.pipelines.output import changes
+from dfdm_ray.pipelines.record import now, versions
+from dfdm_ray.pipelines.train_inputs import check_task
+from dfdm_ray.training.config import TrainConfig
+from dfdm_ray.training.loop import EpochResult, best_of
+from dfdm_ray.training.run import CHECKPOINT, HISTORY, STATE, TrainTask, read_history, train_rank
+
+_RETRIES = 3
+"""How often training goes on from its last epoch when a worker or node dies."""
+_POLL_S = 1.0
+_MOST_CPU_WORKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training left behind."""
+
+    checkpoint: str
+    """For `dfdm-ray score`."""
+    history: list[EpochResult]
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch that the checkpoint is of."""
+        return best_of(self.history)
+
+
+def train(config: TrainConfig, console: Console) -> TrainResult:
+    """Train to the last epoch, or on to it, and return the history.
+
+    Raises:
+        UserError: If an input is wrong, the output folder holds another training or cannot be written, or
+            the loss is no longer a number.
+    """
+    config = dataclasses.replace(
+        config, crops=storage.absolute(config.crops), out=storage.absolute(config.out)
+    )  # workers have another working directory
+    task = check_task(config)
+    record = _open(config, task)
+    run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
+    record["runs"].append(run)
+    _write(config, record)
+    console.print(
+        f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
+        f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
+        highlight=False,
+    )
+    try:
+        if len(_history(config)) < config.recipe.epochs:
+            run |= _run(config, task, console)
+        run["status"] = "complete"
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        run["status"] = "interrupted" if stopped else f"failed: {error!s:.500}"
+        raise
+    finally:
+        run["finished_at"] = now()
+        history = _history(config)
+        record |= {"versions": versions(), "epochs": len(history)}
+        _write(config, record)
+        if history:
+            storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
+    return TrainResult(checkpoint=storage.join(config.out, CHECKPOINT), history=history)
+
+
+def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
+    """Return what the weights depend on, flat; the number of workers is not among it."""
+    nested = {"recipe": asdict(config.recipe), "network": asdict(task.network), "data": task.data_settings}
+    flat = {f"{part}.{name}": value for part, values in nested.items() for name, value in values.items()}
+    everything = {**flat, "seed": config.seed, "imagenet": config.network.imagenet}
+    as_read_back: dict[str, Any] = json.loads(json.dumps(everything))
+    return as_read_back
+
+
+def _open(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
+    """Return the record to go on with, after a look at what is in the folder.
+
+    Raises:
+        UserError: If that is something else.
+    """
+    settings = _settings(config, task)
+    uri = storage.join(config.out, "run.json")
+    if config.overwrite and storage.exists(uri):
+        for name in {STATE, HISTORY, CHECKPOINT, "run.json"} & set(storage.list_names(config.out)):
+            storage.remove_file(storage.join(config.out, name))
+    if not storage.exists(uri):
+        found = storage.list_names(config.out)
+        if found and not config.overwrite:
+            raise UserError(f"--out {config.out} is not empty and holds no training; give a new folder")
+        return {"settings": settings, "runs": []}
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="training record"))
+        changed = changes(record["settings"], settings)
+        record["runs"] = list(record["runs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
+    if changed:
+        raise UserError(
+            f"--out {config.out} holds a training with other settings ({'; '.join(changed)}); give the same "
+            "settings to continue it, --overwrite to replace it, or a new --out"
+        )
+    return record
+
+
+def _write(config: TrainConfig, record: dict[str, Any]) -> None:
+    content = {"config": asdict(config), **record}
+    try:
+        storage.write_atomic(
+            storage.join(config.out, "run.json"), json.dumps(content, indent=2, default=str).encode()
+        )
+    except OSError as error:
+        raise UserError(f"cannot write to --out {config.out}: {error.strerror or error}") from error
+
+
+def _history(config: TrainConfig) -> list[EpochResult]:
+    uri = storage.join(config.out, HISTORY)
+    return read_history(storage.read_bytes(uri, what="history").decode()) if storage.exists(uri) else []
+
+
+def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, Any]:
+    """Train on Ray and return what ``run.json`` should say of it."""
+    with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
+        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = int(cluster.get("GPU", 0))
+        workers = _num_workers(config, cpus=int(cluster["CPU"]), gpus=gpus)
+        each = {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
+        trainer = TorchTrainer(
+            _train_on_worker,
+            train_loop_config={"task": task, "problems": (problems := Queue(actor_options={"num_cpus": 0}))},
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus > 0,
+                resources_per_worker=each,
+            ),
+            run_config=_run_config(config),
+        )
+        with _shown(config, console):
+            trainer.fit()
+        if not problems.empty():
+            raise UserError(problems.get())
+        return {"workers": workers, "device": "cuda" if gpus else "cpu"}
+
+
+def _num_workers(config: TrainConfig, *, cpus: int, gpus: int) -> int:
+    """Return how many workers train.
+
+    Raises:
+        UserError: If they do not fit the cluster or the batch.
+    """
+    cpus_each = 1 + config.loaders
+    workers = config.workers or gpus or max(1, min(_MOST_CPU_WORKERS, cpus // cpus_each))
+    most = config.recipe.batch_size // config.recipe.micro_batches
+    if workers > most:
+        raise UserError(f"{workers} workers cannot share a batch of {most}; give fewer --workers")
+    if workers * cpus_each > cpus or (gpus and workers > gpus):
+        raise UserError(
+            f"{workers} workers of {cpus_each} CPUs do not fit a cluster of {cpus} CPUs and {gpus} GPUs; "
+            "give fewer --workers or --loaders"
+        )
+    return workers
+
+
+def _run_config(config: TrainConfig) -> RunConfig:
+    filesystem, path = storage.resolve(storage.join(config.out, "ray_train"))
+    return RunConfig(
+        name=now().replace(":", ""),
+        storage_path=path,
+        storage_filesystem=filesystem,
+        failure_config=FailureConfig(max_failures=_RETRIES),
+    )
+
+
+def _train_on_worker(arguments: dict[str, Any]) -> None:
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(1 if ray.train.get_context().get_world_size() > 1 else torch.get_num_threads())
+    try:
+        train_rank(arguments["task"], str(device))
+    except UserError as error:  # told by another way: what a task raises, Ray tries again
+        arguments["problems"].put(str(error))
+
+
+@contextmanager
+def _shown(config: TrainConfig, console: Console) -> Iterator[None]:
+    """Print a line for each epoch as it is written."""
+    over = threading.Event()
+    shown = len(_history(config))
+
+    def watch() -> None:
+        nonlocal shown
+        last = False
+        while not last:
+            last = over.wait(_POLL_S)
+            history = _history(config)
+            for result in history[shown:]:
+                line = epoch_line(result, epochs=config.recipe.epochs, seconds_each=history[-1].seconds)
+                console.print(line, highlight=False)
+            shown = len(history)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
