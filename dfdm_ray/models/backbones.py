@@ -16,6 +16,7 @@ from dfdm_ray.models.names import Backbone
 BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 
 DEPTHS: dict[Backbone, tuple[int, int, int, int]] = {
+    "resnet10": (1, 1, 1, 1),
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
     "resnet50": (3, 4, 6, 3),

@@ -5,7 +5,7 @@ Our format is one ``torch.save`` dict of plain types::
     {"format": "dfdm-ray/dma-sta", "version": 2, "config": {...DmaStaConfig...}, "classes": [K names],
      "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
 
-Version 1 did not tell which frames of a video make its clips.
+Version 1 did not tell which frames of a video make its clips, and knew no high pass.
 """
 
 import dataclasses
@@ -162,9 +162,11 @@ def load_checkpoint(source: bytes | BinaryIO, *, name: str) -> LoadedModel:
 
 def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     _check_envelope(content, name=name)
-    config = _build(DmaStaConfig, content["config"], field="config", name=name)
+    old = content["version"] == 1
+    values = {"high_pass": False, **content["config"]} if old else content["config"]
+    config = _build(DmaStaConfig, values, field="config", name=name)
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
-    if content["version"] == 1:
+    if old:
         numbers = _UNSAID_IN_1 | numbers
     preprocessing = _build(Preprocessing, numbers, field="preprocessing", name=name)
     try:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
@@ -48,13 +49,15 @@ class DmaStaConfig:
     """Weigh frames. Off: a plain mean over frames, without the ``ta`` keys."""
     per_frame_batch_norm: bool = False
     """Take training batch statistics frame by frame, as the authors' code does, see :class:`DmaSta`."""
+    high_pass: bool = False
+    """Show the network only what is finer than some pixels, see :func:`high_pass`. Not in the paper."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
         _check_count("num_frames", self.num_frames, at_least=1)
         _check_count("num_classes", self.num_classes, at_least=2)
-        for name in ("spatial_attention", "temporal_attention", "per_frame_batch_norm"):
+        for name in ("spatial_attention", "temporal_attention", "per_frame_batch_norm", "high_pass"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
 
@@ -98,6 +101,8 @@ class DmaSta(ResNetTrunk):
             ValueError: If the frames are not RGB or not ``config.num_frames`` to a clip.
         """
         self._check_input(x_BTCHW)
+        if self.config.high_pass:
+            x_BTCHW = high_pass(x_BTCHW)
         if self.config.per_frame_batch_norm and self.training:
             f_BTC = torch.stack([self.features(x_BCHW) for x_BCHW in x_BTCHW.unbind(dim=1)], dim=1)
         else:
@@ -150,6 +155,22 @@ class DmaSta(ResNetTrunk):
             for module, training in modes.items():
                 module.training = training
         return maps
+
+
+HIGH_PASS_PX = 5
+"""Side of the neighbourhood whose mean :func:`high_pass` takes away."""
+
+
+def high_pass(x_BTCHW: Tensor) -> Tensor:
+    """Return each pixel's difference from the mean of its 5x5 neighbourhood, same shape; edges are mirrored.
+
+    What tells generators apart is fine (output grid, upsampling pattern, seam); who is shown and how the
+    scene is lit is coarse, and far stronger. Without it a network has to find the one under the other first.
+    """
+    x_NCHW = x_BTCHW.flatten(0, 1)
+    margin = HIGH_PASS_PX // 2
+    padded = functional.pad(x_NCHW, (margin,) * 4, mode="reflect")
+    return (x_NCHW - functional.avg_pool2d(padded, HIGH_PASS_PX, stride=1)).reshape(x_BTCHW.shape)
 
 
 def normalize(

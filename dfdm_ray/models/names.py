@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-"""The trunks there are."""
+Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
+"""The trunks there are; ResNet-10, which torchvision lacks, is ResNet-18 with one block a stage, not two."""

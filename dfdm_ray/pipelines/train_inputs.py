@@ -38,6 +38,7 @@ def check_task(config: TrainConfig) -> TrainTask:
         spatial_attention=config.network.spatial_attention,
         temporal_attention=config.network.temporal_attention,
         per_frame_batch_norm=config.network.per_frame_batch_norm,
+        high_pass=config.network.high_pass,
     )
     preprocessing = Preprocessing(
         crop_size=int(settings["crop_size"]),

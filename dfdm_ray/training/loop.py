@@ -7,7 +7,7 @@ that are equal on every rank. Knows nothing of Ray.
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.dma_sta import DmaSta, normalize
@@ -90,8 +90,8 @@ class Fit:
         self._optimizer = make_optimizer(self.model, self.recipe)
         self._mean: AveragedModel | None = None
         if self.recipe.ema_decay:
-            update = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self._mean = AveragedModel(self.model, multi_avg_fn=update, use_buffers=True)
+            update = running_mean(self.recipe.ema_decay)
+            self._mean = AveragedModel(self.model, avg_fn=update, use_buffers=True)
         self._parallel: nn.Module = self.model
         if world_size() > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
@@ -241,6 +241,20 @@ class Fit:
         self._optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
         self.history = [EpochResult(**result) for result in state["history"]]
+
+
+def running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return the update of a running mean whose decay rises to ``decay``, so that the first weights fade.
+
+    After ``n`` updates the decay is at most ``(1 + n) / (10 + n)``, as in TensorFlow's
+    ``ExponentialMovingAverage``.
+    """
+
+    def update(mean: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
+        now = min(decay, (1 + float(updates)) / (10 + float(updates)))
+        return mean * now + new * (1 - now)
+
+    return update
 
 
 def best_of(history: Sequence[EpochResult]) -> EpochResult:

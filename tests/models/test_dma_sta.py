@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.module import Module
 
-from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig, normalize
+from dfdm_ray.models.checkpoint import random_model
+from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig, high_pass, normalize
 
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=3)
 
@@ -282,3 +283,22 @@ def test_a_wrong_clip_leaves_no_hook_behind() -> None:
 def test_spatial_maps_of_a_model_without_spatial_attention_are_an_error() -> None:
     with pytest.raises(ValueError, match="spatial_attention=True"):
         DmaSta(replace(SMALL, spatial_attention=False)).spatial_attention_maps(torch.zeros(1, 3, 3, 32, 32))
+
+
+def test_the_high_pass_takes_away_what_is_flat_and_keeps_what_is_fine() -> None:
+    ramp = torch.linspace(-1, 1, 32).expand(1, 2, 3, 32, 32)
+    checkers = ((torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1).expand(1, 2, 3, 32, 32)
+    inner = (..., slice(2, -2), slice(2, -2))
+    assert high_pass(torch.full((1, 2, 3, 32, 32), 0.7)).abs().max() < 1e-6
+    assert high_pass(ramp)[inner].abs().max() < 1e-6
+    torch.testing.assert_close(high_pass(checkers)[inner], checkers[inner] * 24 / 25)
+    torch.testing.assert_close(high_pass(ramp + checkers)[inner], checkers[inner] * 24 / 25)
+
+
+def test_a_network_with_a_high_pass_does_not_see_brightness() -> None:
+    config = replace(SMALL, high_pass=True)
+    x = torch.randn(1, SMALL.num_frames, 3, 32, 32)
+    with torch.no_grad():
+        for network, same in ((random_model(config, seed=0), True), (random_model(SMALL, seed=0), False)):
+            network.eval()
+            assert torch.allclose(network(x).logits, network(x + 0.5).logits, atol=1e-4) == same
