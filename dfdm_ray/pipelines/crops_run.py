@@ -7,7 +7,6 @@
              -> crops/ is compared with the rows, contact_sheet.png
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +54,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     Raises:
         UserError: If the output folder holds something else, or too many videos are rejected.
     """
-    out = config.out if storage.is_remote(config.out) else os.path.abspath(storage.local_path(config.out))
+    out = storage.absolute(config.out)
     folder = RunFolder(
         out, rows=INDEX_FOLDER, schema=CROPS_INDEX, settings=source.settings, files=[CROPS_FOLDER]
     )
