@@ -17,6 +17,7 @@ from dfdm_ray.config import (
     ScoreConfig,
 )
 from dfdm_ray.errors import UserError
+from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.training.config import TrainConfig, paper_config
@@ -55,6 +56,12 @@ def _score(config: ScoreConfig, console: Console) -> None:
     show_scores(result.predictions, result.record, folder=config.out, console=console)
     if result.model.note:
         console.print(f"checkpoint: {result.model.note}", highlight=False, markup=False)
+
+
+def _evaluate(config: EvaluateConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.evaluate import evaluate
+
+    evaluate(config, console)
 
 
 def _generate(config: GenerateConfig, console: Console) -> None:
@@ -112,6 +119,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     PngTreeConfig: ("png-tree", _png_tree),
     TrainConfig: ("train", _train),
     ScoreConfig: ("score", _score),
+    EvaluateConfig: ("evaluate", _evaluate),
     GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
     AssetsConfig: ("assets", _assets),
@@ -132,6 +140,7 @@ Job = (
         ),
     ]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
+    | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]
     | Annotated[AssetsConfig, tyro.conf.subcommand("assets")]

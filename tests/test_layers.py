@@ -18,7 +18,7 @@ LAYERS = (
     ("clips", "swapping", "training"),
     ("png_tree",),
     ("stages", "testing"),
-    ("cluster", "reports", "curves"),
+    ("cluster", "reports", "curves", "evaluation"),
     ("pipelines",),
     ("cli",),
 )
@@ -35,6 +35,7 @@ FORBIDDEN = {
     "training": {"ray"},
     "crops_dataset": {"ray", "torch", "av"},
     "png_tree": {"ray", "torch"},
+    "evaluation": {"ray", "av"},
     "images": {"ray", "torch", "av", "pyarrow"},
     "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
     "errors": {"ray", "torch", "av", "pyarrow", "numpy"},

@@ -87,6 +87,7 @@ def _check_inputs(config: ScoreConfig) -> _Inputs:
     weights, detector = checked_detector(config.faces)
     settings = {
         **asdict(spec),
+        "classes": list(model.classes),
         "checkpoint_sha256": hashlib.sha256(checkpoint).hexdigest(),
         **detector,
         "precision": config.precision,

@@ -1,0 +1,44 @@
+"""Frozen configuration of measuring predictions; see :mod:`dfdm_ray.config`."""
+
+from dataclasses import dataclass
+
+from dfdm_ray.config import at_least
+from dfdm_ray.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Compare predictions with the truth: accuracy with intervals, by generator and quality, calibration."""
+
+    predictions: tuple[str, ...]
+    """Folders made by `dfdm-ray score`, or .parquet files with its columns; local or any pyarrow.fs URI."""
+    out: str
+    """Folder for metrics.json, report.md and report.html."""
+    names: tuple[str, ...] = ()
+    """What to call each of --predictions, in order. Default: their last names."""
+    split: str | None = None
+    """Only videos of this split, such as test. Default: all with a known generator."""
+    crf: tuple[int, ...] = ()
+    """Only videos of these qualities. Default: all."""
+    manifest: str | None = None
+    """Manifest that tells generator, split, quality, identities and scene where predictions do not."""
+    bootstrap: int = 2000
+    """Resamples behind each 95 % interval."""
+    seed: int = 0
+    """Of the resampling."""
+    mistakes: int = 20
+    """How many of the most confident mistakes are listed."""
+    overwrite: bool = False
+    """Replace what an earlier run left in --out."""
+
+    def __post_init__(self) -> None:
+        at_least(100, bootstrap=self.bootstrap)
+        at_least(0, seed=self.seed, mistakes=self.mistakes)
+        if not self.predictions:
+            raise UserError("--predictions needs at least one run folder or .parquet file")
+        if self.names and len(self.names) != len(self.predictions):
+            raise UserError(
+                f"--names has {len(self.names)} for {len(self.predictions)} --predictions; give one for each"
+            )
+        if len(set(self.names)) != len(self.names):
+            raise UserError("--names must differ from each other")
