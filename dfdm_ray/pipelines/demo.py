@@ -17,6 +17,8 @@ from rich.console import Console
 from dfdm_ray import assets, storage
 from dfdm_ray.cluster import ray_session
 from dfdm_ray.config import CropConfig, DemoConfig, ManifestConfig, PreprocessConfig, ScoreConfig
+from dfdm_ray.evaluation.config import EvaluateConfig
+from dfdm_ray.pipelines.evaluate import evaluate
 from dfdm_ray.pipelines.generate import generate
 from dfdm_ray.pipelines.manifest import write
 from dfdm_ray.pipelines.preprocess import preprocess
@@ -79,6 +81,11 @@ def run_demo(config: DemoConfig, console: Console) -> None:
         job = ScoreConfig(manifest=scored, checkpoint=trained.checkpoint, out=str(root / "out"))
         result = score(job, console)
         show_scores(result.predictions, result.record, folder=job.out, console=console)
+        console.rule("6/6 evaluate: how many of the test scenes were named rightly")
+        report = EvaluateConfig(
+            predictions=(job.out,), out=str(root / "evaluation"), split="test", overwrite=True
+        )
+        evaluate(report, console)
 
 
 def _copy_originals(folder: Path, media: list[str]) -> None:
