@@ -42,9 +42,36 @@ def prepared_row(root: Path, video_id: str, crops: Crops, **values: Any) -> dict
     return {**row, "file": write_crops(str(root), {k: row[k] for k in row if k != "file"}, crops)}
 
 
-def write_index(root: Path, *rows: dict[str, Any], status: str = "complete") -> None:
+def write_index(
+    root: Path, *rows: dict[str, Any], status: str = "complete", settings: dict[str, Any] = SETTINGS
+) -> None:
     (root / "videos").mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(list(rows), schema=CROPS_INDEX)
     pq.write_table(table, root / "videos" / "part-00000.parquet")
-    record = {"runs": [{"status": status}], "settings": SETTINGS}
+    record = {"runs": [{"status": status}], "settings": settings}
     (root / "run.json").write_text(json.dumps(record))
+
+
+PATTERN_PX = 32
+
+
+def pattern_clips(kind: int, seed: int, *, clips: int = 2, frames: int = 2) -> Crops:
+    """Stripes whose period tells the class, on a noisy ground of any brightness: quick to learn."""
+    rng = np.random.default_rng((kind, seed))
+    period = (2, 4, 8, 16)[kind]
+    stripes = 40 * np.sin(2 * np.pi * np.arange(PATTERN_PX) / period + rng.uniform(0, 6))
+    ground = rng.uniform(70, 180) + rng.normal(0, 12, (clips, frames, PATTERN_PX, PATTERN_PX, 3))
+    return (ground + stripes[:, None, None]).clip(0, 255).astype(np.uint8)
+
+
+def write_patterns(root: Path, *, generators: tuple[str, ...], each: dict[str, int], first: int = 0) -> None:
+    """Write a crops dataset of ``each`` so many videos a generator in each split."""
+    rows = []
+    for kind, generator in enumerate(generators):
+        for split, count in each.items():
+            for number in range(first, first + count):
+                facts = {"generator": generator, "split": split, "crf": (0, 10, 23)[number % 3]}
+                crops = pattern_clips(kind, number + 100 * len(split))
+                rows.append(prepared_row(root, f"{generator}/{split}{number}.mp4", crops, **facts))
+    settings = {"num_frames": 2, "num_clips": 2, "crop_size": PATTERN_PX, "margin": 0.3}
+    write_index(root, *rows, settings={**settings, "strategy": "keyframe_runs", "runs_per_clip": 2})

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from dfdm_ray.training.data import epoch_order, pick_frames, rank_parts
+
+
+def test_an_epoch_takes_every_video_once_and_fills_the_last_batch_from_its_start() -> None:
+    order = epoch_order(23, batch_size=5, seed=1, epoch=2)
+    assert order.shape == (5, 5)
+    flat = order.ravel()
+    assert sorted(flat[:23]) == list(range(23))
+    assert flat[23:].tolist() == flat[:2].tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    first = epoch_order(50, batch_size=5, seed=1, epoch=2)
+    np.testing.assert_array_equal(first, epoch_order(50, batch_size=5, seed=1, epoch=2))
+    assert (first != epoch_order(50, batch_size=5, seed=1, epoch=3)).any()
+    assert (first != epoch_order(50, batch_size=5, seed=2, epoch=2)).any()
+
+
+def test_fewer_videos_than_a_batch_still_make_a_whole_one() -> None:
+    assert sorted(set(epoch_order(3, batch_size=8, seed=0, epoch=0).ravel())) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (3, 1), (3, 2), (1, 10), (2, 5)])
+def test_ranks_share_each_batch_out_and_take_the_same_number_of_steps(ranks: int, parts: int) -> None:
+    order = epoch_order(40, batch_size=10, seed=0, epoch=0)
+    shares = [rank_parts(order, rank=rank, world_size=ranks, parts=parts) for rank in range(ranks)]
+    assert {len(share) for share in shares} == {len(order) * parts}
+    assert all(part for share in shares for part in share)
+    for step, batch in enumerate(order):
+        taken = [
+            video for share in shares for part in share[step * parts : (step + 1) * parts] for video in part
+        ]
+        assert sorted(taken) == sorted(batch)
+
+
+def test_a_batch_too_small_for_its_ranks_is_told() -> None:
+    order = epoch_order(4, batch_size=4, seed=0, epoch=0)
+    with pytest.raises(ValueError, match="batches of 4 are too small for 3 ranks, 2 parts each"):
+        rank_parts(order, rank=0, world_size=3, parts=2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "picked"), [(10, 10, range(10)), (10, 2, [0, 9]), (10, 4, [0, 3, 6, 9]), (5, 1, [0])]
+)
+def test_frames_are_picked_evenly(stored: int, wanted: int, picked: list[int]) -> None:
+    assert pick_frames(stored, wanted).tolist() == list(picked)
