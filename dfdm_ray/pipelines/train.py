@@ -199,13 +199,17 @@ def _run_config(config: TrainConfig) -> RunConfig:
 
 
 def _train_on_worker(arguments: dict[str, Any]) -> None:
+    problems: Queue = arguments["problems"]
+    if not problems.empty():
+        return  # Ray tries again what cannot go well
     device = get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(1 if ray.train.get_context().get_world_size() > 1 else torch.get_num_threads())
+    if device.type == "cpu" and ray.train.get_context().get_world_size() > 1:
+        torch.set_num_threads(1)
     try:
         train_rank(arguments["task"], str(device))
-    except UserError as error:  # told by another way: what a task raises, Ray tries again
-        arguments["problems"].put(str(error))
+    except UserError as error:
+        problems.put(str(error))
+        raise  # so that other ranks are stopped, which may wait for this one
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Recipe:
     """cosine: warmed up over the first 5 % of the steps, then lowered to nothing, so that the last epochs
     settle; step: a tenth from each of --recipe.step-epochs on."""
     step_epochs: tuple[int, ...] = ()
-    """For the schedule step."""
+    """For the schedule step, counted from 1."""
     reset_momentum: bool = False
     """Forget the optimiser's state at every epoch, as the authors' code does."""
     label_smoothing: float = 0.05

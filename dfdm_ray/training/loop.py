@@ -174,7 +174,7 @@ class Fit:
             # Gradients are summed over parts here and over ranks only once, at the last.
             waits = part < parts - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-                logits = self._forward(self._parallel, crops)
+                logits = self._forward(self._parallel, crops, bf16=self._bf16)
                 loss = loss_of(logits, labels)
                 # DDP takes the mean over ranks: this makes it the mean over the batch's clips.
                 (loss * (world_size() / self.recipe.batch_size)).backward()
@@ -191,9 +191,9 @@ class Fit:
             self._mean.update_parameters(self.model)
         return sums
 
-    def _forward(self, model: nn.Module, crops_u8: Tensor) -> Tensor:
+    def _forward(self, model: nn.Module, crops_u8: Tensor, *, bf16: bool) -> Tensor:
         x_BTCHW = normalize(crops_u8.to(self.device, non_blocking=True), *self.normalization)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             logits: Tensor = model(x_BTCHW).logits
         return logits
 
@@ -201,7 +201,7 @@ class Fit:
     def logits(self, videos: Videos) -> Tensor:
         """Return the mean logits over each video's clips, as ``score`` has them, ``(N, K)`` on every rank.
 
-        Every video is judged once, by one rank.
+        Every video is judged once, by one rank, in float32.
         """
         numbers = list(range(rank(), len(videos), world_size()))
         mine = [numbers[start : start + _JUDGED_AT_ONCE] for start in range(0, len(numbers), _JUDGED_AT_ONCE)]
@@ -209,7 +209,7 @@ class Fit:
         model = self.kept.eval()
         found: dict[int, Tensor] = {}
         for clips_BC, judged in make_loader(dataset, mine, processes=self.loaders, device=self.device.type):
-            each = self._forward(model, clips_BC.flatten(0, 1)).float().cpu()
+            each = self._forward(model, clips_BC.flatten(0, 1), bf16=False).cpu()
             means = each.reshape(len(judged), -1, each.shape[1]).mean(dim=1)
             found |= dict(zip(judged.tolist(), means, strict=True))
         parts: list[dict[int, Tensor]] = [found]

@@ -42,7 +42,7 @@ def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float
     if recipe.schedule == "constant":
         return recipe.learning_rate
     if recipe.schedule == "step":
-        return recipe.learning_rate * 0.1 ** sum(epoch >= at for at in recipe.step_epochs)
+        return recipe.learning_rate * 0.1 ** sum(epoch + 1 >= at for at in recipe.step_epochs)
     done, planned = epoch * steps + step, recipe.epochs * steps
     warm_up = max(1, round(planned * _WARM_UP_FRACTION))
     if done < warm_up:

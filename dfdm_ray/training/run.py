@@ -83,7 +83,7 @@ def _save_together(task: TrainTask, fit: Fit) -> None:
     problem: list[str | None] = [None]
     if rank() == 0:
         try:
-            _save(task, fit)
+            save_epoch(task, fit)
         except OSError as error:
             problem = [
                 f"cannot write epoch {len(fit.history)} to {task.config.out}: {error.strerror or error}; "
@@ -95,7 +95,8 @@ def _save_together(task: TrainTask, fit: Fit) -> None:
         raise UserError(problem[0])
 
 
-def _save(task: TrainTask, fit: Fit) -> None:
+def save_epoch(task: TrainTask, fit: Fit) -> None:
+    """Write what the last epoch came to; see the top of this module for the files."""
     out = task.config.out
     latest = fit.history[-1]
     if fit.best_epoch == latest.epoch:

@@ -22,7 +22,7 @@ from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.pipelines.train_inputs import check_task
 from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig
 from dfdm_ray.training.loop import Fit
-from dfdm_ray.training.run import TrainTask, history_csv, read_history, start_model, train_rank
+from dfdm_ray.training.run import TrainTask, history_csv, read_history, save_epoch, start_model, train_rank
 
 THREE = ("faceswap", "iae", "dfaker")
 RECIPE = Recipe(epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, augment=NO_AUGMENTATION)
@@ -80,7 +80,7 @@ def test_a_training_that_stopped_ends_as_if_it_had_not(crops: Path, tmp_path: Pa
     stopped = task(crops, tmp_path / "stopped")
     once = fit_of(stopped)
     once.run_epoch(stopped.train, stopped.val)
-    storage.write_atomic(str(tmp_path / "stopped" / "state.pt"), once.to_bytes())
+    save_epoch(stopped, once)
     assert comparable(train_rank(stopped, "cpu")) == comparable(whole)
     for name in ("dma_sta.pt", "history.csv"):
         assert (tmp_path / "stopped" / name).exists()

@@ -18,7 +18,8 @@ def test_the_cosine_schedule_warms_up_and_ends_at_nothing() -> None:
 
 
 def test_the_papers_rate_is_a_thousandth_and_from_epoch_40_on_a_tenth_of_it() -> None:
-    rates = [learning_rate(paper(), epoch=epoch, step=0, steps=7) for epoch in (0, 39, 40, 299)]
+    """Epochs are counted from 1 there and from 0 here."""
+    rates = [learning_rate(paper(), epoch=epoch, step=0, steps=7) for epoch in (0, 38, 39, 299)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
 
 
