@@ -36,6 +36,7 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align
   white-space: nowrap; }
 th { color: var(--muted); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .35rem .3rem; } }
 .text { text-align: left; }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
 """
@@ -93,7 +94,7 @@ def _tiles(run: dict[str, Any]) -> str:
 def _card(table: sections.Table, *, wide: bool) -> str:
     head = _row(table.headings, table.num_text_columns, "th")
     body = "".join(_row(row, table.num_text_columns, "td") for row in table.rows)
-    grid = f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    grid = f'<div class="scroll" tabindex="0"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
     remark = f'<p class="remark">{escape(table.remark)}</p>' if table.remark else ""
     kind = "card wide" if wide else "card"
     content = f"{grid if table.rows else ''}{remark}"
