@@ -38,7 +38,8 @@ th { color: var(--muted); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 @media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .35rem .3rem; } }
 .text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
+td.text { white-space: normal; overflow-wrap: anywhere; }
+td.name { min-width: 13rem; }
 """
 
 
@@ -102,10 +103,10 @@ def _card(table: sections.Table, *, wide: bool) -> str:
 
 
 def _row(cells: Sequence[str], num_text_columns: int, tag: str) -> str:
+    # Long names, of videos, stand first in tables that have more words than numbers.
+    kinds = ["name text" if num_text_columns > 1 else "text"] + ["text"] * (num_text_columns - 1)
+    kinds += ["number"] * (len(cells) - num_text_columns)
     marked = (
-        f'<{tag} class="text">{escape(cell)}</{tag}>'
-        if index < num_text_columns
-        else f"<{tag}>{escape(cell)}</{tag}>"
-        for index, cell in enumerate(cells)
+        f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True)
     )
     return f"<tr>{''.join(marked)}</tr>"

@@ -129,7 +129,7 @@ def test_a_manifest_fills_what_is_unknown_and_differences_are_told() -> None:
     assert filled["true_generator"].to_pylist() == ["dfaker", "iae", None]
     assert filled["crf"].to_pylist() == [23, 0, 0]
     assert remarks == [
-        "1 videos have another true_generator in the manifest; that of the predictions was taken",
-        "1 videos of the predictions are not in the manifest",
-        "1 videos of the manifest (all splits) are not in the predictions",
+        "1 video with another true_generator in the manifest; that of the predictions was taken",
+        "1 video of the predictions not in the manifest",
+        "1 video of the manifest (all splits) not in the predictions",
     ]

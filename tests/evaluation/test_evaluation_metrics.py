@@ -37,6 +37,13 @@ def test_a_class_without_videos_has_no_recall_and_does_not_lower_macro_f1() -> N
     assert got.macro_f1 == 1
 
 
+def test_a_class_without_videos_that_is_named_lowers_only_the_others() -> None:
+    got = rates(group_confusions(ints(0, 0), ints(0, 2), ints(0, 0), num_classes=3)[0])
+    assert np.isnan(got.f1[2])
+    assert got.precision[2] == 0
+    assert got.macro_f1 == pytest.approx(2 / 3)
+
+
 def test_rates_agree_with_torchmetrics() -> None:
     random = np.random.default_rng(3)
     truth, predicted = random.integers(0, 5, 400), random.integers(0, 5, 400)
