@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.evaluation.wording import count_of
 from dfdm_ray.schemas import PREDICTIONS, REJECTED, SCORED
 
 _NEEDED = ("video_id", "status", "generator", "probabilities")
@@ -126,16 +127,16 @@ def fill_from_manifest(table: pa.Table, manifest: pa.Table) -> tuple[pa.Table, l
             elif known.get(theirs) not in (None, row[name]):
                 differing[name] += 1
     remarks = [
-        f"{count} videos have another {name} in the manifest; that of the predictions was taken"
+        f"{count_of(count, 'video')} with another {name} in the manifest; that of the predictions was taken"
         for name, count in differing.items()
     ]
     ids = {row["video_id"] for row in rows}
-    for what, count in (
-        ("videos of the predictions are not in the manifest", len(ids - listed.keys())),
-        ("videos of the manifest (all splits) are not in the predictions", len(listed.keys() - ids)),
+    for count, what in (
+        (len(ids - listed.keys()), "of the predictions not in the manifest"),
+        (len(listed.keys() - ids), "of the manifest (all splits) not in the predictions"),
     ):
         if count:
-            remarks.append(f"{count} {what}")
+            remarks.append(f"{count_of(count, 'video')} {what}")
     return pa.Table.from_pylist(rows, schema=table.schema), remarks
 
 

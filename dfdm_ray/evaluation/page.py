@@ -36,8 +36,10 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align
   white-space: nowrap; }
 th { color: var(--muted); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .35rem .3rem; } }
 .text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
+td.text { white-space: normal; overflow-wrap: anywhere; }
+td.name { min-width: 13rem; }
 """
 
 
@@ -93,7 +95,7 @@ def _tiles(run: dict[str, Any]) -> str:
 def _card(table: sections.Table, *, wide: bool) -> str:
     head = _row(table.headings, table.num_text_columns, "th")
     body = "".join(_row(row, table.num_text_columns, "td") for row in table.rows)
-    grid = f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    grid = f'<div class="scroll" tabindex="0"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
     remark = f'<p class="remark">{escape(table.remark)}</p>' if table.remark else ""
     kind = "card wide" if wide else "card"
     content = f"{grid if table.rows else ''}{remark}"
@@ -101,10 +103,10 @@ def _card(table: sections.Table, *, wide: bool) -> str:
 
 
 def _row(cells: Sequence[str], num_text_columns: int, tag: str) -> str:
+    # Long names, of videos, stand first in tables that have more words than numbers.
+    kinds = ["name text" if num_text_columns > 1 else "text"] + ["text"] * (num_text_columns - 1)
+    kinds += ["number"] * (len(cells) - num_text_columns)
     marked = (
-        f'<{tag} class="text">{escape(cell)}</{tag}>'
-        if index < num_text_columns
-        else f"<{tag}>{escape(cell)}</{tag}>"
-        for index, cell in enumerate(cells)
+        f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True)
     )
     return f"<tr>{''.join(marked)}</tr>"

@@ -61,7 +61,7 @@ def confusion_svg(metrics: Metrics, *, name: str) -> str:
     classes = metrics["confusion"]["classes"]
     num_classes = len(classes)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(4.3, 3.8), layout="constrained")
         axes = figure.subplots()
         for row in range(num_classes):
             for column in range(num_classes):
@@ -95,7 +95,7 @@ def recall_svg(metrics: Metrics, *, name: str) -> str:
     """Draw the recall of each generator as bars with intervals."""
     rows = metrics["generators"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 0.55 * len(rows) + 1.1), layout="constrained")
+        figure = Figure(figsize=(4.3, 0.5 * len(rows) + 1.1), layout="constrained")
         axes = figure.subplots()
         for at, row in enumerate(rows):
             if row["recall"] is None:
@@ -116,7 +116,7 @@ def quality_svg(metrics: Metrics, *, name: str) -> str:
     """Draw accuracy by quality with intervals."""
     rows = metrics["qualities"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 0.55 * len(rows) + 1.1), layout="constrained")
+        figure = Figure(figsize=(4.3, 0.5 * len(rows) + 1.1), layout="constrained")
         axes = figure.subplots()
         for at, row in enumerate(rows):
             _whisker(axes, row["accuracy"], row["accuracy_interval"], at)
@@ -136,7 +136,7 @@ def reliability_svg(metrics: Metrics, *, name: str) -> str:
     bins = [one for one in metrics["calibration"]["bins"] if one["num_videos"]]
     total = metrics["num_videos"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(4.3, 3.8), layout="constrained")
         axes, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
         axes.plot((0, 1), (0, 1), color=_MUTED, linestyle="--", linewidth=1.2)
         for one in bins:
@@ -146,17 +146,19 @@ def reliability_svg(metrics: Metrics, *, name: str) -> str:
         points = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         axes.plot(*points, "o-", color=_ACCENT, linewidth=1.4, markersize=5, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-        counts.set(xlabel="probability of the attribution; dashed: calibrated", ylabel="videos", ylim=(0, 1))
+        most = max(one["num_videos"] for one in bins) / total
+        counts.set(xlabel="probability of the attribution; dashed: calibrated", ylabel="videos")
         for one_axes in (axes, counts):
             one_axes.grid()
             one_axes.set_axisbelow(True)
-            one_axes.set_yticks((0, 0.5, 1), ("0 %", "50 %", "100 %"))
+        axes.set_yticks((0, 0.5, 1), ("0%", "50%", "100%"))
+        counts.set_yticks((0, most), ("0%", f"{most:.0%}"))
         _percent_ticks(counts)
         return _svg(figure, name=name, label="Reliability diagram")
 
 
 def _percent_ticks(axes: Axes) -> None:
-    axes.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0 %", "25 %", "50 %", "75 %", "100 %"))
+    axes.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
 
 
 def _whisker(axes: Axes, value: float, interval: list[float] | None, at: float) -> None:

@@ -16,12 +16,12 @@ _TARGETS = 40
 
 TITLE = "Which generator made these videos? Evaluation"
 FOOTNOTE = (
-    "For orientation: the authors of DFDM report an overall accuracy of over 70 % on their higher-quality "
+    "For orientation: the authors of DFDM report an overall accuracy of over 70% on their higher-quality "
     "videos (Jia, Li, Lyu, ICIP 2022, abstract; arXiv 2202.12951). Numbers compare with theirs only under "
     "the same data and protocol."
 )
 INTERVALS = (
-    "Intervals are 95 % percentile bootstrap intervals over groups of videos with the same target, source "
+    "Intervals are 95% percentile bootstrap intervals over groups of videos with the same target, source "
     "and scene, which are near copies of each other. With fewer than two groups there is none. One of no "
     "width means that all groups agree, not that the value is certain."
 )
@@ -45,7 +45,7 @@ def headline(metrics: Metrics) -> list[str]:
     """Return the main result, a sentence each."""
     videos, groups = metrics["num_videos"], metrics["num_groups"]
     span = metrics["accuracy_interval"]
-    interval = f"95 % interval {bounds(span)}" if span else "no interval, as there is only one group"
+    interval = f"95% interval {bounds(span)}" if span else "no interval, as there is only one group"
     chance, counts = metrics["chance"], metrics["videos"]
     lines = [
         f"Accuracy {percent(metrics['accuracy'])} ({interval}) over {count_of(videos, 'scored video')} in "
@@ -82,7 +82,7 @@ def quality_table(metrics: Metrics) -> Table:
     """Return accuracy by quality."""
     return Table(
         title="Accuracy by quality",
-        headings=("quality", "accuracy", "95 % interval", "videos", "groups"),
+        headings=("quality", "accuracy", "95% interval", "videos", "groups"),
         rows=[(quality(row["crf"]), *_accuracy_cells(row)) for row in metrics["qualities"]],
     )
 
@@ -103,9 +103,9 @@ def generator_table(metrics: Metrics) -> Table:
         headings=(
             "generator",
             "recall",
-            "95 % interval",
+            "95% interval",
             "precision",
-            "95 % interval",
+            "95% interval",
             "F1",
             "AUC",
             "videos",
@@ -151,7 +151,7 @@ def target_table(metrics: Metrics) -> Table:
     more = len(rows) - _TARGETS
     return Table(
         title="Accuracy by target identity",
-        headings=("target", "accuracy", "95 % interval", "videos", "groups"),
+        headings=("target", "accuracy", "95% interval", "videos", "groups"),
         rows=[(_name(row["target_identity"]), *_accuracy_cells(row)) for row in rows[:_TARGETS]],
         remark=f"The lowest first; {more} more in metrics.json." if more > 0 else "The lowest first.",
     )
@@ -286,7 +286,7 @@ def all_tables(metrics: Metrics) -> list[Table]:
         quality_table(metrics),
         target_table(metrics),
         calibration_table(metrics),
-        mistakes_table(metrics),
         rows_table(metrics),
+        mistakes_table(metrics),
         left_out_table(metrics),
     ]

@@ -13,6 +13,7 @@ from dfdm_ray.evaluation.metrics import (
     NUM_BINS,
     Array,
     Indices,
+    Rates,
     calibration,
     group_confusions,
     one_vs_rest_auc,
@@ -45,38 +46,36 @@ def summarise(
         num_mistakes: How many of the most confident mistakes are listed.
     """
     cases = selection.cases
-    num_classes = len(classes)
-    by_group = group_confusions(cases.truth, cases.predicted, cases.groups, num_classes)
-
-    def accuracy_where(mask: Indices | Array) -> Metrics:
-        chosen = mask.astype(bool)
-        part = group_confusions(
-            cases.truth[chosen], cases.predicted[chosen], cases.groups[chosen], num_classes
-        )
-        return _accuracy(part, num_samples=num_samples, seed=seed)
-
     num_right = int((cases.truth == cases.predicted).sum())
+    by_group = group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
+
+    def draw(confusions: Indices) -> Rates:
+        return rates(resample(confusions, num_samples=num_samples, seed=seed))
+
+    drawn = draw(by_group)
+    areas = one_vs_rest_auc(cases.truth, cases.probabilities)
     return {
         "name": name,
-        **_overall(by_group, num_samples=num_samples, seed=seed),
+        **_accuracy(by_group, drawn),
         "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(selection.rejected)),
-        **_auc(cases, classes),
+        "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
+        "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
+        "macro_auc": number(np.nanmean(areas)) if np.isfinite(areas).any() else None,
         "chance": {
-            "one_in_k": 1 / num_classes,
+            "one_in_k": 1 / len(classes),
             "majority_share": float(np.bincount(cases.truth).max() / len(cases.truth)),
         },
-        "generators": _generators(by_group, cases, classes, num_samples=num_samples, seed=seed),
+        "generators": _generators(by_group, drawn, areas, classes),
         "confusion": _confusion(by_group, classes),
-        "qualities": _breakdown("crf", cases.crfs, accuracy_where),
-        "targets": _breakdown("target_identity", cases.targets, accuracy_where),
+        "qualities": _breakdown("crf", cases.crfs, cases, len(classes), draw),
+        "targets": _breakdown("target_identity", cases.targets, cases, len(classes), draw),
         "calibration": _calibration(cases),
         "mistakes": _mistakes(cases, classes, num_mistakes),
         "videos": _videos(selection),
     }
 
 
-def _accuracy(by_group: Indices, *, num_samples: int, seed: int) -> Metrics:
-    drawn = rates(resample(by_group, num_samples=num_samples, seed=seed))
+def _accuracy(by_group: Indices, drawn: Rates) -> Metrics:
     return {
         "accuracy": float(rates(by_group.sum(axis=0)).accuracy),
         "accuracy_interval": _span(interval(drawn.accuracy, len(by_group))),
@@ -85,31 +84,12 @@ def _accuracy(by_group: Indices, *, num_samples: int, seed: int) -> Metrics:
     }
 
 
-def _overall(by_group: Indices, *, num_samples: int, seed: int) -> Metrics:
-    drawn = rates(resample(by_group, num_samples=num_samples, seed=seed))
-    return {
-        **_accuracy(by_group, num_samples=num_samples, seed=seed),
-        "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
-        "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
-    }
-
-
-def _auc(cases: Cases, classes: Sequence[str]) -> Metrics:
-    areas = one_vs_rest_auc(cases.truth, cases.probabilities)
-    defined = areas[np.isfinite(areas)]
-    return {"macro_auc": float(defined.mean()) if len(defined) else None}
-
-
-def _generators(
-    by_group: Indices, cases: Cases, classes: Sequence[str], *, num_samples: int, seed: int
-) -> list[Metrics]:
-    drawn = rates(resample(by_group, num_samples=num_samples, seed=seed))
+def _generators(by_group: Indices, drawn: Rates, areas: Array, classes: Sequence[str]) -> list[Metrics]:
     whole = by_group.sum(axis=0)
     point = rates(whole)
     made, attributed = by_group.sum(axis=2), by_group.sum(axis=1)
     recall_spans = interval(drawn.recall, (made > 0).sum(axis=0))
     precision_spans = interval(drawn.precision, (attributed > 0).sum(axis=0))
-    areas = one_vs_rest_auc(cases.truth, cases.probabilities)
     return [
         {
             "generator": name,
@@ -138,13 +118,17 @@ def _confusion(by_group: Indices, classes: Sequence[str]) -> Metrics:
 
 
 def _breakdown(
-    key: str, values: Sequence[Any], accuracy_where: Callable[[Indices], Metrics]
+    key: str, values: Sequence[Any], cases: Cases, num_classes: int, draw: Callable[[Indices], Rates]
 ) -> list[Metrics]:
-    found = sorted(set(values), key=lambda value: (value is None, value))
-    return [
-        {key: value, **accuracy_where(np.array([one == value for one in values], np.int64))}
-        for value in found
-    ]
+    """Return the accuracy of the videos with each of ``values``, one for each case; ``None`` comes last."""
+    rows = []
+    for value in sorted(set(values), key=lambda value: (value is None, value)):
+        chosen = [index for index, one in enumerate(values) if one == value]
+        part = group_confusions(
+            cases.truth[chosen], cases.predicted[chosen], cases.groups[chosen], num_classes
+        )
+        rows.append({key: value, **_accuracy(part, draw(part))})
+    return rows
 
 
 def _calibration(cases: Cases) -> Metrics:

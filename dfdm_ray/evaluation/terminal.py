@@ -38,7 +38,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 def _main_table(run: dict[str, Any]) -> rich_table.Table:
     table = rich_table.Table(title=escape(visible(run["name"])), box=SIMPLE_HEAD)
     table.add_column("", overflow="fold")
-    for heading in ("accuracy", "95 % interval", "videos"):
+    for heading in ("accuracy", "95% interval", "videos"):
         table.add_column(heading, justify="right", no_wrap=True)
     accuracy = percent(run["accuracy"])
     table.add_row("all", accuracy, bounds(run["accuracy_interval"]), str(run["num_videos"]), end_section=True)

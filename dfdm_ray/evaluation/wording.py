@@ -13,12 +13,12 @@ def visible(text: str) -> str:
 
 def percent(value: float | None) -> str:
     """Return a share in percent with one digit, ``-`` if it is not defined."""
-    return "-" if value is None else f"{value:.1%}".replace("%", " %")
+    return "-" if value is None else f"{value:.1%}"
 
 
 def bounds(interval: Sequence[float] | None) -> str:
     """Return an interval in percent, ``-`` if there is none."""
-    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}%"
 
 
 def quality(crf: int | None) -> str:
