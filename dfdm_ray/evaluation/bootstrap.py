@@ -39,7 +39,7 @@ def resample(confusions: Indices, *, num_samples: int, seed: int) -> Array:
 
 
 def interval(values: Array, num_groups: npt.ArrayLike) -> Array:
-    """Return the 95 % percentile interval of resampled ``values``.
+    """Return the 95% percentile interval of resampled ``values``.
 
     Args:
         values: Shape ``(B, ...)``; resamples in which a value is undefined (NaN) are passed over.

@@ -79,7 +79,8 @@ def check_predictions(table: pa.Table, *, origin: str) -> pa.Table:
     Columns that only describe a video may be missing; they are null then.
 
     Raises:
-        UserError: If a needed column is missing, types do not fit, or a video stands twice.
+        UserError: If a needed column is missing, types do not fit, a video stands twice or has no id,
+            or a status is not known.
     """
     missing = [name for name in _NEEDED if name not in table.column_names]
     if missing:
@@ -97,13 +98,24 @@ def check_predictions(table: pa.Table, *, origin: str) -> pa.Table:
             raise UserError(
                 f"{origin}: column {name} does not fit the predictions' schema: {error}"
             ) from error
-    doubled = [name for name, count in Counter(columns["video_id"].to_pylist()).items() if count > 1]
+    _check_ids_and_status(columns["video_id"], columns["status"], origin)
+    return pa.table(columns)
+
+
+def _check_ids_and_status(ids: pa.ChunkedArray, status: pa.ChunkedArray, origin: str) -> None:
+    if ids.null_count:
+        raise UserError(f"{origin}: {ids.null_count} rows have no video_id")
+    strange = set(status.to_pylist()) - {SCORED, REJECTED}
+    if strange:
+        raise UserError(
+            f"{origin}: status must be {SCORED} or {REJECTED}, but there is {sorted(map(str, strange))}"
+        )
+    doubled = [name for name, count in Counter(ids.to_pylist()).items() if count > 1]
     if doubled:
         raise UserError(
             f"{origin}: {len(doubled)} video_id stand more than once, such as {doubled[0]!r}; "
             "every video must have one row"
         )
-    return pa.table(columns)
 
 
 def fill_from_manifest(table: pa.Table, manifest: pa.Table) -> tuple[pa.Table, list[str]]:
@@ -162,27 +174,17 @@ def select(
     wanted = [row for row in in_split if not crfs or row["crf"] in crfs]
     if not wanted:
         raise UserError(_nothing_in("--crf", list(crfs), [row["crf"] for row in in_split], origin))
+    truths = [(row["video_id"], row["true_generator"]) for row in wanted]
+    unknown = [name for name, true in truths if true is None]
+    other = [(name, true) for name, true in truths if true is not None and true not in classes]
     known = [row for row in wanted if row["true_generator"] in classes]
-    unknown = [row["video_id"] for row in wanted if row["true_generator"] is None]
-    other = [
-        (row["video_id"], row["true_generator"])
-        for row in wanted
-        if row["true_generator"] is not None and row["true_generator"] not in classes
-    ]
-    strange = next((row for row in known if row["status"] not in (SCORED, REJECTED)), None)
-    if strange:
-        raise UserError(
-            f"{origin}: video {strange['video_id']!r} has status {strange['status']!r}, "
-            f"which is neither {SCORED} nor {REJECTED}"
-        )
-    rejected = [row for row in known if row["status"] == REJECTED]
-    scored = [row for row in known if row["status"] == SCORED]
+    rejected, scored = ([row for row in known if row["status"] == one] for one in (REJECTED, SCORED))
     if not scored:
-        raise UserError(
-            f"{origin}: nothing to evaluate: of {len(wanted)} videos {len(rejected)} are rejected, of "
-            f"{len(unknown)} the true generator is unknown (--manifest can tell it), of {len(other)} it is "
-            "no class of the model"
+        counts = (
+            f"of {len(wanted)} videos {len(rejected)} are rejected, of {len(unknown)} the true generator "
         )
+        counts += f"is unknown (--manifest can tell it), of {len(other)} it is no class of the model"
+        raise UserError(f"{origin}: nothing to evaluate: {counts}")
     return Selection(
         cases=_cases(scored, classes, origin),
         rejected=rejected,

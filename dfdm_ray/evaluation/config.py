@@ -23,7 +23,7 @@ class EvaluateConfig:
     manifest: str | None = None
     """Manifest that tells generator, split, quality, identities and scene where predictions do not."""
     bootstrap: int = 2000
-    """Resamples behind each 95 % interval."""
+    """Resamples behind each 95% interval."""
     seed: int = 0
     """Of the resampling."""
     mistakes: int = 20

@@ -38,7 +38,7 @@ th { color: var(--muted); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 @media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .35rem .3rem; } }
 .text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 5.5rem; }
 td.name { min-width: 13rem; }
 """
 

@@ -46,7 +46,6 @@ def summarise(
         num_mistakes: How many of the most confident mistakes are listed.
     """
     cases = selection.cases
-    num_right = int((cases.truth == cases.predicted).sum())
     by_group = group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
 
     def draw(confusions: Indices) -> Rates:
@@ -57,14 +56,11 @@ def summarise(
     return {
         "name": name,
         **_accuracy(by_group, drawn),
-        "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(selection.rejected)),
+        "accuracy_rejected_as_wrong": _with_rejected(selection),
         "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
         "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
         "macro_auc": number(np.nanmean(areas)) if np.isfinite(areas).any() else None,
-        "chance": {
-            "one_in_k": 1 / len(classes),
-            "majority_share": float(np.bincount(cases.truth).max() / len(cases.truth)),
-        },
+        "chance": {"one_in_k": 1 / len(classes), "majority_share": _majority_share(cases.truth)},
         "generators": _generators(by_group, drawn, areas, classes),
         "confusion": _confusion(by_group, classes),
         "qualities": _breakdown("crf", cases.crfs, cases, len(classes), draw),
@@ -73,6 +69,16 @@ def summarise(
         "mistakes": _mistakes(cases, classes, num_mistakes),
         "videos": _videos(selection),
     }
+
+
+def _with_rejected(selection: Selection) -> float:
+    """Return the accuracy with rejected videos counted as wrong."""
+    cases = selection.cases
+    return int((cases.truth == cases.predicted).sum()) / (len(cases.truth) + len(selection.rejected))
+
+
+def _majority_share(truth: Indices) -> float:
+    return float(np.bincount(truth).max() / len(truth))
 
 
 def _accuracy(by_group: Indices, drawn: Rates) -> Metrics:

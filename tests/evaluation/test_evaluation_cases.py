@@ -84,7 +84,7 @@ def test_a_filter_that_fits_nothing_names_what_there_is(options: dict[str, Any],
             [scored("a", "iae", "iae"), scored("a", "iae", "iae")],
             "1 video_id stand more than once, such as 'a'",
         ),
-        ([scored("a", "iae", "iae", status="done")], "has status 'done'"),
+        ([scored("a", "iae", "iae", status="done")], r"but there is \['done'\]"),
         ([scored("a", "iae", "iae", probabilities=[0.5, 0.5])], "has 2 probabilities, but the model has 5"),
         ([scored("a", "iae", "iae", probabilities=[])], "has 0 probabilities"),
         ([scored("a", "iae", "iae", probabilities=[float("nan")] * 5)], "not between 0 and 1"),
@@ -107,6 +107,13 @@ def test_a_table_without_predictions_is_named() -> None:
 def test_columns_that_only_describe_may_be_missing() -> None:
     few = table([scored("a", "iae", "iae")]).select(["video_id", "status", "generator", "probabilities"])
     assert check_predictions(few, origin="x.parquet")["true_generator"].to_pylist() == [None]
+
+
+def test_rows_without_a_video_id_are_counted() -> None:
+    few = table([scored("a", "iae", "iae")]).drop_columns(["video_id"])
+    nameless = few.append_column("video_id", pa.nulls(1, pa.string()))
+    with pytest.raises(UserError, match="1 rows have no video_id"):
+        check_predictions(nameless, origin="x.parquet")
 
 
 def test_a_column_of_another_type_is_named() -> None:
