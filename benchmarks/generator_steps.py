@@ -11,15 +11,13 @@ python benchmarks/generator_steps.py [--width 0.25] [--batch-size 4] [--device c
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from timing import machine, matmul_gflops, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfdm_ray.labels import GENERATORS
@@ -27,7 +25,6 @@ from dfdm_ray.swapping.config import SwapTrainConfig
 from dfdm_ray.swapping.train import SwapTrainer
 
 OUT = Path("build/bench")
-MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 STEPS = {"cpu": 2, "cuda": 20}
 """Steps in one timing."""
 
@@ -57,24 +54,6 @@ def gflop_per_step(trainer: SwapTrainer) -> float:
     with FlopCounterMode(display=False) as counter:
         run_steps(trainer, 1)
     return counter.get_total_flops() / 1e9
-
-
-def seconds(work: Callable[[], None], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def matmul_gflops(device: str) -> float:
-    """Return the rate of one float32 matrix product, GFLOP a second."""
-    side = MATMUL_SIDE[device]
-    left, right = (torch.randn(side, side, device=device) for _ in range(2))
-    torch.mm(left, right)
-    return 2 * side**3 / 1e9 / seconds(lambda: torch.mm(left, right), device)
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, object]]:
@@ -118,8 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = measure(args)
-    name = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
-    print(f"{name}, {platform.platform()}, torch {torch.__version__}; {' '.join(sys.argv)}")
+    print(f"{machine(args.device)}; {' '.join(sys.argv)}")
     print(f"matrix product, float32: {rows[0]['matmul_gflops']:.0f} GFLOP/s; medians of {args.repeats}\n")
     headings = "generator|parameters|GFLOP/step|steps/s|spread|bound, steps/s|of the bound|augmentation"
     print(f"| {' | '.join(headings.split('|'))} |")
@@ -132,7 +110,7 @@ def main() -> None:
             f"| {reached:.0%} | {row['augmentation_fraction']:.0%} |"
         )
     OUT.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": name, "repeats": args.repeats, "rows": rows}
+    content = {"command": sys.argv, "machine": machine(args.device), "repeats": args.repeats, "rows": rows}
     (OUT / f"generator_steps_{args.device}.json").write_text(json.dumps(content, indent=2))
 
 

@@ -21,6 +21,7 @@ from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.training.config import TrainConfig, paper_config
+from dfdm_ray.training.variants import AblateConfig
 
 _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
 
@@ -83,6 +84,12 @@ def _train(config: TrainConfig, console: Console) -> None:
     )
 
 
+def _ablate(config: AblateConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.ablate import ablate
+
+    ablate(config, console)
+
+
 def _crops(config: CropsConfig, console: Console) -> None:
     from dfdm_ray.pipelines.crops import draw_crops
 
@@ -118,6 +125,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     PreprocessConfig: ("preprocess", _preprocess),
     PngTreeConfig: ("png-tree", _png_tree),
     TrainConfig: ("train", _train),
+    AblateConfig: ("ablate", _ablate),
     ScoreConfig: ("score", _score),
     EvaluateConfig: ("evaluate", _evaluate),
     GenerateConfig: ("generate", _generate),
@@ -139,6 +147,7 @@ Job = (
             description="Train DMA-STA as its authors did: their effective recipe, as far as it is known.",
         ),
     ]
+    | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]

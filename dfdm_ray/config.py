@@ -4,7 +4,7 @@ A ``None`` that means "take it from the checkpoint" says so.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -149,6 +149,9 @@ class RunConfig:
 class ArchiveConfig(RunConfig):
     """A run over videos."""
 
+    INPUTS: ClassVar[tuple[str, ...]] = ("videos", "manifest")
+    """Fields of which exactly one is given."""
+
     videos: str | None = None
     """A folder, a glob, one video, a list file (.txt) or an s3:// or gs:// prefix."""
     manifest: str | None = None
@@ -156,14 +159,20 @@ class ArchiveConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.videos is None) == (self.manifest is None):
-            raise UserError("give either --videos or --manifest")
+        if sum(getattr(self, name) is not None for name in self.INPUTS) != 1:
+            raise UserError(f"give one of {', '.join(f'--{name}' for name in self.INPUTS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(ArchiveConfig):
     """Attribute every video of an archive: Parquet predictions, one row per video."""
 
+    INPUTS: ClassVar[tuple[str, ...]] = ("videos", "manifest", "crops")
+
+    crops: str | None = None
+    """A crops dataset made by `dfdm-ray preprocess`, instead of --videos: nothing is decoded again."""
+    split: str | None = None
+    """Only videos of this split of --manifest or --crops, such as test. Default: all."""
     checkpoint: str
     """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
     out: str
@@ -175,6 +184,13 @@ class ScoreConfig(ArchiveConfig):
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     resources: ResourceConfig = field(default_factory=ResourceConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FaceConfig()):
+            raise UserError("--plan and --faces say how videos are cropped; those of --crops are cropped")
+        if self.videos is not None and self.split is not None:
+            raise UserError("--split needs --manifest or --crops; --videos have no splits")
 
 
 @dataclass(frozen=True, kw_only=True)

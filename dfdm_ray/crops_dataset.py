@@ -82,6 +82,11 @@ def read_crops(root: str, file: str) -> npt.NDArray[np.uint8]:
         raise _damaged(root, file, str(error)) from error
 
 
+def pick_frames(stored: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Return which of a clip's ``stored`` frames make one of ``wanted``, spread evenly."""
+    return np.linspace(0, stored - 1, wanted).round().astype(np.int64)
+
+
 def read_pictures(root: str, file: str) -> list[list[bytes]]:
     """Return the crops of one video as they are stored: C lists of T PNG files."""
     table = storage.read_parquet(_uri(root, file), what="crops", columns=["num_clips", "crops"])

@@ -37,7 +37,7 @@ class RejectCode(StrEnum):
     SEVERAL_FACES = "several_faces"
     """Several people where one identity is wanted; only when making data."""
     UNFIT_FRAMES = "unfit_frames"
-    """Pictures that are missing, too many, of another size or none; only when reading a PNG tree."""
+    """Pictures that are missing, too many, of another size or none; only when reading crops."""
     UNKNOWN_CLASS = "unknown_class"
     """The folder of a class names no generator; only when reading a PNG tree."""
 

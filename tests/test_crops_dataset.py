@@ -5,7 +5,15 @@ import pyarrow.parquet as pq
 import pytest
 from crops_rows import SETTINGS, index_row, make_crops, prepared_row, rejected_row, write_index
 
-from dfdm_ray.crops_dataset import crops_file, prepared, read_crops, read_index, read_settings, write_crops
+from dfdm_ray.crops_dataset import (
+    crops_file,
+    pick_frames,
+    prepared,
+    read_crops,
+    read_index,
+    read_settings,
+    write_crops,
+)
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import CROPS, CROPS_INDEX
 
@@ -107,3 +115,10 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "crops").write_text("a file where a folder should be")
     with pytest.raises(OSError, match="crops"):
         write_crops(str(tmp_path), {**index_row("a"), "num_clips": 2}, make_crops())
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "picked"), [(10, 10, range(10)), (10, 2, [0, 9]), (10, 4, [0, 3, 6, 9]), (5, 1, [0])]
+)
+def test_frames_are_picked_evenly(stored: int, wanted: int, picked: list[int]) -> None:
+    assert pick_frames(stored, wanted).tolist() == list(picked)

@@ -17,11 +17,11 @@ def render(report: dict[str, Any]) -> str:
     """Return the report of ``metrics.json``'s content."""
     lines = [f"# {sections.TITLE}", "", *_paragraphs(sections.scope(report))]
     if len(report["runs"]) > 1:
-        lines += _table(sections.cross_quality_table(report))
+        lines += table_lines(sections.cross_quality_table(report))
     for run in report["runs"]:
         lines += [f"## {escape(visible(run['name']))}", "", *_paragraphs(sections.headline(run))]
         for table in sections.all_tables(run):
-            lines += _table(table)
+            lines += table_lines(table)
     lines += _paragraphs([sections.INTERVALS, sections.FOOTNOTE])
     return "\n".join(lines).rstrip() + "\n"
 
@@ -30,7 +30,8 @@ def _paragraphs(texts: Sequence[str]) -> list[str]:
     return [line for text in texts for line in (escape(text), "")]
 
 
-def _table(table: sections.Table) -> list[str]:
+def table_lines(table: sections.Table) -> list[str]:
+    """Return a titled table, its remark below."""
     lines = [f"### {table.title}", ""]
     if table.rows:
         numbers = len(table.headings) - table.num_text_columns

@@ -32,7 +32,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             listed = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
             console.print(f"Without part in the metrics: {listed}.", highlight=False, markup=False)
     if len(report["runs"]) > 1:
-        console.print(_table(sections.cross_quality_table(report)))
+        console.print(rich_table_of(sections.cross_quality_table(report)))
 
 
 def _main_table(run: dict[str, Any]) -> rich_table.Table:
@@ -52,7 +52,8 @@ def _main_table(run: dict[str, Any]) -> rich_table.Table:
     return table
 
 
-def _table(content: sections.Table) -> rich_table.Table:
+def rich_table_of(content: sections.Table) -> rich_table.Table:
+    """Return a table of the report, to be printed."""
     table = rich_table.Table(title=escape(content.title), caption=escape(content.remark), box=SIMPLE_HEAD)
     for index, heading in enumerate(content.headings):
         table.add_column(escape(heading), justify="left" if index < content.num_text_columns else "right")

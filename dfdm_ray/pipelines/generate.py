@@ -58,6 +58,9 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     identities = read_identities(config.identities)
     pairs = choose_pairs(identities, config.pairs, sample=config.sample_pairs, seed=config.seed)
     root = Path(config.out).absolute()  # workers may have another working directory
+    networks = root if config.networks is None else Path(config.networks).absolute()
+    if networks != root:
+        _require_networks(networks, identities, config)
     _require_same_settings(root, config)
     _, weights = load_detector(config.detector)
     with ray_session(config.ray_address):
@@ -65,8 +68,10 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
         used = [one for one in identities if any(one.id in pair for pair in pairs)]
         _require_usable(used, faces, rejected)
         scenes = {one.id: _scenes(config, one, faces) for one in used}
-        trainings = _trainings(config, root, identities, pairs, faces)
-        _train(trainings, console)
+        trainings = _trainings(config, networks, identities, pairs, faces)
+        if networks == root:
+            _train(trainings, console)
+        _require_trained(trainings)
         _convert(root, trainings, scenes, faces, console)
     dataset = Dataset(
         identities=identities, pairs=pairs, scenes=scenes, trainings=trainings, rejected=rejected
@@ -75,12 +80,20 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     return dataset
 
 
+_TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
+"""Settings that the networks depend on."""
+
+
+def _settings(config: GenerateConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(config).items() if name in names}
+    as_read_back: dict[str, Any] = json.loads(json.dumps(settings))
+    return as_read_back
+
+
 def _require_same_settings(root: Path, config: GenerateConfig) -> None:
     """Write the settings the files depend on, or refuse if those of an earlier run differ."""
     path = root / "work" / "settings.json"
-    kept = ("smoothing", "scene_frames", "max_frames", "detector", "train", "seed")
-    settings = {name: value for name, value in asdict(config).items() if name in kept}
-    now = json.loads(json.dumps(settings))
+    now = _settings(config, (*_TRAINED_WITH, "scene_frames"))
     if path.exists():
         changed = changes(json.loads(path.read_text()), now)
         if changed:
@@ -88,6 +101,26 @@ def _require_same_settings(root: Path, config: GenerateConfig) -> None:
                 f"--out {root} holds data made with other settings ({'; '.join(changed)}); give a new --out"
             )
     storage.write_atomic(str(path), json.dumps(now, indent=2).encode())
+
+
+def _require_networks(networks: Path, identities: list[Identity], config: GenerateConfig) -> None:
+    """Refuse networks of other people or settings."""
+    files = (networks / "work" / "settings.json", networks / "dataset.json")
+    try:
+        settings, card = (json.loads(file.read_text()) for file in files)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--networks {networks} is no finished --out of `dfdm-ray generate`") from error
+    before = {name: settings[name] for name in _TRAINED_WITH}
+    if changed := changes(before, _settings(config, _TRAINED_WITH)):
+        raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
+    if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
+        raise UserError(f"--networks {networks} was trained on other --identities")
+
+
+def _require_trained(trainings: list[tasks.Training]) -> None:
+    for training in trainings:
+        if training.result is None:
+            raise UserError(f"there is no trained network in {training.folder}")
 
 
 def _extract(

@@ -3,21 +3,25 @@
 ::
 
     manifest -> PrepareClips (CPU workers): plan, decode, detect, track, crop   [frames never leave a worker]
+               or ReadCrops (CPU workers), where that was done before
              -> AttributeClips (GPU workers, else CPU): normalise, DMA-STA
              -> the driver: predictions/part-*.parquet as blocks finish, run.json
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.clip_spec import ClipSpec, clip_spec
+from dfdm_ray.clip_spec import clip_spec
 from dfdm_ray.config import CropConfig, ScoreConfig
+from dfdm_ray.crops_dataset import read_index, read_settings
+from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.resources import share_out
@@ -26,6 +30,7 @@ from dfdm_ray.schemas import PREDICTIONS
 from dfdm_ray.stages.attribute_clips import AttributeClips
 from dfdm_ray.stages.base import Stage, in_object_store
 from dfdm_ray.stages.prepare_clips import PrepareClips
+from dfdm_ray.stages.read_crops import ReadCrops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +45,17 @@ class ScoreResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Inputs:
-    """Everything checked before Ray starts, so that a mistake costs a second and not a minute."""
+class _Source:
+    """Where crops come from; checked before Ray starts, so that a mistake costs a second and not a minute."""
 
-    checkpoint: bytes
-    model: LoadedModel
-    weights: bytes
-    spec: ClipSpec
-    manifest: pa.Table
-    settings: dict[str, Any]
+    rows: pa.Table
+    """:data:`schemas.MANIFEST`, or more."""
+    shape: tuple[int, int, int, int, int]
+    """Of a video's crops as the model takes them, (C, T, S, S, 3)."""
+    settings: Mapping[str, Any]
+    """What the crops depend on."""
+    stage: Callable[[], tuple[type, Mapping[str, Any]]]
+    """Called once Ray runs; gives what makes :data:`schemas.CLIPS` of the rows, and its arguments."""
 
 
 def score(config: ScoreConfig, console: Console) -> ScoreResult:
@@ -58,21 +65,27 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
         UserError: If an input is wrong, the output folder holds something else, or too many videos
             are rejected.
     """
-    inputs = _check_inputs(config)
+    checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
+    model = load_checkpoint(checkpoint, name=config.checkpoint)
+    source = _videos(config, model) if config.crops is None else _crops(config, config.crops, model)
+    settings = {
+        **source.settings,
+        "classes": list(model.classes),
+        "checkpoint_sha256": hashlib.sha256(checkpoint).hexdigest(),
+        "precision": config.precision,
+    }
     job = Job(
         config=config,
-        manifest=inputs.manifest,
-        folder=RunFolder(config.out, rows="predictions", schema=PREDICTIONS, settings=inputs.settings),
-        stages=lambda cluster: _stages(config, inputs, cluster),
+        manifest=_of_split(config, source.rows),
+        folder=RunFolder(config.out, rows="predictions", schema=PREDICTIONS, settings=settings),
+        stages=lambda cluster: _stages(config, source, checkpoint, cluster),
         verb="scored",
     )
     predictions, record = run(job, console)
-    return ScoreResult(predictions=predictions, record=record, model=inputs.model)
+    return ScoreResult(predictions=predictions, record=record, model=model)
 
 
-def _check_inputs(config: ScoreConfig) -> _Inputs:
-    checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
-    model = load_checkpoint(checkpoint, name=config.checkpoint)
+def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
     trained = model.preprocessing
     spec = clip_spec(
         config.plan,
@@ -83,40 +96,60 @@ def _check_inputs(config: ScoreConfig) -> _Inputs:
         runs=trained.runs,
         clips=trained.clips,
     )
-    manifest = read_manifest(config)
+    rows = read_manifest(config)
     weights, detector = checked_detector(config.faces)
-    settings = {
-        **asdict(spec),
-        "classes": list(model.classes),
-        "checkpoint_sha256": hashlib.sha256(checkpoint).hexdigest(),
-        **detector,
-        "precision": config.precision,
-    }
-    return _Inputs(
-        checkpoint=checkpoint, model=model, weights=weights, spec=spec, manifest=manifest, settings=settings
+    return _Source(
+        rows=rows,
+        shape=spec.shape,
+        settings={**asdict(spec), **detector},
+        stage=lambda: (
+            PrepareClips,
+            {"faces": config.faces, "spec": spec, "weights": in_object_store(weights)},
+        ),
     )
+
+
+def _crops(config: ScoreConfig, root: str, model: LoadedModel) -> _Source:
+    root = storage.absolute(root)  # workers have another working directory
+    rows, settings = read_index(root), read_settings(root)
+    size, margin = int(settings["crop_size"]), float(settings["margin"])
+    stored = (int(settings["num_clips"]), int(settings["num_frames"]), size, size, 3)
+    trained, frames = model.preprocessing, model.config.num_frames
+    if (size, margin) != (trained.crop_size, trained.margin) or frames > stored[1]:
+        raise UserError(
+            f"{config.checkpoint} takes {frames} frames of {trained.crop_size} pixels with a margin of "
+            f"{trained.margin:g}, but the clips of {root} have {stored[1]} of {size} with {margin:g}"
+        )
+    return _Source(
+        rows=rows,
+        shape=(stored[0], frames, size, size, 3),
+        settings={**settings, "num_frames": frames},
+        stage=lambda: (ReadCrops, {"root": root, "stored": stored, "num_frames": frames}),
+    )
+
+
+def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
+    if config.split is None:
+        return rows
+    wanted = rows.filter(pc.equal(rows["split"], config.split))
+    if not wanted.num_rows:
+        there = ", ".join(sorted({split or "none" for split in rows["split"].to_pylist()}))
+        raise UserError(f"{config.manifest or config.crops} has no videos in --split {config.split}: {there}")
+    return wanted
 
 
 def _stages(
-    config: ScoreConfig, inputs: _Inputs, cluster: Cluster
+    config: ScoreConfig, source: _Source, checkpoint: bytes, cluster: Cluster
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
     shares = share_out(config.resources, num_cpus=cluster.get("CPU", 1.0), num_gpus=cluster.get("GPU", 0.0))
-    prepare = Stage(
-        fn=PrepareClips,
-        kwargs={
-            "faces": config.faces,
-            "spec": inputs.spec,
-            "weights": in_object_store(inputs.weights),
-        },
-        num_workers=shares.decode_workers,
-        num_cpus=shares.decode_cpus,
-    )
+    fn, kwargs = source.stage()
+    prepare = Stage(fn=fn, kwargs=kwargs, num_workers=shares.decode_workers, num_cpus=shares.decode_cpus)
     attribute = Stage(
         fn=AttributeClips,
         kwargs={
-            "checkpoint": in_object_store(inputs.checkpoint),
+            "checkpoint": in_object_store(checkpoint),
             "name": config.checkpoint,
-            "spec": inputs.spec,
+            "shape": source.shape,
             "device": shares.device,
             "precision": config.precision,
             "compile": config.compile,

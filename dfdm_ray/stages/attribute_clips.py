@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.schemas import PREDICTIONS, SCORED
@@ -32,7 +31,7 @@ class AttributeClips:
     Args:
         checkpoint: Gives the checkpoint's content.
         name: What to call the checkpoint in messages.
-        spec: Shape of the crops.
+        shape: Of a video's crops, (C, T, S, S, 3).
         device: Torch device.
         precision: Arithmetic of the trunk.
         compile: Whether to use ``torch.compile``.
@@ -43,7 +42,7 @@ class AttributeClips:
         *,
         checkpoint: Callable[[], bytes],
         name: str,
-        spec: ClipSpec,
+        shape: tuple[int, int, int, int, int],
         device: str,
         precision: Literal["fp32", "bf16"],
         compile: bool,
@@ -51,7 +50,7 @@ class AttributeClips:
         loaded = load_checkpoint(checkpoint(), name=name)
         self._classes = loaded.classes
         self._scorer = ClipScorer(loaded, device=device, precision=precision, compile=compile)
-        self._spec = spec
+        self._shape = shape
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score the videos of ``batch`` in one forward pass."""
@@ -75,11 +74,10 @@ class AttributeClips:
     def _crops(self, column: pa.ChunkedArray, rows: list[int]) -> npt.NDArray[np.uint8]:
         """Return the crops of ``n`` videos as ``(n * C, T, S, S, 3)``."""
         videos = [np.frombuffer(column[row].as_buffer(), dtype=np.uint8) for row in rows]
-        return np.concatenate([video.reshape(self._spec.shape) for video in videos])
+        return np.concatenate([video.reshape(self._shape) for video in videos])
 
     def _answers(self, scores: ClipScores) -> list[Row]:
-        num_clips = self._spec.num_clips
-        logits = scores.logits.reshape(-1, num_clips, len(self._classes)).mean(axis=1)
+        logits = scores.logits.reshape(-1, self._shape[0], len(self._classes)).mean(axis=1)
         weights = scores.temporal_attention.reshape(len(logits), -1)
         return [
             {

@@ -14,7 +14,7 @@ from dfdm_ray.stages.base import Row, reject_on_error
 
 logger = logging.getLogger(__name__)
 
-_NO_CLIPS: Row = {
+NO_CLIPS: Row = {
     "num_frames_scored": 0,
     "pts_s": [],
     "boxes_xyxy": [],
@@ -22,6 +22,7 @@ _NO_CLIPS: Row = {
     "face_score": None,
     "crops": b"",
 }
+"""Columns of a rejected video."""
 
 
 class PrepareClips:
@@ -63,7 +64,7 @@ def clips_table(batch: pa.Table, make: Callable[[str, ClipFacts], FaceClips], *,
 
 def _clips_row(row: Row, make: Callable[[str, ClipFacts], FaceClips]) -> Row:
     facts = ClipFacts()
-    columns = reject_on_error(lambda: _columns(make(row["uri"], facts)), empty=_NO_CLIPS)
+    columns = reject_on_error(lambda: _columns(make(row["uri"], facts)), empty=NO_CLIPS)
     if columns["reject_code"]:
         logger.info("rejected %s: %s: %s", row["video_id"], columns["reject_code"], columns["reject_detail"])
     return {**row, **vars(facts), **columns}

@@ -55,6 +55,8 @@ class GenerateConfig:
     """A folder with a folder of videos for each identity, or a CSV with the columns identity and video."""
     out: str
     """Where the dataset goes, a local or shared folder. Running again finishes what is missing."""
+    networks: str | None = None
+    """The --out of an earlier run on the same identities: its trained networks are used for these scenes."""
     pairs: tuple[str, ...] = ()
     """Pairs such as anna:bob; both directions are made. Default: all."""
     sample_pairs: int | None = None

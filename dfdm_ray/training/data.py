@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dfdm_ray.crops_dataset import read_crops
+from dfdm_ray.crops_dataset import pick_frames, read_crops
 from dfdm_ray.training.augment import augment_clip
 from dfdm_ray.training.config import ClipAugmentConfig
 
@@ -46,11 +46,6 @@ def rank_parts(order: Order, *, rank: int, world_size: int, parts: int) -> list[
     return [part.tolist() for batch in order for part in np.array_split(batch[rank::world_size], parts)]
 
 
-def pick_frames(stored: int, wanted: int) -> Order:
-    """Return which of ``stored`` frames make a clip of ``wanted``, spread evenly."""
-    return np.linspace(0, stored - 1, wanted).round().astype(np.int64)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Videos:
     """Videos with known generators."""
@@ -81,12 +76,12 @@ class TrainingClips(Dataset[tuple[Tensor, int]]):
         return len(self.videos)
 
     def __getitem__(self, video: int) -> tuple[Tensor, int]:
-        """Return a clip, uint8 ``(T, S, S, 3)``, and its class."""
+        """Return a clip, uint8 ``(T, S, S, 3)``, and its class; of longer clips any frames in order."""
         rng = np.random.default_rng((*self.seed, video))
         clips = read_crops(self.videos.root, self.videos.files[video])
         clip = clips[rng.integers(len(clips))]
-        clip = augment_clip(clip[pick_frames(len(clip), self.num_frames)], self.augment, rng)
-        return torch.from_numpy(clip), self.videos.labels[video]
+        frames = np.sort(rng.choice(len(clip), self.num_frames, replace=False))
+        return torch.from_numpy(augment_clip(clip[frames], self.augment, rng)), self.videos.labels[video]
 
 
 @dataclass(frozen=True, kw_only=True)

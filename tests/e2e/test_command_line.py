@@ -119,7 +119,7 @@ def test_an_output_folder_with_other_things_is_refused(
         (["--plan.clips", "0"], "--plan.clips must be at least 1"),
         (["--faces.score-threshold", "3"], "--faces.score-threshold must lie between 0 and 1"),
         (["--faces.weights", "nowhere.onnx"], "nowhere.onnx"),
-        (["--manifest", "m.parquet"], "either --videos or --manifest"),
+        (["--manifest", "m.parquet"], "one of --videos, --manifest"),
         (["--max-reject-fraction", "20"], "--max-reject-fraction must lie between 0 and 1"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_manifest_that_is_none_is_told(
         (["--crop.size", "8"], "--crop.size must be at least 32, got 8"),
         (["--resources.decode-workers", "0"], "--resources.decode-workers must be at least 1"),
         (["--faces.weights", "nowhere.onnx"], "nowhere.onnx"),
-        (["--manifest", "m.parquet"], "either --videos or --manifest"),
+        (["--manifest", "m.parquet"], "one of --videos, --manifest"),
     ],
 )
 def test_preprocess_tells_a_bad_value_with_its_flag_and_makes_nothing(

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -145,6 +146,23 @@ def test_other_settings_on_the_same_folder_are_refused(made: Path, people: Path)
     changed = SwapTrainConfig(iterations=4, width=0.03, batch_size=2, face_px=64)
     with pytest.raises(UserError, match="made with other settings"):
         run(config(people, made, changed))
+
+
+def test_other_scenes_are_made_with_the_networks_of_an_earlier_run(
+    made: Path, people: Path, tmp_path: Path
+) -> None:
+    job = replace(
+        config(people, tmp_path / "more"), networks=str(made), scene_frames=4, scenes_per_identity=1
+    )
+    run(job)
+    assert len(videos(tmp_path / "more")) == 2 * 3 * 2 + 2 * 3
+    assert not (tmp_path / "more" / "work" / "models").exists()
+    with pytest.raises(UserError, match=r"trained with other settings \(smoothing: 1\.0 -> 0\.0\)"):
+        run(replace(job, smoothing=0.0))
+    with pytest.raises(UserError, match=r"no trained network in .*/iae"):
+        run(replace(job, generators=(Generator.IAE,)))
+    with pytest.raises(UserError, match="no finished --out of `dfdm-ray generate`"):
+        run(replace(job, networks=str(people)))
 
 
 def test_an_identity_without_a_usable_video_is_told_with_the_reason(people: Path, tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from crops_rows import prepared_row
 
-from dfdm_ray.training.data import epoch_order, pick_frames, rank_parts
+from dfdm_ray.training.config import NO_AUGMENTATION
+from dfdm_ray.training.data import TrainingClips, Videos, epoch_order, rank_parts
 
 
 def test_an_epoch_takes_every_video_once_and_fills_the_last_batch_from_its_start() -> None:
@@ -42,8 +46,12 @@ def test_a_batch_too_small_for_its_ranks_is_told() -> None:
         rank_parts(order, rank=0, world_size=3, parts=2)
 
 
-@pytest.mark.parametrize(
-    ("stored", "wanted", "picked"), [(10, 10, range(10)), (10, 2, [0, 9]), (10, 4, [0, 3, 6, 9]), (5, 1, [0])]
-)
-def test_frames_are_picked_evenly(stored: int, wanted: int, picked: list[int]) -> None:
-    assert pick_frames(stored, wanted).tolist() == list(picked)
+def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path) -> None:
+    crops = np.arange(4, dtype=np.uint8)[None, :, None, None, None] * np.ones((1, 4, 8, 8, 3), np.uint8)
+    row = prepared_row(tmp_path, "a.mp4", crops)
+    videos = Videos(root=str(tmp_path), files=(row["file"],), video_ids=("a.mp4",), labels=(0,))
+    drawn = set()
+    for epoch in range(40):
+        clips = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=(0, epoch))
+        drawn.add(tuple(clips[0][0][:, 0, 0, 0].tolist()))
+    assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from crops_rows import write_patterns
+from crops_rows import write_index, write_patterns
 
 from dfdm_ray import storage
-from dfdm_ray.crops_dataset import read_crops
+from dfdm_ray.crops_dataset import read_crops, read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.attention import TemporalAttention
 from dfdm_ray.models.checkpoint import load_checkpoint
@@ -211,6 +211,15 @@ def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     torch.save({"conv1.weight": torch.zeros(3)}, weights)
     assert "weights.pth" in line(crops, tmp_path, imagenet=str(weights))
+
+
+def test_a_class_that_training_lacks_is_told(crops: Path, tmp_path: Path) -> None:
+    root = tmp_path / "crops"
+    write_patterns(root, generators=THREE, each={"train": 2, "val": 1})
+    index = read_index(str(root)).to_pylist()
+    kept = [row for row in index if (row["generator"], row["split"]) != ("iae", "train")]
+    write_index(root, *kept, settings=read_settings(str(root)))
+    assert "has iae in the split val but not in train" in line(root, tmp_path)
 
 
 def test_a_quality_that_is_not_there_is_told(crops: Path, tmp_path: Path) -> None:

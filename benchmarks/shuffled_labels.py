@@ -1,0 +1,120 @@
+"""Does a training end at chance when its labels mean nothing? If not, the test tells it something else.
+
+The training whose folder is given is done again, with the same settings, on the same crops, after the names
+of the generators were shuffled among the swaps of each scene; a swap keeps its wrong name at all
+qualities. Both are tested on the split test: the shuffled one on shuffled and on true names.
+
+python benchmarks/shuffled_labels.py --training build/demo/training [--repeats 1]
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from dfdm_ray import storage
+from dfdm_ray.cluster import ray_session
+from dfdm_ray.config import ScoreConfig
+from dfdm_ray.crops_dataset import INDEX_FOLDER, read_index
+from dfdm_ray.pipelines.score import score
+from dfdm_ray.pipelines.train import train
+from dfdm_ray.training.config import ClipAugmentConfig, NetworkConfig, Recipe, TrainConfig
+
+OUT = Path("build/bench/shuffled_labels")
+
+
+def read_config(training: Path) -> TrainConfig:
+    values = json.loads((training / "run.json").read_text())["config"]
+    augment = values["recipe"].pop("augment")
+    augment["h264_crf"] = tuple(augment["h264_crf"])
+    steps = tuple(values["recipe"].pop("step_epochs"))
+    recipe = Recipe(**values.pop("recipe"), step_epochs=steps, augment=ClipAugmentConfig(**augment))
+    network = NetworkConfig(**values.pop("network"))
+    crf = tuple(values.pop("crf"))
+    return TrainConfig(**{**values, "overwrite": False}, recipe=recipe, network=network, crf=crf)
+
+
+def shuffled_names(index: pa.Table, rng: np.random.Generator) -> list[str | None]:
+    """Return a name for each row: shuffled among the swaps of one scene, equal at all qualities."""
+    scene = ("target_identity", "source_identity", "scene")
+    rows = index.select(["generator", *scene]).to_pylist()
+    names: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        if row["generator"]:
+            names[tuple(row[part] for part in scene)].add(row["generator"])
+    other = {
+        group: dict(zip(sorted(found), rng.permutation(sorted(found)).tolist(), strict=True))
+        for group, found in names.items()
+    }
+    return [other[tuple(row[part] for part in scene)].get(row["generator"]) for row in rows]
+
+
+def write_shuffled(crops: str, out: Path, *, seed: int) -> None:
+    """Write the dataset again with shuffled names; the crops are links."""
+    shutil.copytree(crops, out, copy_function=os.link, dirs_exist_ok=True)
+    index = read_index(crops)
+    names = shuffled_names(index, np.random.default_rng(seed))
+    place = index.column_names.index("generator")
+    shutil.rmtree(out / INDEX_FOLDER)
+    shuffled = index.set_column(place, index.schema.field(place), pa.array(names, pa.string()))
+    storage.write_parquet(str(out / INDEX_FOLDER / "part-00000.parquet"), shuffled)
+
+
+def test_accuracy(
+    crops: str, checkpoint: str, out: Path, console: Console, true: dict[str, str]
+) -> list[float]:
+    """Return the accuracy on the test split by the dataset's names and by the true ones."""
+    job = ScoreConfig(crops=crops, split="test", checkpoint=checkpoint, out=str(out))
+    rows = [row for row in score(job, console).predictions.to_pylist() if row["generator"]]
+    return [
+        statistics.fmean(row["generator"] == name for row, name in zip(rows, names, strict=True))
+        for names in ([row["true_generator"] for row in rows], [true[row["video_id"]] for row in rows])
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--training", type=Path, required=True, help="a finished `dfdm-ray train --out`")
+    parser.add_argument("--repeats", type=int, default=1, help="shuffles, each trained anew")
+    args = parser.parse_args()
+    console = Console()
+    config = read_config(args.training)
+    shutil.rmtree(OUT, ignore_errors=True)
+    rows = []
+    with ray_session(None, worker_output=False):
+        index = read_index(config.crops)
+        true = dict(zip(index["video_id"].to_pylist(), index["generator"].to_pylist(), strict=True))
+        checkpoint = str(args.training / "dma_sta.pt")
+        real, _ = test_accuracy(config.crops, checkpoint, OUT / "real", console, true)
+        for number in range(args.repeats):
+            folder = OUT / str(number)
+            write_shuffled(config.crops, folder / "crops", seed=number)
+            job = replace(config, crops=str(folder / "crops"), out=str(folder / "training"))
+            trained = train(job, console)
+            rows.append(test_accuracy(job.crops, trained.checkpoint, folder / "test", console, true))
+    table = Table("labels of the training", "tested on its names", "tested on true names")
+    table.add_row("true", f"{real:.0%}", f"{real:.0%}")
+    for number, (by_own, by_true) in enumerate(rows):
+        table.add_row(f"shuffled, {number}", f"{by_own:.0%}", f"{by_true:.0%}")
+    console.print(f"{platform.machine()}, {platform.platform()}; {' '.join(sys.argv)}", highlight=False)
+    console.print(table)
+    content = {"command": sys.argv, "true": real, "shuffled": rows}
+    (OUT / "result.json").write_text(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    main()

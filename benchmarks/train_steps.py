@@ -1,0 +1,124 @@
+"""How fast DMA-STA trains, and how near that is to what the machine's arithmetic allows.
+
+A step is that of ``dfdm-ray train`` once the crops are there: to the device, normalise, forwards and
+backwards (bfloat16 on a GPU), clip the gradient, AdamW. The bound is the step's convolutions and matrix
+products (torch's FlopCounterMode counts them) at the rate of a large matrix product of the same type,
+measured here in the same minute. Needs neither Ray nor PyAV. The crops are noise: that costs and saves nothing.
+
+python benchmarks/train_steps.py [--device cuda] [--backbone resnet50] [--frames 10] [--batch-sizes 20 64]
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from timing import machine, matmul_gflops, seconds
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.checkpoint import random_model
+from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
+from dfdm_ray.training.config import Recipe
+from dfdm_ray.training.optim import make_loss, make_optimizer
+
+OUT = Path("build/bench")
+HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound|GPU memory"
+
+
+def make_step(args: argparse.Namespace, batch_size: int) -> Callable[[], None]:
+    """Return what takes one optimiser step on ``batch_size`` clips."""
+    recipe = Recipe()
+    config = DmaStaConfig(backbone=args.backbone, num_frames=args.frames, high_pass=True)
+    model = random_model(config, seed=0).to(args.device, memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(model, recipe)
+    labels = torch.randint(0, len(GENERATORS), (batch_size,))
+    loss_of = make_loss(recipe, range(len(GENERATORS)), len(GENERATORS)).to(args.device)
+    shape = (batch_size, args.frames, args.crop_size, args.crop_size, 3)
+    crops = torch.randint(0, 256, shape, dtype=torch.uint8)
+    if args.device == "cuda":
+        crops = crops.pin_memory()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        x_BTCHW = normalize(crops.to(args.device, non_blocking=True))
+        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.device == "cuda"):
+            logits = model(x_BTCHW).logits
+        (loss_of(logits, labels.to(args.device)) / batch_size).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+
+    return step
+
+
+def gflop_of(step: Callable[[], None]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
+
+
+def measure(args: argparse.Namespace, batch_size: int) -> dict[str, float]:
+    """Return the figures of one batch size; a step that does not fit the card raises."""
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    step = make_step(args, batch_size)
+    gflop = gflop_of(step)  # warms up too
+    dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
+    rates, times = [], []
+    for _ in range(args.repeats):  # interleaved, so that a busy moment falls on both
+        rates.append(matmul_gflops(args.device, dtype))
+        times.append(seconds(lambda: [step() for _ in range(args.steps)], args.device) / args.steps)
+    median, rate = statistics.median(times), statistics.median(rates)
+    return {
+        "batch_size": batch_size,
+        "gflop_per_step": gflop,
+        "steps_per_s": 1 / median,
+        "spread": (max(times) - min(times)) / median,
+        "images_per_s": batch_size * args.frames / median,
+        "matmul_gflops": rate,
+        "bound_steps_per_s": rate / gflop,
+        "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if args.device == "cuda" else 0.0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--crop-size", type=int, default=224)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[20])
+    parser.add_argument("--steps", type=int, default=1, help="in one timing; a GPU wants ten")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    rows = []
+    for batch_size in args.batch_sizes:
+        try:
+            rows.append(measure(args, batch_size))
+        except torch.cuda.OutOfMemoryError:
+            print(f"{batch_size} clips do not fit the card")
+    if not rows:
+        sys.exit(2)
+    print(f"{machine(args.device)}; {' '.join(sys.argv)}")
+    rate = statistics.median(row["matmul_gflops"] for row in rows)
+    kind = "bfloat16" if args.device == "cuda" else "float32"
+    print(f"matrix product, {kind}: {rate:.0f} GFLOP/s; medians of {args.repeats}\n")
+    print(f"| {' | '.join(HEADINGS.split('|'))} |\n| {' | '.join(['---:'] * len(HEADINGS.split('|')))} |")
+    for row in rows:
+        print(
+            f"| {row['batch_size']} | {row['gflop_per_step']:.0f} | {row['steps_per_s']:.3f} "
+            f"| {row['spread']:.0%} | {row['images_per_s']:.1f} | {row['bound_steps_per_s']:.3f} "
+            f"| {row['steps_per_s'] / row['bound_steps_per_s']:.0%} | {row['gpu_gib']:.1f} GiB |"
+        )
+    OUT.mkdir(parents=True, exist_ok=True)
+    content = {"command": sys.argv, "machine": machine(args.device), "repeats": args.repeats, "rows": rows}
+    (OUT / f"train_steps_{args.device}.json").write_text(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from crops_rows import write_patterns
+from rich.console import Console
+
+from dfdm_ray.config import ScoreConfig
+from dfdm_ray.errors import UserError
+from dfdm_ray.pipelines.ablate import ablate
+from dfdm_ray.pipelines.score import score
+from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe
+from dfdm_ray.training.run import read_history
+from dfdm_ray.training.variants import AblateConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+EACH = {"train": 6, "val": 3, "test": 4}
+
+
+def config(root: Path) -> AblateConfig:
+    return AblateConfig(
+        crops=str(root / "crops"),
+        out=str(root / "out"),
+        variants=("default", "frames-1"),
+        seeds=(0,),
+        recipe=Recipe(epochs=2, batch_size=4, augment=NO_AUGMENTATION),
+        network=NetworkConfig(backbone="resnet10"),
+        workers=1,
+    )
+
+
+def run(job: AblateConfig) -> str:
+    out = io.StringIO()
+    ablate(job, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_variants_are_trained_tested_and_compared_and_not_done_twice(tmp_path: Path) -> None:
+    write_patterns(tmp_path / "crops", generators=("faceswap", "iae"), each=EACH)
+    text = run(config(tmp_path))
+    assert "2/2: frames-1 0" in text
+    assert "on 8 test videos" in text
+    out = tmp_path / "out"
+    found = json.loads((out / "ablation.json").read_text())
+    assert list(found["variants"]) == ["default", "frames-1"]
+    for variant in ("default", "frames-1"):
+        folder = out / variant / "seed-0"
+        rows = pq.read_table(folder / "test" / "predictions")
+        assert set(rows["split"].to_pylist()) == {"test"}
+        right = [
+            a == b
+            for a, b in zip(*(rows[n].to_pylist() for n in ("generator", "true_generator")), strict=True)
+        ]
+        assert found["variants"][variant]["all"]["values"] == [pytest.approx(sum(right) / 8)]
+    assert {path.name for path in out.iterdir()} >= {"ablation.md", "ablation.png", "evaluation"}
+    before = (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns
+    assert "epoch 1/2" not in run(config(tmp_path))
+    assert (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns == before
+
+    # The checkpoint's accuracy on the validation crops is what training said it was.
+    val = ScoreConfig(
+        crops=str(tmp_path / "crops"), split="val", checkpoint=str(out / "default/seed-0/dma_sta.pt"),
+        out=str(tmp_path / "val"),
+    )  # fmt: skip
+    rows = score(val, Console(file=io.StringIO())).predictions
+    right = [
+        a == b for a, b in zip(rows["generator"].to_pylist(), rows["true_generator"].to_pylist(), strict=True)
+    ]
+    history = read_history((out / "default" / "seed-0" / "history.csv").read_text())
+    assert sum(right) / len(right) == pytest.approx(max(one.val_accuracy for one in history), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("each", "variants", "says"),
+    [
+        ({"train": 3, "val": 2}, ("default",), "has no videos in the split test"),
+        (EACH, ("default", "frames-5"), r"--network\.frames is 5, but the clips of .* have 2"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(
+    tmp_path: Path, each: dict[str, int], variants: tuple[str, ...], says: str
+) -> None:
+    write_patterns(tmp_path / "crops", generators=("faceswap", "iae"), each=each)
+    with pytest.raises(UserError, match=says):
+        run(replace(config(tmp_path), variants=variants))
+    assert not (tmp_path / "out").exists()
