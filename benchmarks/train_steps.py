@@ -3,7 +3,7 @@
 A step is that of ``dfdm-ray train`` once the crops are there: to the device, normalise, forwards and
 backwards (bfloat16 on a GPU), clip the gradient, AdamW. The bound is the step's convolutions and matrix
 products (torch's FlopCounterMode counts them) at the rate of a large matrix product of the same type,
-measured here in the same minute. Needs neither Ray nor PyAV. The crops are noise: that costs and saves nothing.
+measured here in the same minute. Needs neither Ray nor PyAV. The crops are noise.
 
 python benchmarks/train_steps.py [--device cuda] [--backbone resnet50] [--frames 10] [--batch-sizes 20 64]
 """

@@ -1,4 +1,4 @@
-"""Variants of a network, each trained with several seeds: mean and spread of their accuracy, and a picture."""
+"""Variants of a network, each trained with several seeds: mean and spread of accuracy, and a picture."""
 
 import io
 import statistics

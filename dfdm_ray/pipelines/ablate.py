@@ -88,7 +88,7 @@ def _report(config: AblateConfig, predictions: dict[str, str], console: Console)
         overwrite=True,
     )
     runs = {run["name"]: run for run in evaluate(job, Console(file=io.StringIO()))["runs"]}
-    variants = {
+    variants: dict[str, Any] = {
         variant: by_seed([runs[f"{variant} {seed}"] for seed in config.seeds]) for variant in config.variants
     }
     first = next(iter(runs.values()))

@@ -3,6 +3,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from crops_rows import write_patterns
@@ -39,11 +41,15 @@ def run(job: AblateConfig) -> str:
     return out.getvalue()
 
 
+def accuracy(rows: pa.Table) -> float:
+    return float(pc.mean(pc.equal(rows["generator"], rows["true_generator"])).as_py())
+
+
 def test_variants_are_trained_tested_and_compared_and_not_done_twice(tmp_path: Path) -> None:
     write_patterns(tmp_path / "crops", generators=("faceswap", "iae"), each=EACH)
     text = run(config(tmp_path))
     assert "2/2: frames-1 0" in text
-    assert "on 8 test videos" in text
+    assert "on 8 test videos" in " ".join(text.split())
     out = tmp_path / "out"
     found = json.loads((out / "ablation.json").read_text())
     assert list(found["variants"]) == ["default", "frames-1"]
@@ -51,27 +57,20 @@ def test_variants_are_trained_tested_and_compared_and_not_done_twice(tmp_path: P
         folder = out / variant / "seed-0"
         rows = pq.read_table(folder / "test" / "predictions")
         assert set(rows["split"].to_pylist()) == {"test"}
-        right = [
-            a == b
-            for a, b in zip(*(rows[n].to_pylist() for n in ("generator", "true_generator")), strict=True)
-        ]
-        assert found["variants"][variant]["all"]["values"] == [pytest.approx(sum(right) / 8)]
+        assert found["variants"][variant]["all"]["values"] == [pytest.approx(accuracy(rows))]
     assert {path.name for path in out.iterdir()} >= {"ablation.md", "ablation.png", "evaluation"}
     before = (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns
     assert "epoch 1/2" not in run(config(tmp_path))
     assert (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns == before
 
     # The checkpoint's accuracy on the validation crops is what training said it was.
+    checkpoint = str(out / "default/seed-0/dma_sta.pt")
     val = ScoreConfig(
-        crops=str(tmp_path / "crops"), split="val", checkpoint=str(out / "default/seed-0/dma_sta.pt"),
-        out=str(tmp_path / "val"),
-    )  # fmt: skip
+        crops=str(tmp_path / "crops"), split="val", checkpoint=checkpoint, out=str(tmp_path / "val")
+    )
     rows = score(val, Console(file=io.StringIO())).predictions
-    right = [
-        a == b for a, b in zip(rows["generator"].to_pylist(), rows["true_generator"].to_pylist(), strict=True)
-    ]
     history = read_history((out / "default" / "seed-0" / "history.csv").read_text())
-    assert sum(right) / len(right) == pytest.approx(max(one.val_accuracy for one in history), abs=1e-6)
+    assert accuracy(rows) == pytest.approx(max(one.val_accuracy for one in history), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,8 @@ def test_other_settings_on_the_same_folder_are_refused(made: Path, people: Path)
 def test_other_scenes_are_made_with_the_networks_of_an_earlier_run(
     made: Path, people: Path, tmp_path: Path
 ) -> None:
-    job = replace(
-        config(people, tmp_path / "more"), networks=str(made), scene_frames=4, scenes_per_identity=1
-    )
+    other = config(people, tmp_path / "more")
+    job = replace(other, networks=str(made), scene_frames=4, scenes_per_identity=1)
     run(job)
     assert len(videos(tmp_path / "more")) == 2 * 3 * 2 + 2 * 3
     assert not (tmp_path / "more" / "work" / "models").exists()
