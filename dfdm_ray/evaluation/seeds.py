@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dfdm_ray.evaluation.sections import Metrics, Table
-from dfdm_ray.evaluation.wording import quality
+from dfdm_ray.evaluation.wording import count_of, quality
 
 _JITTER = 0.5
 """Width of a variant's cloud of seeds in the picture, of the distance between variants."""
@@ -63,9 +63,9 @@ def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups:
             (name, *map(mean_and_spread, one["qualities"]), mean_and_spread(one["all"]))
             for name, one in variants.items()
         ],
-        remark=f"Mean and standard deviation over {seeds} seeds, on {num_videos} test videos in {num_groups} "
-        "groups of the same target, source and scene. All seeds share the split: the spread is that of "
-        "training, and says nothing of other videos.",
+        remark=f"Mean and standard deviation over {count_of(seeds, 'seed')}, on "
+        f"{count_of(num_videos, 'test video')} in {count_of(num_groups, 'group')} of the same target, source and "
+        "scene. All seeds share the split: the spread is that of training, and says nothing of other videos.",
     )
 
 

@@ -6,7 +6,7 @@ puts the same content on both sides and flatters every score.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -81,8 +81,9 @@ def assign_splits(
 ) -> pa.Table:
     """Return ``table`` with ``split`` filled; the order of its rows does not matter.
 
-    ``identity`` keeps all videos of a target identity in one split, ``scene`` all those of one recording of
-    a target, whoever's face was put in; both leave rows without these null. ``video`` is the paper's way, by
+    ``identity`` keeps all videos of a target identity in one split; ``scene`` all those of one recording of
+    a target, whoever's face was put in, and gives every split its share of each target's recordings. Both
+    leave rows without these null. ``video`` is the paper's way, by
     file at random; it leaks, and the table's metadata say so.
     ``fractions`` sum to 1; by default they are 70/30 by video, else 70/15/15.
 
@@ -172,24 +173,27 @@ def _split_by_group(
     group = pc.index_in(groups, pa.array(names, pa.string()))
     known = group.is_valid().to_numpy()
     rows = group.drop_null().to_numpy().astype(np.int64)
-    cells, cell_of_row = _cells(table.filter(pa.array(known)))
-    counts = np.zeros((len(names), cells), dtype=np.float64)
-    np.add.at(counts, (rows, cell_of_row), 1)
-    chosen = _choose(counts, np.array(list(wanted.values())), rng)
+    cells = [["generator", "crf"]]
+    if method == "scene":
+        cells.append(["generator", "crf", "target_identity"])
+    videos = table.filter(pa.array(known))
+    counts = [_counts_by(videos.select(columns), rows, num_groups=len(names)) for columns in cells]
+    chosen = _choose(np.hstack(counts), np.array(list(wanted.values())), rng)
     splits = np.full(table.num_rows, None, dtype=object)
     splits[known] = np.array(list(wanted), dtype=object)[chosen[rows]]
     return pa.array(splits, pa.string())
 
 
-def _cells(table: pa.Table) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return how many (generator, crf) there are, unknown ones included, and the one of each row."""
-    keys = [f"{generator}/{crf}" for generator, crf in zip(*_lists(table, "generator", "crf"), strict=True)]
-    names, codes = np.unique(np.array(keys, dtype=str), return_inverse=True)
-    return len(names), codes.astype(np.int64)
+def _counts_by(cells: pa.Table, groups: npt.NDArray[np.int64], *, num_groups: int) -> npt.NDArray[np.float64]:
+    """Return how many rows of each group there are of each kind, ``(num_groups, kinds)``.
 
-
-def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
-    return [table[name].to_pylist() for name in names]
+    Rows that are equal in ``cells``, unknown values included, are of one kind.
+    """
+    keys = [repr(row) for row in cells.to_pylist()]
+    kinds, kind_of_row = np.unique(np.array(keys, dtype=str), return_inverse=True)
+    counts = np.zeros((num_groups, len(kinds)), dtype=np.float64)
+    np.add.at(counts, (groups, kind_of_row), 1)
+    return counts
 
 
 def _choose(

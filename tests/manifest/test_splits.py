@@ -66,6 +66,17 @@ def test_a_split_by_scene_keeps_a_recording_together_whoever_was_put_in(dfdm: Ma
     assert (report.method, report.num_shared_triples, report.leaks) == ("scene", 0, False)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_by_scene_gives_every_split_its_share_of_every_target(seed: int) -> None:
+    scenes = {"id0": 10, "id1": 6, "id2": 20}
+    table = pa.concat_tables([manifest([name], num_each=count) for name, count in scenes.items()])
+    split = assign_splits(table, method="scene", seed=seed)
+    for name, count in scenes.items():
+        own = split.filter(pc.equal(split["target_identity"], name))["split"].to_pylist()
+        assert min(own.count("val"), own.count("test")) >= 1
+        assert abs(own.count("test") - 0.15 * count) <= 1
+
+
 def test_a_real_video_goes_with_the_swaps_of_its_recording() -> None:
     swaps = manifest(["id0", "id1", "id2"], num_each=4)
     real = swaps.set_column(
