@@ -64,8 +64,8 @@ def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups:
             for name, one in variants.items()
         ],
         remark=f"Mean and standard deviation over {count_of(seeds, 'seed')}, on "
-        f"{count_of(num_videos, 'test video')} in {count_of(num_groups, 'group')} of the same target, source and "
-        "scene. All seeds share the split: the spread is that of training, and says nothing of other videos.",
+        f"{count_of(num_videos, 'test video')} in {count_of(num_groups, 'group')} of the same target, source "
+        "and scene. All seeds share the split: the spread is that of training alone.",
     )
 
 

@@ -207,6 +207,9 @@ class Fit:
         mine = [numbers[start : start + _JUDGED_AT_ONCE] for start in range(0, len(numbers), _JUDGED_AT_ONCE)]
         dataset = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
         model = self.kept.eval()
+        if world_size() > 1:
+            for buffer in model.buffers():  # batch statistics differ by rank, and the first one's are saved
+                dist.broadcast(buffer, src=0)
         found: dict[int, Tensor] = {}
         for clips_BC, judged in make_loader(dataset, mine, processes=self.loaders, device=self.device.type):
             each = self._forward(model, clips_BC.flatten(0, 1), bf16=False).cpu()

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,40 @@ def frozen(fit: Fit) -> Fit:
     return fit
 
 
-def rank_main(rank: int, port: int, crops: str, out: str) -> None:
+def on_two_ranks(main: Callable[..., None], *arguments: str) -> None:
+    """Run ``main(rank, port, *arguments)`` in two processes; it calls :func:`join`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(main, (port, *arguments), nprocs=2)
+
+
+def join(rank: int, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
+
+
+def judge_as_rank(rank: int, port: int, crops: str, out: str) -> None:
+    join(rank, port)
+    given = task(Path(crops), Path(out))
+    fit = fit_of(given)
+    fit.run_epoch(given.train, given.val)
+    torch.save({"logits": fit.logits(given.val), "state": fit.to_bytes()}, f"{out}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_all_ranks_judge_with_what_the_first_one_saves(crops: Path, tmp_path: Path) -> None:
+    on_two_ranks(judge_as_rank, str(crops), str(tmp_path))
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = fit_of(given := task(crops, tmp_path))
+    alone.restore(first["state"])
+    for judged in (first, second):
+        torch.testing.assert_close(judged["logits"], alone.logits(given.val), atol=1e-5, rtol=1e-5)
+
+
+def rank_main(rank: int, port: int, crops: str, out: str) -> None:
+    join(rank, port)
     recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
     given = task(Path(crops), Path(out), recipe)
     fit = frozen(fit_of(given))
@@ -128,10 +159,7 @@ def rank_main(rank: int, port: int, crops: str, out: str) -> None:
 def test_two_ranks_hold_the_same_weights_and_equal_one_with_the_whole_batch(
     crops: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(rank_main, (port, str(crops), str(tmp_path)), nprocs=2)
+    on_two_ranks(rank_main, str(crops), str(tmp_path))
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert torch.equal(first["weights"], second["weights"])
     recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
