@@ -10,21 +10,18 @@ python benchmarks/generator_steps.py [--width 0.25] [--batch-size 4] [--device c
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
-from timing import machine, matmul_gflops, seconds
+from timing import machine, matmul_gflops, save, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.swapping.config import SwapTrainConfig
 from dfdm_ray.swapping.train import SwapTrainer
 
-OUT = Path("build/bench")
 STEPS = {"cpu": 2, "cuda": 20}
 """Steps in one timing."""
 
@@ -109,9 +106,7 @@ def main() -> None:
             f"| {row['steps_per_s']:.2f} | {row['spread']:.0%} | {row['bound_steps_per_s']:.2f} "
             f"| {reached:.0%} | {row['augmentation_fraction']:.0%} |"
         )
-    OUT.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": machine(args.device), "repeats": args.repeats, "rows": rows}
-    (OUT / f"generator_steps_{args.device}.json").write_text(json.dumps(content, indent=2))
+    save("generator_steps", rows, device=args.device, repeats=args.repeats)
 
 
 if __name__ == "__main__":

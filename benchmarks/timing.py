@@ -1,8 +1,11 @@
 """What the benchmarks of training steps share: a clock that waits for the device, and the machine's rate."""
 
+import json
 import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -32,3 +35,11 @@ def machine(device: str) -> str:
     """Return what the figures are of."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return f"{name}, {platform.platform()}, torch {torch.__version__}"
+
+
+def save(name: str, rows: Sequence[Mapping[str, object]], *, device: str, repeats: int) -> None:
+    """Write the figures as JSON to ``build/bench/``."""
+    out = Path("build/bench")
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"command": sys.argv, "machine": machine(device), "repeats": repeats, "rows": rows}
+    (out / f"{name}_{device}.json").write_text(json.dumps(content, indent=2))

@@ -9,14 +9,12 @@ python benchmarks/train_steps.py [--device cuda] [--backbone resnet50] [--frames
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from timing import machine, matmul_gflops, seconds
+from timing import machine, matmul_gflops, save, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfdm_ray.labels import GENERATORS
@@ -25,7 +23,6 @@ from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
 from dfdm_ray.training.config import Recipe
 from dfdm_ray.training.optim import make_loss, make_optimizer
 
-OUT = Path("build/bench")
 HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound|GPU memory"
 
 
@@ -115,9 +112,7 @@ def main() -> None:
             f"| {row['spread']:.0%} | {row['images_per_s']:.1f} | {row['bound_steps_per_s']:.3f} "
             f"| {row['steps_per_s'] / row['bound_steps_per_s']:.0%} | {row['gpu_gib']:.1f} GiB |"
         )
-    OUT.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": machine(args.device), "repeats": args.repeats, "rows": rows}
-    (OUT / f"train_steps_{args.device}.json").write_text(json.dumps(content, indent=2))
+    save("train_steps", rows, device=args.device, repeats=args.repeats)
 
 
 if __name__ == "__main__":
