@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
-from dfdm_ray.models.backbones import BACKBONES, ResNetTrunk
+from dfdm_ray.models.backbones import BACKBONES, GatedBasicBlock, GatedBottleneck, ResNetTrunk
 from dfdm_ray.models.names import Backbone
 
 DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
@@ -93,6 +93,22 @@ class DmaSta(ResNetTrunk):
         )
         self.config = config
         self.ta = TemporalAttention(config.num_frames) if config.temporal_attention else None
+
+    @torch.no_grad()
+    def open_gates(self) -> None:
+        """Start as the network without spatial attention would, and with every temporal unit active.
+
+        A random gate sums maxima over channels at 49 places: its mean begins from 0.02 to 0.95, by seed and
+        block, much of it saturated, and a branch behind a gate near 0 hardly learns. Here each gate
+        begins at one half and the batch norm before it twice as strong: a branch counts as in torchvision's.
+        """
+        for block in self.modules():
+            if isinstance(block, GatedBasicBlock | GatedBottleneck):
+                nn.init.zeros_(block.sa.conv1.weight)
+                last = block.bn2 if isinstance(block, GatedBasicBlock) else block.bn3
+                last.weight.mul_(2)
+        if self.ta is not None:
+            self.ta.wake()
 
     def forward(self, x_BTCHW: Tensor) -> DmaStaOutput:
         """Classify clips of normalised frames, float ``(B, T, 3, H, W)``.

@@ -96,6 +96,8 @@ def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
     nested = {"recipe": asdict(config.recipe), "network": asdict(task.network), "data": task.data_settings}
     flat = {f"{part}.{name}": value for part, values in nested.items() for name, value in values.items()}
     everything = {**flat, "seed": config.seed, "imagenet": config.network.imagenet}
+    if task.network.spatial_attention or task.network.temporal_attention:
+        everything["open_gates"] = config.network.open_gates
     as_read_back: dict[str, Any] = json.loads(json.dumps(everything))
     return as_read_back
 

@@ -138,6 +138,8 @@ class NetworkConfig:
     """Gate each residual branch by place."""
     temporal_attention: bool = True
     """Weigh frames; no: a plain mean over them."""
+    open_gates: bool = True
+    """Begin with gates that change nothing and learn them from there; no: at random, as the authors' do."""
     per_frame_batch_norm: bool = False
     """Take batch statistics frame by frame, as the authors' loop over frames does."""
     imagenet: str | None = None
@@ -178,5 +180,5 @@ class TrainConfig:
 
 def paper_config(*, crops: str, out: str) -> TrainConfig:
     """Return the preset ``paper``: the authors' recipe and network, see :func:`paper`."""
-    network = NetworkConfig(per_frame_batch_norm=True, high_pass=False)
+    network = NetworkConfig(per_frame_batch_norm=True, high_pass=False, open_gates=False)
     return TrainConfig(crops=crops, out=out, recipe=paper(), network=network)

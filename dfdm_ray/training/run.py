@@ -71,10 +71,10 @@ def train_rank(task: TrainTask, device: str) -> list[EpochResult]:
 def start_model(task: TrainTask) -> DmaSta:
     """Return the untrained network, the same on every rank."""
     model = random_model(task.network, seed=task.config.seed)
-    if model.ta is not None:
-        model.ta.wake()
     if task.imagenet is not None:
         load_imagenet_trunk(model, task.imagenet, str(task.config.network.imagenet))
+    if task.config.network.open_gates:
+        model.open_gates()
     return model
 
 

@@ -33,7 +33,7 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "frames-5": {"frames": 5},
     "frames-10": {"frames": 10},
     "no-high-pass": {"high_pass": False},
-    "paper": {"high_pass": False, "per_frame_batch_norm": True},
+    "paper": {"high_pass": False, "per_frame_batch_norm": True, "open_gates": False},
 }
 
 

@@ -10,6 +10,7 @@ from torch.nn.modules.module import Module
 
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig, high_pass, normalize
+from dfdm_ray.models.names import Backbone
 
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=3)
 
@@ -302,3 +303,21 @@ def test_a_network_with_a_high_pass_does_not_see_brightness() -> None:
         for network, same in ((random_model(config, seed=0), True), (random_model(SMALL, seed=0), False)):
             network.eval()
             assert torch.allclose(network(x).logits, network(x + 0.5).logits, atol=1e-4) == same
+
+
+@pytest.mark.parametrize("backbone", ["resnet10", "resnet50"])
+def test_with_open_gates_it_starts_as_the_network_without_spatial_attention(backbone: Backbone) -> None:
+    gated = random_model(DmaStaConfig(backbone=backbone, num_frames=2), seed=0)
+    plain = random_model(DmaStaConfig(backbone=backbone, num_frames=2, spatial_attention=False), seed=0)
+    shared = {name: value.clone() for name, value in gated.state_dict().items() if ".sa." not in name}
+    plain.load_state_dict(shared)
+    gated.open_gates()
+    plain.open_gates()
+    clips = torch.rand(3, 2, 3, 64, 64)
+    plain.train()
+    gated.train()
+    torch.testing.assert_close(gated(clips).logits, plain(clips).logits, atol=1e-4, rtol=1e-4)
+    gated(clips).logits.square().sum().backward()
+    gates = [value.grad for name, value in gated.named_parameters() if ".sa." in name]
+    assert gates
+    assert all(gate is not None and gate.abs().sum() > 0 for gate in gates)
