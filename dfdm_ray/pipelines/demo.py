@@ -47,7 +47,7 @@ _SWAP_TRAIN = SwapTrainConfig(
 
 _CROP_PX = 112
 _FRAMES, _CLIPS = 2, 3
-_RECIPE = Recipe(epochs=20)
+_RECIPE = Recipe(epochs=40)
 _NETWORK = NetworkConfig(backbone="resnet10")
 """Small enough for two cores."""
 
