@@ -128,6 +128,22 @@ class ResourceConfig(DecodeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """What one video may cost before it is rejected. Videos are decoded in processes of their own."""
+
+    seconds: float = 300.0
+    """Wall seconds for one video; beyond, it is rejected as timed_out."""
+    memory_gib: float | None = None
+    """Memory of a decoding process; beyond, out_of_memory. Default: 4, or a worker's share."""
+    attempts: int = 2
+    """How often a video is tried whose decoding process dies, before it is rejected as crashed."""
+
+    def __post_init__(self) -> None:
+        at_least(0.1, **{"limits.seconds": self.seconds, "limits.memory_gib": self.memory_gib})
+        at_least(1, **{"limits.attempts": self.attempts})
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every job takes that makes a row of each video."""
 
@@ -137,6 +153,7 @@ class RunConfig:
     """Stop the run once more than this fraction of at least 50 videos was rejected."""
     ray_address: str | None = None
     """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_reject_fraction <= 1:

@@ -11,6 +11,7 @@ import pyarrow.fs as pafs
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError
+from dfdm_ray.retry import persistently
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def extension(path: str) -> str:
 def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
     filesystem, path = storage.resolve(root)
     try:
-        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+        infos = persistently(lambda: filesystem.get_file_info(pafs.FileSelector(path, recursive=True)))
     except OSError as error:
         raise UserError(f"cannot list {root}: {error}") from error
     for info in sorted(infos, key=lambda info: info.path):

@@ -50,6 +50,13 @@ _CLIP_FACTS = [
     _column("detector", pa.string(), "Face detector's name."),
     _column("seconds_decode", pa.float32(), "Wall seconds of opening, demuxing and decoding."),
     _column("seconds_detect", pa.float32(), "Wall seconds of detecting, tracking and cropping."),
+    _column(
+        "faults",
+        pa.list_(pa.string()),
+        "What went wrong on the way and was tried again, 'code: detail' each: a decoding process that "
+        "died, a storage request that failed.",
+    ),
+    _column("prepared_by", pa.string(), "Worker that made the crops: host and process number."),
 ]
 
 CLIPS = pa.schema(
@@ -65,6 +72,10 @@ CLIPS = pa.schema(
     ]
 )
 """One row per video between the decode/crop workers and the model workers."""
+
+_BY_WORKER = ("detector", "prepared_by")
+CLIP_COLUMNS = pa.schema([field for field in CLIPS if field.name not in (*MANIFEST.names, *_BY_WORKER)])
+"""What a decoding process answers for one video."""
 
 CROPS = pa.schema(
     [
@@ -111,6 +122,7 @@ PREDICTIONS = pa.schema(
         *_STATUS,
         *_CLIP_FACTS,
         _column("seconds_model", pa.float32(), "Wall seconds of the model, an equal share of its batch."),
+        _column("scored_by", pa.string(), "Worker that ran the model: host and process number."),
     ]
 )
 """One row per video, scored or rejected."""

@@ -9,7 +9,6 @@ import io
 import os
 import posixpath
 import uuid
-from functools import lru_cache
 from typing import BinaryIO, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -18,6 +17,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.object_store import RemoteFile, remote_filesystem
+from dfdm_ray.retry import persistently
 
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _READ_AHEAD_BYTES = 1 << 20
@@ -79,11 +80,6 @@ def split(uri: str) -> tuple[str, str]:
     return folder + (f"?{query}" if query else ""), unquote(name)
 
 
-@lru_cache(maxsize=32)
-def _remote_filesystem(root: str) -> pafs.FileSystem:
-    return pafs.FileSystem.from_uri(root)[0]
-
-
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     """Return the file system of ``uri`` and the path on it.
 
@@ -99,7 +95,7 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         )
     query = f"?{parts.query}" if parts.query else ""
     try:
-        filesystem = _remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
+        filesystem = remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"cannot use {uri}: {error}") from error
     return filesystem, f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
@@ -122,8 +118,8 @@ def open_input(uri: str) -> BinaryIO:
     if not is_remote(uri):
         return open(local_path(uri), "rb")
     filesystem, path = resolve(uri)
-    source = cast(io.RawIOBase, filesystem.open_input_file(path))
-    return cast(BinaryIO, io.BufferedReader(source, buffer_size=_READ_AHEAD_BYTES))
+    file = persistently(lambda: filesystem.open_input_file(path))
+    return cast(BinaryIO, io.BufferedReader(RemoteFile(file), buffer_size=_READ_AHEAD_BYTES))
 
 
 def read_bytes(uri: str, *, what: str) -> bytes:
@@ -142,7 +138,7 @@ def read_bytes(uri: str, *, what: str) -> bytes:
 def exists(uri: str) -> bool:
     """Whether a file or folder is at ``uri``."""
     filesystem, path = resolve(uri)
-    return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+    return bool(persistently(lambda: filesystem.get_file_info(path)).type != pafs.FileType.NotFound)
 
 
 def size_bytes(uri: str) -> int:
@@ -150,7 +146,7 @@ def size_bytes(uri: str) -> int:
     if not is_remote(uri):
         return os.stat(local_path(uri)).st_size
     filesystem, path = resolve(uri)
-    info = filesystem.get_file_info(path)
+    info = persistently(lambda: filesystem.get_file_info(path))
     if info.type != pafs.FileType.File:
         raise FileNotFoundError(f"no such file: {uri}")
     return int(info.size)
@@ -163,8 +159,7 @@ def write_atomic(uri: str, content: bytes) -> None:
     """
     filesystem, path = resolve(uri)
     if is_remote(uri):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(content)
+        persistently(lambda: _upload(filesystem, path, content))
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
     part = f"{path}.{uuid.uuid4().hex[:8]}.part"
@@ -177,6 +172,11 @@ def write_atomic(uri: str, content: bytes) -> None:
     finally:
         if os.path.exists(part):
             os.unlink(part)
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
 
 
 def write_parquet(uri: str, table: pa.Table) -> None:
@@ -194,7 +194,7 @@ def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa
     """
     filesystem, path = resolve(uri)
     try:
-        return pq.read_table(path, filesystem=filesystem, columns=columns)
+        return persistently(lambda: pq.read_table(path, filesystem=filesystem, columns=columns))
     except OSError as error:
         raise UserError(f"cannot read the {what} {uri}: {error}") from error
     except pa.ArrowInvalid as error:
@@ -223,7 +223,7 @@ def list_names(folder: str) -> list[str]:
     """
     filesystem, path = resolve(folder)
     try:
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        infos = persistently(lambda: filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True)))
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error}") from error
     return [cast(str, info.base_name) for info in infos]
@@ -232,11 +232,11 @@ def list_names(folder: str) -> list[str]:
 def remove_file(uri: str) -> None:
     """Delete the file at ``uri``."""
     filesystem, path = resolve(uri)
-    filesystem.delete_file(path)
+    persistently(lambda: filesystem.delete_file(path))
 
 
 def remove_tree(uri: str) -> None:
     """Delete the folder at ``uri`` and all below it, if it is there."""
     filesystem, path = resolve(uri)
     if exists(uri):
-        filesystem.delete_dir(path)
+        persistently(lambda: filesystem.delete_dir(path))

@@ -21,7 +21,7 @@ from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER, prepared, read_cr
 from dfdm_ray.errors import UserError
 from dfdm_ray.images import png
 from dfdm_ray.pipelines.output import RunFolder, changes
-from dfdm_ray.pipelines.resources import decode_only
+from dfdm_ray.pipelines.resources import decode_only, file_limits
 from dfdm_ray.pipelines.run import Cluster, Job, run
 from dfdm_ray.png_tree.config import PngTreeImport
 from dfdm_ray.reports import contact_sheet, show_crops
@@ -44,8 +44,9 @@ class CropsSource:
     """What the crops depend on."""
     shape: tuple[int, int, int, int, int]
     """Of a video's crops, (C, T, S, S, 3)."""
-    clips: Callable[[], Callable[[], Callable[[pa.Table], pa.Table]]]
-    """Called once Ray runs; gives what makes the stage from :data:`schemas.MANIFEST` to CLIPS."""
+    clips: Callable[[Mapping[str, Any]], Callable[[], Callable[[pa.Table], pa.Table]]]
+    """Called with :func:`file_limits` once Ray runs; gives what makes the stage from
+    :data:`schemas.MANIFEST` to CLIPS."""
 
 
 def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, console: Console) -> pa.Table:
@@ -81,7 +82,8 @@ def _stages(
     config: PreprocessConfig | PngTreeImport, source: CropsSource, out: str, cluster: Cluster
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
     workers, cpus = decode_only(config.resources, num_cpus=cluster.get("CPU", 1.0))
-    kwargs = {"clips": source.clips(), "shape": source.shape, "out": out}
+    limits = file_limits(config.limits, cluster, workers=workers)
+    kwargs = {"clips": source.clips(limits), "shape": source.shape, "out": out}
     stage = Stage(fn=SaveCrops, kwargs=kwargs, num_workers=workers, num_cpus=cpus)
     return [stage], {"decode_workers": workers, "decode_cpus": cpus}
 

@@ -55,6 +55,6 @@ def import_png_tree(config: PngTreeImport, console: Console) -> pa.Table:
         manifest=manifest,
         settings=settings,
         shape=(1, config.frames, size, size, 3),
-        clips=lambda: partial(ReadPngFolders, num_frames=config.frames, size=size),
+        clips=lambda limits: partial(ReadPngFolders, num_frames=config.frames, size=size, **limits),
     )
     return make_dataset(config, source, console)

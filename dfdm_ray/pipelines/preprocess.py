@@ -29,6 +29,8 @@ def preprocess(config: PreprocessConfig, console: Console) -> pa.Table:
         manifest=manifest,
         settings={**asdict(spec), **detector},
         shape=spec.shape,
-        clips=lambda: partial(PrepareClips, faces=config.faces, spec=spec, weights=in_object_store(weights)),
+        clips=lambda limits: partial(
+            PrepareClips, faces=config.faces, spec=spec, weights=in_object_store(weights), **limits
+        ),
     )
     return make_dataset(config, source, console)

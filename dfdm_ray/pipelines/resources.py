@@ -1,13 +1,19 @@
 """How a cluster's CPUs and GPUs are shared between the two pools of the score pipeline."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from dfdm_ray.config import DecodeConfig, ResourceConfig
+from dfdm_ray.config import DecodeConfig, LimitsConfig, ResourceConfig
 from dfdm_ray.errors import UserError
+from dfdm_ray.isolation import Allowance
 
 _CPU_MODEL_TO_DECODE = 4
 """CPUs for the model for each CPU that decodes, where there is no GPU: ResNet-50 on ten frames costs
 82 GFLOP, several times what decoding and detecting cost."""
+_MOST_GIB, _LEAST_GIB = 4.0, 1.0
+"""Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
+up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,22 @@ def decode_only(config: DecodeConfig, *, num_cpus: float) -> tuple[int, float]:
     """Return how many workers decode where nothing else runs, and the CPUs each reserves."""
     workers = config.decode_workers or max(1, int(num_cpus))
     return workers, _cpus_each(num_cpus, workers)
+
+
+def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: int) -> dict[str, Any]:
+    """Return the arguments ``allowance`` and ``attempts`` of stages that decode.
+
+    Args:
+        config: What the user allows.
+        cluster: What Ray has in all; ``memory`` in bytes.
+        workers: Decoding workers among which that is shared.
+    """
+    share_gib = cluster.get("memory", _MOST_GIB * workers * 2**30) / workers / 2**30
+    gib = config.memory_gib or min(_MOST_GIB, max(_LEAST_GIB, share_gib))
+    return {
+        "allowance": Allowance(seconds=config.seconds, memory_bytes=gib * 2**30),
+        "attempts": config.attempts,
+    }
 
 
 def _cpus_each(num_cpus: float, workers: int) -> float:

@@ -24,7 +24,7 @@ from dfdm_ray.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.pipelines.output import RunFolder
-from dfdm_ray.pipelines.resources import share_out
+from dfdm_ray.pipelines.resources import file_limits, share_out
 from dfdm_ray.pipelines.run import Cluster, Job, checked_detector, read_manifest, run
 from dfdm_ray.schemas import PREDICTIONS
 from dfdm_ray.stages.attribute_clips import AttributeClips
@@ -54,8 +54,9 @@ class _Source:
     """Of a video's crops as the model takes them, (C, T, S, S, 3)."""
     settings: Mapping[str, Any]
     """What the crops depend on."""
-    stage: Callable[[], tuple[type, Mapping[str, Any]]]
-    """Called once Ray runs; gives what makes :data:`schemas.CLIPS` of the rows, and its arguments."""
+    stage: Callable[[Mapping[str, Any]], tuple[type, Mapping[str, Any]]]
+    """Called with :func:`file_limits` once Ray runs; gives what makes :data:`schemas.CLIPS` of the rows, and
+    its arguments."""
 
 
 def score(config: ScoreConfig, console: Console) -> ScoreResult:
@@ -102,9 +103,9 @@ def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
         rows=rows,
         shape=spec.shape,
         settings={**asdict(spec), **detector},
-        stage=lambda: (
+        stage=lambda limits: (
             PrepareClips,
-            {"faces": config.faces, "spec": spec, "weights": in_object_store(weights)},
+            {"faces": config.faces, "spec": spec, "weights": in_object_store(weights), **limits},
         ),
     )
 
@@ -124,7 +125,7 @@ def _crops(config: ScoreConfig, root: str, model: LoadedModel) -> _Source:
         rows=rows,
         shape=(stored[0], frames, size, size, 3),
         settings={**settings, "num_frames": frames},
-        stage=lambda: (ReadCrops, {"root": root, "stored": stored, "num_frames": frames}),
+        stage=lambda _: (ReadCrops, {"root": root, "stored": stored, "num_frames": frames}),
     )
 
 
@@ -142,7 +143,7 @@ def _stages(
     config: ScoreConfig, source: _Source, checkpoint: bytes, cluster: Cluster
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
     shares = share_out(config.resources, num_cpus=cluster.get("CPU", 1.0), num_gpus=cluster.get("GPU", 0.0))
-    fn, kwargs = source.stage()
+    fn, kwargs = source.stage(file_limits(config.limits, cluster, workers=shares.decode_workers))
     prepare = Stage(fn=fn, kwargs=kwargs, num_workers=shares.decode_workers, num_cpus=shares.decode_cpus)
     attribute = Stage(
         fn=AttributeClips,

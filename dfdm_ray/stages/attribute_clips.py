@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dfdm_ray.clip_work import Row
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.schemas import PREDICTIONS, SCORED
-from dfdm_ray.stages.base import Row
+from dfdm_ray.stages.base import worker_name
 
 _NO_ANSWER: Row = {
     "generator": None,
@@ -65,8 +66,9 @@ class AttributeClips:
                 index: {**answer, "seconds_model": seconds}
                 for index, answer in zip(scored, self._answers(scores), strict=True)
             }
+        fixed = {"scored_by": worker_name()}
         out = [
-            {**row, "true_generator": row["generator"], **answers.get(index, _NO_ANSWER)}
+            {**row, **fixed, "true_generator": row["generator"], **answers.get(index, _NO_ANSWER)}
             for index, row in enumerate(rows)
         ]
         return pa.Table.from_pylist(out, schema=PREDICTIONS)

@@ -1,5 +1,7 @@
 """A stage as plain data, and the only place that calls ``map_batches``."""
 
+import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,10 +11,6 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from dfdm_ray.errors import VideoRejectedError
-from dfdm_ray.schemas import REJECTED, SCORED
-
-Row = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -49,13 +47,6 @@ def in_object_store(value: T) -> Callable[[], T]:
     return get
 
 
-def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:
-    """Return the columns of ``process()``, or ``empty`` and the reason if the video is rejected.
-
-    Only :class:`VideoRejectedError` is caught: anything else is a bug and stops the run.
-    """
-    try:
-        return {"status": SCORED, "reject_code": None, "reject_detail": None, **process()}
-    except VideoRejectedError as rejected:
-        reason = {"reject_code": str(rejected.code), "reject_detail": rejected.detail}
-        return {**empty, "status": REJECTED, **reason}
+def worker_name() -> str:
+    """Return host and process number."""
+    return f"{socket.gethostname()}:{os.getpid()}"

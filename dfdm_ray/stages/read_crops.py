@@ -3,11 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
+from dfdm_ray.clip_work import NO_CLIPS, Row, reject_on_error
 from dfdm_ray.crops_dataset import pick_frames, read_crops
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.schemas import CLIPS, REJECTED
-from dfdm_ray.stages.base import Row, reject_on_error
-from dfdm_ray.stages.prepare_clips import NO_CLIPS
 
 _BY_FRAME = ("pts_s", "boxes_xyxy", "landmarks")
 

@@ -2,17 +2,15 @@
 
 from functools import partial
 
-import cv2
-import pyarrow as pa
-
-from dfdm_ray.png_tree.read import read_clip
-from dfdm_ray.stages.prepare_clips import clips_table
+from dfdm_ray.clip_work import png_work
+from dfdm_ray.isolation import Allowance
+from dfdm_ray.stages.make_clips import MakeClips
 
 DETECTOR = "none"
 """What stands for the detector of crops that others made."""
 
 
-class ReadPngFolders:
+class ReadPngFolders(MakeClips):
     """Reads frames where :class:`PrepareClips` would decode and crop.
 
     In: :data:`schemas.MANIFEST`. Out: :data:`schemas.CLIPS`, one row for each.
@@ -20,12 +18,10 @@ class ReadPngFolders:
     Args:
         num_frames: Frames that each folder must have (T).
         size: Side of each frame (S), pixels.
+        allowance: What one folder may cost.
+        attempts: How often a folder is tried of which the decoding process dies.
     """
 
-    def __init__(self, *, num_frames: int, size: int) -> None:
-        cv2.setNumThreads(1)  # the workers are the parallelism
-        self._read = partial(read_clip, num_frames=num_frames, size=size)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Read the folders of ``batch`` in turn."""
-        return clips_table(batch, self._read, detector=DETECTOR)
+    def __init__(self, *, num_frames: int, size: int, allowance: Allowance, attempts: int) -> None:
+        work = partial(png_work, num_frames, size)
+        super().__init__(work, detector=DETECTOR, allowance=allowance, attempts=attempts)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
+from dfdm_ray.clip_work import Row
 from dfdm_ray.crops_dataset import write_crops
 from dfdm_ray.schemas import CROPS_INDEX, REJECTED
-from dfdm_ray.stages.base import Row
 
 
 class SaveCrops:

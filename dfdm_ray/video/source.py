@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from dfdm_ray import storage
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.retry import may_pass
 from dfdm_ray.video.index import PacketIndex, index_packets
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -119,7 +120,8 @@ def rejecting(code: RejectCode) -> Iterator[None]:
 
 
 def _unreadable(error: Exception) -> VideoRejectedError:
-    return VideoRejectedError(RejectCode.UNREADABLE, str(getattr(error, "strerror", None) or error))
+    code = RejectCode.STORAGE_ERROR if may_pass(error) else RejectCode.UNREADABLE
+    return VideoRejectedError(code, str(getattr(error, "strerror", None) or error))
 
 
 def _checked_size(uri: str) -> int:

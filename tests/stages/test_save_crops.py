@@ -8,6 +8,7 @@ from dfdm_ray import assets
 from dfdm_ray.clip_spec import clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.crops_dataset import read_crops
+from dfdm_ray.isolation import Allowance
 from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
 from dfdm_ray.stages.prepare_clips import PrepareClips
 from dfdm_ray.stages.save_crops import SaveCrops
@@ -19,7 +20,10 @@ def test_what_is_stored_is_what_the_model_would_get_bit_for_bit(
     faces = FaceConfig()
     spec = clip_spec(PlanConfig(clips=2), faces, CropConfig(size=64), num_frames=4)
     weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
-    prepare = partial(PrepareClips, faces=faces, spec=spec, weights=lambda: weights)
+    allowance = Allowance(seconds=60, memory_bytes=2 * 2**30)
+    prepare = partial(
+        PrepareClips, faces=faces, spec=spec, weights=lambda: weights, allowance=allowance, attempts=1
+    )
     manifest = pa.Table.from_pylist(
         [
             {"video_id": path.name, "uri": str(path), "size_bytes": 1, "crf": 23, "split": "val"}

@@ -7,18 +7,21 @@ import pytest
 
 from dfdm_ray import assets
 from dfdm_ray.clip_spec import ClipSpec, clip_spec
+from dfdm_ray.clip_work import reject_on_error
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.isolation import Allowance
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS
 from dfdm_ray.stages.attribute_clips import AttributeClips, softmax
-from dfdm_ray.stages.base import Stage, apply, reject_on_error
+from dfdm_ray.stages.base import Stage, apply
 from dfdm_ray.stages.prepare_clips import PrepareClips
 
 FACES = FaceConfig()
 CROP = CropConfig(size=64)
+ALLOWANCE = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
 
 def spec(clips: int = 1) -> ClipSpec:
@@ -35,7 +38,10 @@ def manifest(*uris: Path) -> pa.Table:
 
 def prepare(*uris: Path, clips: int = 1) -> pa.Table:
     weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
-    return PrepareClips(faces=FACES, spec=spec(clips), weights=lambda: weights)(manifest(*uris))
+    stage = PrepareClips(
+        faces=FACES, spec=spec(clips), weights=lambda: weights, allowance=ALLOWANCE, attempts=2
+    )
+    return stage(manifest(*uris))
 
 
 def attribute(clips: pa.Table, checkpoint: Path, num_clips: int = 1) -> pa.Table:

@@ -1,0 +1,113 @@
+"""What a decoding process does: a file's URI to its row, as Arrow bytes, with crops or the reason why not.
+
+A worker imports this module too, so the decoders are imported where the work begins.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dfdm_ray import retry
+from dfdm_ray.clip_spec import ClipSpec
+from dfdm_ray.config import FaceConfig
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.isolation import Work
+from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
+
+if TYPE_CHECKING:
+    from dfdm_ray.clips import ClipFacts, FaceClips
+
+Row = dict[str, Any]
+
+NO_CLIPS: Row = {
+    "num_frames_scored": 0,
+    "pts_s": [],
+    "boxes_xyxy": [],
+    "landmarks": [],
+    "face_score": None,
+    "crops": b"",
+}
+"""Columns of a rejected video."""
+
+NOTHING_KNOWN: Row = {
+    "num_frames_in_video": 0,
+    "num_frames_missing": 0,
+    "num_frames_decoded": 0,
+    "num_faces": 0,
+    "seconds_detect": 0.0,
+    "faults": [],
+}
+"""Facts of a video of which the decoding process died."""
+
+
+def video_work(faces: FaceConfig, spec: ClipSpec, weights: bytes) -> Work:
+    """Return what prepares the clips of videos.
+
+    Args:
+        faces: Which detector, and how.
+        spec: Frames and crops.
+        weights: Of the detector.
+    """
+    from dfdm_ray.clips import make_detector, prepare_clips
+
+    detector = make_detector(faces, weights)
+    return partial(_answer, lambda uri, facts: prepare_clips(uri, detector, spec, facts))
+
+
+def png_work(num_frames: int, size: int) -> Work:
+    """Return what reads folders of ``num_frames`` PNG files of ``size`` x ``size`` pixels."""
+    from dfdm_ray.png_tree.read import read_clip
+
+    return partial(_answer, partial(read_clip, num_frames=num_frames, size=size))
+
+
+def _answer(make: "Callable[[str, ClipFacts], FaceClips]", uri: str) -> bytes:
+    import cv2
+
+    from dfdm_ray.clips import ClipFacts
+
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    facts = ClipFacts()
+    retry.failures.clear()
+    columns = reject_on_error(lambda: _columns_of(make(uri, facts)), empty=NO_CLIPS)
+    faults = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in retry.failures]
+    table = pa.Table.from_pylist([{**vars(facts), **columns, "faults": faults}], schema=CLIP_COLUMNS)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, CLIP_COLUMNS) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def row_of(answer: bytes) -> Row:
+    """Return the row in an answer: columns of :data:`schemas.CLIP_COLUMNS`."""
+    row: Row = pa.ipc.open_stream(answer).read_all().cast(CLIP_COLUMNS).to_pylist()[0]
+    return row
+
+
+def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:
+    """Return the columns of ``process()``, or ``empty`` and the reason if the video is rejected.
+
+    Only :class:`VideoRejectedError` is caught: anything else is a bug and stops the run.
+    """
+    try:
+        return {"status": SCORED, "reject_code": None, "reject_detail": None, **process()}
+    except VideoRejectedError as rejected:
+        return {**empty, **rejection(rejected.code, rejected.detail)}
+
+
+def rejection(code: RejectCode, detail: str) -> Row:
+    """Return the status columns of a rejected video."""
+    return {"status": REJECTED, "reject_code": str(code), "reject_detail": detail}
+
+
+def _columns_of(clips: "FaceClips") -> Row:
+    return {
+        "num_frames_scored": clips.crops.shape[0] * clips.crops.shape[1],
+        "pts_s": clips.pts_s.tolist(),
+        "boxes_xyxy": clips.boxes_xyxy.tolist(),
+        "landmarks": clips.landmarks.tolist(),
+        "face_score": clips.face_score,
+        "crops": clips.crops.tobytes(),
+    }

@@ -1,0 +1,194 @@
+"""Work on untrusted files in a child process: its crash, hang or hunger costs one file, not the worker.
+
+::
+
+    worker --(how to make the work, then one file's name after another)--> child
+           <--(bytes, which are data and never code)----------------------
+
+The child serves one file after another and is replaced once it died or was killed.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+import psutil
+
+from dfdm_ray.errors import DfdmError, RejectCode
+
+Work = Callable[[str], bytes]
+"""What a child does with one file: its URI to an answer."""
+
+_LOOK_EVERY_S = 0.1
+"""How often time and memory of a busy child are looked at."""
+_START_S = 300.0
+"""A child that is not ready by then never will be; a busy disk makes imports slow."""
+_ANSWER, _BUG, _NO_MEMORY = b"=", b"!", b"m"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What one file may cost."""
+
+    seconds: float
+    """Wall time."""
+    memory_bytes: float
+    """Resident memory of the child."""
+
+
+class ChildLostError(DfdmError):
+    """The child died of a file or was killed over it."""
+
+    def __init__(self, code: RejectCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["ChildLostError"], tuple[RejectCode, str]]:
+        return type(self), (self.code, self.detail)
+
+
+class Isolated:
+    """Does work in a child process, which starts with the first file.
+
+    Args:
+        make: Makes the work, in the child; must pickle.
+        allowance: What one file may cost.
+    """
+
+    def __init__(self, make: Callable[[], Work], allowance: Allowance) -> None:
+        self._make = pickle.dumps(make)
+        self._allowance = allowance
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, uri: str) -> bytes:
+        """Return the answer for the file at ``uri``.
+
+        Raises:
+            ChildLostError: If the child died, or was killed because it took too long or grew too large.
+            RuntimeError: If the work has a bug; the text is the child's traceback.
+        """
+        if self._child is None or self._child.poll() is not None:
+            self._start()
+        try:
+            self._pipe.send_bytes(os.fsencode(uri))
+            self._wait()
+            return self._receive()
+        except (EOFError, OSError) as error:
+            raise ChildLostError(RejectCode.CRASHED, self._ending()) from error
+
+    def close(self) -> None:
+        """Kill the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._pipe.close()
+            self._child = None
+
+    def _start(self) -> None:
+        self.close()
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self._child = subprocess.Popen(
+                # -P: what lies in the working directory is not imported.
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            self._pipe.send_bytes(self._make)
+            if not self._pipe.poll(_START_S):
+                raise RuntimeError(f"the decoding process was not ready after {_START_S:.0f} s")
+            self._receive()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
+
+    def _receive(self) -> bytes:
+        message = self._pipe.recv_bytes()
+        kind, content = message[:1], message[1:]
+        if kind == _ANSWER:
+            return content
+        self.close()
+        if kind == _NO_MEMORY:
+            raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
+        raise RuntimeError(content.decode(errors="replace"))
+
+    def _wait(self) -> None:
+        """Return when the child has answered or died; kill it if it asks too much."""
+        assert self._child is not None
+        end = time.monotonic() + self._allowance.seconds
+        while not self._pipe.poll(_LOOK_EVERY_S):
+            if time.monotonic() > end:
+                self.close()
+                raise ChildLostError(RejectCode.TIMED_OUT, f"no result after {self._allowance.seconds:g} s")
+            if self._memory_bytes() > self._allowance.memory_bytes:
+                self.close()
+                detail = f"the decoding process grew beyond {self._allowance.memory_bytes / 2**30:.2g} GiB"
+                raise ChildLostError(RejectCode.OUT_OF_MEMORY, detail)
+
+    def _memory_bytes(self) -> int:
+        try:
+            return int(psutil.Process(self._child.pid).memory_info().rss) if self._child else 0
+        except psutil.Error:
+            return 0  # it died; the pipe will say so
+
+    def _ending(self) -> str:
+        """Return how the child, which is dead or about to be, ended."""
+        assert self._child is not None
+        try:
+            code = self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.close()
+            return "the decoding process closed its connection"
+        return f"the decoding process ended with {_name_of(code)}"
+
+
+def _name_of(returncode: int | None) -> str:
+    if returncode == -signal.SIGKILL:
+        return "SIGKILL, which came from outside; Linux sends it when memory is short"
+    if returncode is not None and returncode < 0:
+        return signal.Signals(-returncode).name
+    return f"exit code {returncode}"
+
+
+def serve(pipe: Connection) -> None:
+    """Be the child: work until the other side is gone."""
+    work: Work | None = None
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except EOFError:
+            return
+        try:
+            if work is None:
+                work, answer = pickle.loads(message)(), b""  # our own parent's words
+            else:
+                answer = work(os.fsdecode(message))
+        except MemoryError:
+            pipe.send_bytes(_NO_MEMORY)
+        except Exception:  # noqa: BLE001  # a bug, which the parent raises
+            pipe.send_bytes(_BUG + traceback.format_exc().encode(errors="replace"))
+        else:
+            pipe.send_bytes(_ANSWER + answer)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, even while a decoder does not listen."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
+
+
+if __name__ == "__main__":
+    _die_with_parent()
+    serve(Connection(int(sys.argv[1])))

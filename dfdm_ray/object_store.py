@@ -1,0 +1,89 @@
+"""Object stores through ``pyarrow.fs``, asked again where they fail."""
+
+import io
+import os
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from dfdm_ray.retry import persistently
+
+_CONNECT_S, _REQUEST_S = 5.0, 20.0
+"""After so long without a byte a request has failed, and is tried again."""
+_S3_TEXTS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
+_S3_FLAGS = {"allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing"}
+"""Options that ``pyarrow`` takes both in a URI and as arguments."""
+
+
+@lru_cache(maxsize=32)
+def remote_filesystem(root: str) -> pafs.FileSystem:
+    """Return the file system of ``root``, ``scheme://bucket?options``, as ``pyarrow`` reads them."""
+    filesystem = persistently(lambda: pafs.FileSystem.from_uri(root)[0])
+    return _impatient(root, filesystem) if isinstance(filesystem, pafs.S3FileSystem) else filesystem
+
+
+def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
+    """Return the same S3 without retries of its own: those here are bounded by time-outs and counted.
+
+    ``pyarrow`` takes a retry strategy only with options as arguments. Options that it takes in a URI alone
+    leave ``filesystem`` as it is.
+    """
+    parts = urlsplit(root, allow_fragments=False)
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    if not options.keys() <= _S3_TEXTS | _S3_FLAGS:
+        return filesystem
+    for name in options.keys() & _S3_FLAGS:
+        options[name] = options[name].lower() in ("1", "true")
+    if parts.username:
+        options |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password or "")}
+    return pafs.S3FileSystem(
+        **{**options, "region": filesystem.region},
+        connect_timeout=_CONNECT_S,
+        request_timeout=_REQUEST_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
+    )
+
+
+class RemoteFile(io.RawIOBase):
+    """Reads by range, each range tried until it comes."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file = file
+        self._size = file.size()
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to ``offset`` and return the position."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` and return how many bytes came; 0 at the end."""
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        content = persistently(lambda: self._file.read_at(wanted, self._position))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        """Close the object."""
+        self._file.close()
+        super().close()

@@ -1,0 +1,134 @@
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import psutil
+import pytest
+
+from dfdm_ray.errors import RejectCode
+from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work
+
+MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
+
+
+def act(name: str, prefix: str, uri: str) -> bytes:
+    """Do in the child what ``uri`` says."""
+    match uri:
+        case "segfault":
+            ctypes.string_at(0)
+        case "hang":
+            time.sleep(1000)
+        case "hang in C":
+            ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock, as a decoder may
+        case "swell":
+            held = [np.ones(2**27, np.uint8) for _ in range(100)]
+            time.sleep(len(held))
+        case "absurd":
+            np.ones((2**31, 2**31), np.uint8)
+        case "exit":
+            os._exit(3)
+        case "bug":
+            raise ZeroDivisionError("a bug in the work")
+    return f"{prefix}{uri} {os.getpid()}".encode()
+
+
+def make(prefix: str) -> Work:
+    return partial(act, "a name", prefix)
+
+
+def broken() -> Work:
+    raise ImportError("no such decoder")
+
+
+@contextmanager
+def isolated(allowance: Allowance = MANY) -> Iterator[Isolated]:
+    child = Isolated(partial(make, "did "), allowance)
+    try:
+        yield child
+    finally:
+        child.close()
+
+
+def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> None:
+    with isolated() as child:
+        first, second = child("a"), child("ü \x1b")
+    assert first.rsplit(b" ", 1) == [b"did a", second.rsplit(b" ", 1)[1]]
+    assert second.startswith("did ü \x1b".encode())
+    assert int(first.rsplit(b" ", 1)[1]) != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("segfault", RejectCode.CRASHED, "SIGSEGV"),
+        ("exit", RejectCode.CRASHED, "exit code 3"),
+        ("hang", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("hang in C", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("swell", RejectCode.OUT_OF_MEMORY, "grew beyond 0.5 GiB"),
+        ("absurd", RejectCode.OUT_OF_MEMORY, "refused memory"),
+    ],
+)
+def test_a_file_that_costs_the_child_is_told_and_the_next_one_is_served(
+    uri: str, code: RejectCode, words: str
+) -> None:
+    seconds = 1 if "hang" in uri else 60
+    with isolated(Allowance(seconds=seconds, memory_bytes=2**29)) as child:
+        before = child("before")
+        with pytest.raises(ChildLostError, match=words) as lost:
+            child(uri)
+        assert lost.value.code == code
+        after = child("after")
+    assert after.startswith(b"did after")
+    assert before.rsplit(b" ", 1)[1] != after.rsplit(b" ", 1)[1]
+
+
+def test_a_child_that_was_killed_between_files_is_replaced() -> None:
+    with isolated() as child:
+        pid = int(child("a").rsplit(b" ", 1)[1])
+        os.kill(pid, signal.SIGKILL)
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert child("b").startswith(b"did b")
+
+
+def test_a_bug_in_the_work_comes_with_the_childs_traceback() -> None:
+    with isolated() as child, pytest.raises(RuntimeError, match="a bug in the work") as error:
+        child("bug")
+    assert "in act" in str(error.value)
+
+
+def test_work_that_cannot_be_made_is_a_bug_too() -> None:
+    with pytest.raises(RuntimeError, match="no such decoder"):
+        Isolated(broken, MANY)("a")
+
+
+def test_a_child_that_hangs_does_not_outlive_its_killed_parent() -> None:
+    script = (
+        "import test_isolation as t, sys\n"
+        "child = t.Isolated(t.partial(t.make, ''), t.MANY)\n"
+        "print(child('').decode(), flush=True)\n"
+        "child('hang in C')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    end = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "the child lives on"
+        time.sleep(0.05)
+
+
+def test_a_lost_child_pickles() -> None:
+    lost = ChildLostError(RejectCode.CRASHED, "SIGSEGV")
+    back = pickle.loads(pickle.dumps(lost))
+    assert (back.code, back.detail, str(back)) == (lost.code, lost.detail, "crashed: SIGSEGV")
