@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dfdm_ray import retry
 from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.isolation import Work
+from dfdm_ray.retry import drain_failures
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def _answer(make: "Callable[[str, ClipFacts], FaceClips]", uri: str) -> bytes:
 
     cv2.setNumThreads(1)  # the workers are the parallelism
     facts = ClipFacts()
-    retry.failures.clear()
+    drain_failures()
     columns = reject_on_error(lambda: _columns_of(make(uri, facts)), empty=NO_CLIPS)
-    faults = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in retry.failures]
-    table = pa.Table.from_pylist([{**vars(facts), **columns, "faults": faults}], schema=CLIP_COLUMNS)
+    row = {**vars(facts), **columns, "faults": drain_failures()}
+    table = pa.Table.from_pylist([row], schema=CLIP_COLUMNS)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, CLIP_COLUMNS) as writer:
         writer.write_table(table)

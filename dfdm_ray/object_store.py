@@ -13,6 +13,8 @@ from dfdm_ray.retry import persistently
 
 _CONNECT_S, _REQUEST_S = 5.0, 20.0
 """After so long without a byte a request has failed, and is tried again."""
+_PIECE_BYTES = 1 << 24
+"""Of a file that is read whole; a failure costs one piece."""
 _S3_TEXTS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
 _S3_FLAGS = {"allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing"}
 """Options that ``pyarrow`` takes both in a URI and as arguments."""
@@ -82,6 +84,13 @@ class RemoteFile(io.RawIOBase):
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def readall(self) -> bytes:
+        """Return all that is left; by default it would come in small pieces, a request each."""
+        pieces = []
+        while piece := self.read(_PIECE_BYTES):
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Close the object."""

@@ -149,6 +149,8 @@ def cost_line(record: dict[str, Any], *, verb: str = "scored") -> str:
         parts.append(
             f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over {verb} videos"
         )
+    if survived := run.get("faults_survived"):
+        parts.append("survived " + ", ".join(f"{count} {code}" for code, count in survived.items()))
     return "; ".join(parts)
 
 

@@ -13,6 +13,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from dfdm_ray.errors import RejectCode
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -22,8 +24,14 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 8.0
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
 
-failures: list[str] = []
-"""What failed in this process and was tried again; whoever reports it clears it."""
+_failures: list[str] = []
+
+
+def drain_failures() -> list[str]:
+    """Return what failed in this process and was tried again since the last call, as faults of a row."""
+    found = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in _failures]
+    _failures.clear()
+    return found
 
 
 def may_pass(error: BaseException) -> bool:
@@ -49,7 +57,7 @@ def persistently(call: Callable[[], T]) -> T:
 def _note(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     text = f"{error!s:.300}"
-    failures.append(text)
+    _failures.append(text)
     logger.warning("storage failed, trying again (%d of %d): %s", state.attempt_number, ATTEMPTS, text)
 
 

@@ -48,6 +48,7 @@ RAY_USERS = {
     "stages/base.py",
     "cluster.py",
     "pipelines/run.py",
+    "pipelines/observe.py",
     "pipelines/generate.py",
     "pipelines/train.py",
 }

@@ -23,6 +23,7 @@ from dfdm_ray.cluster import ray_session
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.pipelines.observe import Observer
 from dfdm_ray.pipelines.output import RunFolder, unfinished
 from dfdm_ray.pipelines.progress import Counts, Show, progress
 from dfdm_ray.pipelines.record import now, num_rejected, totals, versions
@@ -98,7 +99,7 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
         console.print(f"continuing: {counts.earlier} of {counts.planned} videos are done already")
     try:
         if todo.num_rows:
-            this |= _run(job, todo, counts, console)
+            _run(job, todo, counts, console, this)
         this["status"] = "complete"
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Ray turns SIGTERM into SystemExit
@@ -113,23 +114,26 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
     return rows.sort_by("video_id"), record
 
 
-def _run(job: Job, todo: pa.Table, counts: Counts, console: Console) -> dict[str, Any]:
-    """Run the stages over ``todo`` and return what ``run.json`` should say of it."""
+def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[str, Any]) -> None:
+    """Run the stages over ``todo`` and write into ``this`` what ``run.json`` should say of it."""
     started_s = time.monotonic()
     with progress(counts, console, title="videos") as show:
         show(note="starting Ray workers")
         with ray_session(job.config.ray_address):
             cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap
             stages, resources = job.stages(cluster)
+            this["resources"] = dict(resources)
+            this["cluster"] = {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster}
+            this["num_videos"] = todo.num_rows
+            observer = Observer()
             counts.started_s = time.monotonic()
-            first_row_s = _consume(_dataset(todo, stages), job, counts, show) - started_s
-            return {
-                "resources": dict(resources),
-                "cluster": {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster},
-                "seconds_to_first_row": round(first_row_s, 3),
-                "seconds": round(time.monotonic() - started_s, 3),
-                "num_videos": todo.num_rows,
-            }
+            try:
+                first_row_s = _consume(_dataset(todo, stages), job, counts, observer, show) - started_s
+            finally:
+                pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
+                this["faults_survived"] = observer.survived(pools)
+            this["seconds_to_first_row"] = round(first_row_s, 3)
+            this["seconds"] = round(time.monotonic() - started_s, 3)
 
 
 def _dataset(todo: pa.Table, stages: Sequence[Stage]) -> ray.data.Dataset:
@@ -142,7 +146,7 @@ def _dataset(todo: pa.Table, stages: Sequence[Stage]) -> ray.data.Dataset:
     return dataset
 
 
-def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, show: Show) -> float:
+def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, observer: Observer, show: Show) -> float:
     """Write rows as they come; return when the first one came, on the monotonic clock."""
     folder, most = job.folder, job.config.max_reject_fraction
     first_s: float | None = None
@@ -152,6 +156,7 @@ def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, show: Show) ->
         first_s = first_s or time.monotonic()
         job.check(rows)
         folder.add(rows)
+        observer.rows(rows)
         rejected = num_rejected(rows)
         counts.rejected += rejected
         counts.scored += rows.num_rows - rejected
