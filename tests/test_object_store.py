@@ -1,0 +1,109 @@
+"""Object stores that fail now and then: what may pass is tried again and counted, what will not is told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from flaky_s3 import FlakyS3, serving
+
+from dfdm_ray import listing, object_store, retry, storage
+from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.retry import drain_failures, may_pass, persistently
+from dfdm_ray.video.source import VideoSource
+
+CONTENT = np.random.default_rng(0).bytes(3 << 20)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(retry._again.wait, "multiplier", 0.01)
+    monkeypatch.setattr(object_store, "_REQUEST_S", 1.0)
+    drain_failures()
+    object_store.remote_filesystem.cache_clear()
+    yield
+    object_store.remote_filesystem.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["500 InternalError", "503 SlowDown", "stall"])
+def test_whatever_fails_three_times_in_ten_is_done_all_the_same_and_counted(kind: str) -> None:
+    app = FlakyS3(share=0.3, kinds=(kind,), stall_s=3.0)
+    table = pa.table({"a": [1, 2, 3]})
+    with serving(app) as bucket:
+        for name in ("a", "b/c"):
+            storage.write_atomic(bucket.format(name), CONTENT)
+            assert storage.read_bytes(bucket.format(name), what="file") == CONTENT
+            assert storage.size_bytes(bucket.format(name)) == len(CONTENT)
+        with storage.open_input(bucket.format("a")) as file:
+            file.seek(-5, 2)
+            assert file.read() == CONTENT[-5:]
+            file.seek(1 << 20)
+            assert file.read(7) == CONTENT[1 << 20 : (1 << 20) + 7]
+            assert file.tell() == (1 << 20) + 7
+        storage.write_parquet(bucket.format("t.parquet"), table)
+        assert storage.read_parquet(bucket.format("t.parquet"), what="table").equals(table)
+        assert storage.list_names(bucket.format("b")) == ["c"]
+        assert [entry.relative for entry in listing.list_files(bucket.format("b"))] == ["c"]
+        storage.remove_file(bucket.format("a"))
+        assert not storage.exists(bucket.format("a"))
+    assert app.injected[kind] > 0
+    assert len(drain_failures()) >= app.injected[kind] * 0.5  # some fail together in one call
+    assert drain_failures() == []
+
+
+def test_a_store_that_never_works_is_given_up_after_a_bounded_number_of_requests() -> None:
+    app = FlakyS3(share=0.0, kinds=("500 InternalError",))
+    with serving(app) as bucket:
+        storage.write_atomic(bucket.format("a.mp4"), CONTENT)
+        app.share = 1.0
+        app.requests.clear()
+        with pytest.raises(VideoRejectedError) as rejected:
+            VideoSource(bucket.format("a.mp4"), threads=1)
+        assert rejected.value.code == RejectCode.STORAGE_ERROR
+        assert len(app.requests) == retry.ATTEMPTS
+        with pytest.raises(UserError, match="cannot read the checkpoint"):
+            storage.read_bytes(bucket.format("a.mp4"), what="checkpoint")
+
+
+def test_a_missing_object_is_not_asked_for_again() -> None:
+    app = FlakyS3(share=0.0)
+    with serving(app) as bucket:
+        object_store.remote_filesystem.cache_clear()
+        with pytest.raises(VideoRejectedError) as rejected:
+            VideoSource(bucket.format("gone.mp4"), threads=1)
+        assert rejected.value.code == RejectCode.UNREADABLE
+    assert drain_failures() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError("AWS Error INTERNAL_FAILURE during GetObject operation: injected (HTTP status 500)"), True),
+        (OSError("AWS Error SLOW_DOWN during GetObject operation (HTTP status 503)"), True),
+        (OSError("(HTTP status 429)"), True),
+        (OSError("AWS Error NETWORK_CONNECTION: curlCode: 28, Timeout was reached"), True),
+        (OSError("AWS Error ACCESS_DENIED during HeadObject operation (HTTP status 403)"), False),
+        (OSError("(HTTP status 404)"), False),
+        (FileNotFoundError("no such object"), False),
+        (OSError(5, "Input/output error"), False),
+        (UserError("x"), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(error: Exception, passes: bool) -> None:
+    assert may_pass(error) == passes
+
+
+def test_other_errors_are_raised_at_once() -> None:
+    calls: list[Path] = []
+
+    def fail() -> None:
+        calls.append(Path())
+        raise FileNotFoundError("gone")
+
+    with pytest.raises(FileNotFoundError):
+        persistently(fail)
+    assert len(calls) == 1
