@@ -39,6 +39,10 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
         return filesystem
     for name in options.keys() & _S3_FLAGS:
         options[name] = options[name].lower() in ("1", "true")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and "endpoint_override" not in options:  # read by the SDK, but not for these arguments
+        scheme, _, host = endpoint.rpartition("://")
+        options = {"scheme": scheme or "https", **options, "endpoint_override": host}
     if parts.username:
         options |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password or "")}
     return pafs.S3FileSystem(

@@ -4,19 +4,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import psutil
 
 
 @contextmanager
-def dfdm_ray(*arguments: str) -> Iterator[psutil.Popen]:
-    """Start the job as a user would; whatever it started is gone afterwards."""
+def dfdm_ray(*arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[psutil.Popen]:
+    """Start the job as a user would, in an environment with ``variables``; what it started is gone afterwards."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     job = psutil.Popen(
         [sys.executable, "-m", "dfdm_ray.cli", *arguments],
-        env={**environment, "RAY_USAGE_STATS_ENABLED": "0"},
+        env={**environment, "RAY_USAGE_STATS_ENABLED": "0", **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

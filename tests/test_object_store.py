@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,15 @@ def test_whatever_fails_three_times_in_ten_is_done_all_the_same_and_counted(kind
     assert app.injected[kind] > 0
     assert len(drain_failures()) >= app.injected[kind] * 0.5  # some fail together in one call
     assert drain_failures() == []
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_may_stand_in_the_environment(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(FlakyS3(share=0.0)) as bucket:
+        uri, _, options = bucket.format("a").partition("?")
+        monkeypatch.setenv(variable, f"http://{parse_qs(options)['endpoint_override'][0]}")
+        storage.write_atomic(f"{uri}?region=us-east-1", b"content")
+        assert storage.read_bytes(bucket.format("a"), what="file") == b"content"
 
 
 def test_a_store_that_never_works_is_given_up_after_a_bounded_number_of_requests() -> None:
