@@ -12,7 +12,7 @@ import psutil
 
 @contextmanager
 def dfdm_ray(*arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[psutil.Popen]:
-    """Start the job as a user would, in an environment with ``variables``; what it started is gone afterwards."""
+    """Start the job as a user would, ``variables`` set; whatever it started is gone afterwards."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     job = psutil.Popen(
         [sys.executable, "-m", "dfdm_ray.cli", *arguments],
