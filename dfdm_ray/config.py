@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import RejectCode, UserError
 
 Strategy = Literal["keyframe_runs", "head", "uniform"]
 """How the frames of a clip are chosen."""
@@ -149,6 +149,8 @@ class RunConfig:
 
     overwrite: bool = False
     """Delete what an earlier run left in --out and start anew."""
+    retry: tuple[str, ...] = ()
+    """Reject codes whose videos are done again, such as storage_error; changed: files replaced since."""
     max_reject_fraction: float = 1.0
     """Stop the run once more than this fraction of at least 50 videos was rejected."""
     ray_address: str | None = None
@@ -156,6 +158,9 @@ class RunConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
+        known = [*RejectCode, "changed"]
+        if wrong := [code for code in self.retry if code not in known]:
+            raise UserError(f"--retry {wrong[0]} is none of {', '.join(known)}")
         if not 0 <= self.max_reject_fraction <= 1:
             raise UserError(
                 f"--max-reject-fraction must lie between 0 and 1, got {self.max_reject_fraction:g}"

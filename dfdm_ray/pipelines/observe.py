@@ -36,6 +36,8 @@ class Observer:
             "dfdm_ray_seconds", "Wall seconds of a video.", boundaries=_BOUNDS_S, tag_keys=("stage",)
         )
         self._found: Counter[str] = Counter()
+        self._rejects: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self._workers: dict[str, set[str]] = {pool: set() for pool in _WORKERS}
         self._dead_before = _dead_nodes()
         drain_failures()
@@ -44,6 +46,9 @@ class Observer:
         """Count ``rows``, which are new."""
         for row in rows.drop_columns([name for name in ("crops",) if name in rows.column_names]).to_pylist():
             self._videos.inc(1, {"status": row["status"], "reject_code": row["reject_code"] or ""})
+            if code := row["reject_code"]:
+                self._rejects[code] += 1
+                self._examples.setdefault(code, f"{row['video_id']}: {row['reject_detail']}")
             for counter, name in ((self._decoded, "num_frames_decoded"), (self._used, "num_frames_scored")):
                 if row[name]:
                     counter.inc(row[name])
@@ -54,6 +59,13 @@ class Observer:
                 if row.get(name):
                     self._workers[pool].add(row[name])
             self._count_faults(row["faults"])
+
+    def most_rejects(self) -> str:
+        """Return the most frequent reject code with an example, as a clause; nothing if there is none."""
+        return "".join(
+            f"most often {code} ({number}, such as {self._examples[code]}); "
+            for code, number in self._rejects.most_common(1)
+        )
 
     def survived(self, workers: Mapping[str, int]) -> dict[str, Any]:
         """Return counts of what went wrong and cost nothing: faults by code, workers replaced, nodes lost.

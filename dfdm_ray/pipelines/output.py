@@ -7,11 +7,13 @@
         run.json              settings, versions, counts; all videos planned are in the rows
 
 Only the driver writes these, and appends parts; a video is finished when a part names it. A run that
-died is continued by the videos no part names, so nothing is lost and nothing stands twice.
+died is continued by the videos no part names, so nothing is lost. No two drivers write a part of the same
+name, so a driver that was thought dead harms nothing: what then stands twice is settled by the next run.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +52,7 @@ class RunFolder:
         self.earlier_runs: list[dict[str, Any]] = []
         """What ``run.json`` said of earlier runs into this folder, once it is open."""
         self._next_part = 0
+        self._driver = uuid.uuid4().hex[:8]
         self._waiting: list[pa.Table] = []
 
     @property
@@ -67,8 +70,12 @@ class RunFolder:
         """What was planned."""
         return storage.join(self.root, "manifest.parquet")
 
-    def open(self, *, overwrite: bool) -> pa.Table:
+    def open(self, *, overwrite: bool, again: Callable[[pa.Table], pa.Array] | None = None) -> pa.Table:
         """Make the folder ready and return the rows that an earlier run left there.
+
+        Args:
+            overwrite: Whether to delete them instead.
+            again: Tells of a table of rows, as a mask, which are to be done again; they are taken out.
 
         Raises:
             UserError: If the folder holds something else, or a run with other settings.
@@ -84,6 +91,7 @@ class RunFolder:
             found = ", ".join(sorted(names)[:3])
             raise UserError(f"--out {self.root} is not empty and holds no run ({found}); give a new folder")
         self._require_same_settings()
+        self.settle(again)
         return self.read()
 
     def _require_same_settings(self) -> None:
@@ -99,10 +107,24 @@ class RunFolder:
                 "give the same settings to continue it, --overwrite to replace it, or a new --out"
             )
 
+    def settle(self, again: Callable[[pa.Table], pa.Array] | None = None) -> None:
+        """Take out of the parts what is to be done again, and all but one row of a video.
+
+        Each part is replaced at once, so that a kill in between only leaves some for the next time.
+        """
+        seen: set[str] = set()
+        for uri, rows in read_each_part(self.rows, self.schema):
+            kept = rows.filter(pc.invert(again(rows))) if again else rows
+            first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
+            kept = kept.filter(pa.array(first, pa.bool_()))
+            if not kept.num_rows:
+                storage.remove_file(uri)
+            elif kept.num_rows < rows.num_rows:
+                storage.write_parquet(uri, kept)
+
     def read(self) -> pa.Table:
         """Return all rows on disk."""
-        names = [name for name in storage.list_names(self.rows) if name.endswith(".parquet")]
-        numbers = [int(name.removeprefix("part-").removesuffix(".parquet")) for name in names]
+        numbers = [int(name.split("-")[1].partition(".")[0]) for name in part_names(self.rows)]
         self._next_part = max(numbers, default=-1) + 1
         return storage.read_parts(self.rows, self.schema)
 
@@ -116,7 +138,7 @@ class RunFolder:
         """Write the rows taken since the last part as one part."""
         if not self._waiting:
             return
-        name = f"part-{self._next_part:05d}.parquet"
+        name = f"part-{self._next_part:05d}-{self._driver}.parquet"
         storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
         self._next_part += 1
         self._waiting = []
@@ -125,6 +147,25 @@ class RunFolder:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
         storage.write_atomic(self.run_json, content.encode())
+
+
+def part_names(folder: str) -> list[str]:
+    """Return the names of the finished parts in ``folder``, in order."""
+    return sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
+
+
+def read_each_part(folder: str, schema: pa.Schema) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the URI and the rows of each part.
+
+    Raises:
+        UserError: If a part is damaged.
+    """
+    for name in part_names(folder):
+        uri = storage.join(folder, name)
+        try:
+            yield uri, storage.read_parquet(uri, what="part").cast(schema)
+        except (UserError, pa.ArrowInvalid, ValueError) as error:
+            raise UserError(f"{error}; delete {uri}, and its videos are done again") from error
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

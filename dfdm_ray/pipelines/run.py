@@ -24,14 +24,14 @@ from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.pipelines.observe import Observer
-from dfdm_ray.pipelines.output import RunFolder, unfinished
+from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.progress import Counts, Show, progress
 from dfdm_ray.pipelines.record import now, num_rejected, totals, versions
 from dfdm_ray.pipelines.resources import rows_per_block
+from dfdm_ray.pipelines.resume import resume
 from dfdm_ray.schemas import check_manifest
 from dfdm_ray.stages.base import Stage, apply
 
-_FLUSH_EVERY_S = 20.0
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 
@@ -85,18 +85,17 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
         UserError: If the folder holds something else or cannot be written, or too many videos are rejected.
     """
     folder, config = job.folder, job.config
-    earlier = folder.open(overwrite=config.overwrite)
-    todo = unfinished(job.manifest, earlier)
-    counts = _count(todo, earlier, job.verb)
+    resumed = resume(folder, job.manifest, overwrite=config.overwrite, retry=config.retry)
+    todo, counts = resumed.todo, _count(resumed.todo, resumed.earlier, job.verb)
     this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
     record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, this]}
     try:
-        storage.write_parquet(folder.manifest, job.manifest)
+        storage.write_parquet(folder.manifest, resumed.manifest)
         folder.write_record(record)
     except OSError as error:
         raise UserError(f"cannot write to --out {folder.root}: {error.strerror or error}") from error
-    if counts.earlier:
-        console.print(f"continuing: {counts.earlier} of {counts.planned} videos are done already")
+    for remark in resumed.remarks:
+        console.print(remark, highlight=False, markup=False, soft_wrap=True)
     try:
         if todo.num_rows:
             _run(job, todo, counts, console, this)
@@ -107,6 +106,7 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
         raise
     finally:
         folder.flush()
+        folder.settle()
         rows = folder.read()
         this["finished_at"] = now()
         record |= {"versions": versions(), **totals(rows, planned=counts.planned, verb=job.verb)}
@@ -161,15 +161,20 @@ def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, observer: Obse
         counts.rejected += rejected
         counts.scored += rows.num_rows - rejected
         show()
-        if time.monotonic() - flushed_s > _FLUSH_EVERY_S:
+        if time.monotonic() - flushed_s > flush_after_s(time.monotonic() - counts.started_s):
             folder.flush()
             flushed_s = time.monotonic()
         if counts.done >= _JUDGED_AFTER and counts.rejected > most * counts.done:
             raise UserError(
                 f"{counts.rejected} of {counts.done} videos were rejected, more than --max-reject-fraction "
-                f"{most:g}; see reject_code in {folder.rows}"
+                f"{most:g}; {observer.most_rejects()}see reject_code in {folder.rows}"
             )
     return first_s or time.monotonic()
+
+
+def flush_after_s(elapsed_s: float) -> float:
+    """Return how long rows may wait in a run of that age: a kill costs a twentieth of it."""
+    return min(20.0, max(1.0, 0.05 * elapsed_s))
 
 
 def _count(todo: pa.Table, earlier: pa.Table, verb: str) -> Counts:
