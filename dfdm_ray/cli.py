@@ -8,18 +8,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dfdm_ray.config import (
-    AssetsConfig,
-    CropsConfig,
-    DemoConfig,
-    ManifestConfig,
-    PreprocessConfig,
-    ScoreConfig,
-)
+from dfdm_ray.config import ManifestConfig, PreprocessConfig, ScoreConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
+from dfdm_ray.tool_configs import AssetsConfig, CropsConfig, DemoConfig, VerifyConfig
 from dfdm_ray.training.config import TrainConfig, paper_config
 from dfdm_ray.training.variants import AblateConfig
 
@@ -57,6 +51,13 @@ def _score(config: ScoreConfig, console: Console) -> None:
     show_scores(result.predictions, result.record, folder=config.out, console=console)
     if result.model.note:
         console.print(f"checkpoint: {result.model.note}", highlight=False, markup=False)
+
+
+def _verify(config: VerifyConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.verify import verify
+
+    if not verify(config, console):
+        sys.exit(1)
 
 
 def _evaluate(config: EvaluateConfig, console: Console) -> None:
@@ -127,6 +128,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     TrainConfig: ("train", _train),
     AblateConfig: ("ablate", _ablate),
     ScoreConfig: ("score", _score),
+    VerifyConfig: ("verify", _verify),
     EvaluateConfig: ("evaluate", _evaluate),
     GenerateConfig: ("generate", _generate),
     CropsConfig: ("crops", _crops),
@@ -149,6 +151,7 @@ Job = (
     ]
     | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
     | Annotated[ScoreConfig, tyro.conf.subcommand("score")]
+    | Annotated[VerifyConfig, tyro.conf.subcommand("verify")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]

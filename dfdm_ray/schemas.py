@@ -104,6 +104,9 @@ _IDS = [
     MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
 ]
 
+PREDICTIONS_FOLDER = "predictions"
+"""Of the parts in the output folder of a score run."""
+
 PREDICTIONS = pa.schema(
     [
         *_IDS,

@@ -6,8 +6,8 @@ import pytest
 from dfdm_ray.clip_spec import ClipSpec, clip_spec
 from dfdm_ray.config import (
     CropConfig,
-    CropsConfig,
     FaceConfig,
+    LimitsConfig,
     PlanConfig,
     PreprocessConfig,
     ResourceConfig,
@@ -15,6 +15,7 @@ from dfdm_ray.config import (
 )
 from dfdm_ray.errors import UserError
 from dfdm_ray.png_tree.config import PngTreeImport
+from dfdm_ray.tool_configs import CropsConfig
 
 BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (PlanConfig, {"clips": 0}, "--plan.clips must be at least 1, got 0"),
@@ -36,6 +37,9 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (ResourceConfig, {"decode_workers": 0}, "--resources.decode-workers must be at least 1, got 0"),
     (ResourceConfig, {"model_workers": -1}, "--resources.model-workers must be at least 1, got -1"),
     (ResourceConfig, {"batch_size": 0}, "--resources.batch-size must be at least 1, got 0"),
+    (LimitsConfig, {"seconds": 0.0}, "--limits.seconds must be at least 0.1, got 0"),
+    (LimitsConfig, {"memory_gib": 0.0}, "--limits.memory-gib must be at least 0.1, got 0"),
+    (LimitsConfig, {"attempts": 0}, "--limits.attempts must be at least 1, got 0"),
     (CropsConfig, {"videos": "x", "limit": 0}, "--limit must be at least 1, got 0"),
     (PreprocessConfig, {"out": "o"}, "give one of --videos, --manifest"),
     (PreprocessConfig, {"out": "o", "videos": "v", "frames": 0}, "--frames must be at least 1, got 0"),

@@ -12,7 +12,7 @@ LAYERS = (
     ("labels", "errors"),
     ("config", "schemas", "retry"),
     ("object_store",),
-    ("storage", "images", "clip_spec", "isolation"),
+    ("storage", "images", "clip_spec", "isolation", "tool_configs"),
     ("listing", "crops_dataset"),
     ("video", "models", "manifest", "assets", "generators"),
     ("faces",),

@@ -6,11 +6,11 @@ from rich.progress import track
 from dfdm_ray import storage
 from dfdm_ray.clip_spec import clip_spec
 from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
-from dfdm_ray.config import CropsConfig
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.images import Image, png
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.reports import contact_sheet
+from dfdm_ray.tool_configs import CropsConfig
 
 _FRAMES = 10
 """Frames in a clip of DMA-STA as published."""

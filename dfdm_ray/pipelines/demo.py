@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dfdm_ray import assets, storage
 from dfdm_ray.cluster import ray_session
-from dfdm_ray.config import CropConfig, DemoConfig, ManifestConfig, PreprocessConfig, ScoreConfig
+from dfdm_ray.config import CropConfig, ManifestConfig, PreprocessConfig, ScoreConfig
 from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.pipelines.evaluate import evaluate
 from dfdm_ray.pipelines.generate import generate
@@ -26,6 +26,7 @@ from dfdm_ray.pipelines.score import score
 from dfdm_ray.pipelines.train import train
 from dfdm_ray.reports import show_scores
 from dfdm_ray.swapping.config import GenerateConfig, SwapTrainConfig
+from dfdm_ray.tool_configs import DemoConfig
 from dfdm_ray.training.config import NetworkConfig, Recipe, TrainConfig
 
 _PEOPLE = {"driver": "carphone_pristine.mp4", "man": "single_face.mp4"}

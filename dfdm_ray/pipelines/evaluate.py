@@ -23,7 +23,7 @@ from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.evaluation.summary import summarise
 from dfdm_ray.evaluation.wording import visible
 from dfdm_ray.labels import GENERATORS
-from dfdm_ray.schemas import check_manifest
+from dfdm_ray.schemas import PREDICTIONS_FOLDER, check_manifest
 
 _FILES = ("metrics.json", "report.md", "report.html")
 
@@ -150,7 +150,7 @@ def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
     if storage.path_of(uri).endswith(".parquet"):
         return storage.read_parquet(uri, what="predictions"), {}
     names = storage.list_names(uri)
-    folder = storage.join(uri, "predictions") if "predictions" in names else uri
+    folder = storage.join(uri, PREDICTIONS_FOLDER) if PREDICTIONS_FOLDER in names else uri
     parts = sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
     if not parts or (folder == uri and "manifest.parquet" in parts):
         raise UserError(

@@ -13,7 +13,7 @@ name, so a driver that was thought dead harms nothing: what then stands twice is
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -113,7 +113,8 @@ class RunFolder:
         Each part is replaced at once, so that a kill in between only leaves some for the next time.
         """
         seen: set[str] = set()
-        for uri, rows in read_each_part(self.rows, self.schema):
+        for uri in (storage.join(self.rows, name) for name in part_names(self.rows)):
+            rows = read_part(uri, self.schema)
             kept = rows.filter(pc.invert(again(rows))) if again else rows
             first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
             kept = kept.filter(pa.array(first, pa.bool_()))
@@ -154,18 +155,16 @@ def part_names(folder: str) -> list[str]:
     return sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
 
 
-def read_each_part(folder: str, schema: pa.Schema) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the URI and the rows of each part.
+def read_part(uri: str, schema: pa.Schema) -> pa.Table:
+    """Return the rows of one part.
 
     Raises:
-        UserError: If a part is damaged.
+        UserError: If it is damaged.
     """
-    for name in part_names(folder):
-        uri = storage.join(folder, name)
-        try:
-            yield uri, storage.read_parquet(uri, what="part").cast(schema)
-        except (UserError, pa.ArrowInvalid, ValueError) as error:
-            raise UserError(f"{error}; delete {uri}, and its videos are done again") from error
+    try:
+        return storage.read_parquet(uri, what="part").cast(schema)
+    except (UserError, pa.ArrowInvalid, ValueError) as error:
+        raise UserError(f"{error}; delete {uri}, and its videos are done again") from error
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

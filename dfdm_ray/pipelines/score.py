@@ -26,7 +26,7 @@ from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.resources import file_limits, share_out
 from dfdm_ray.pipelines.run import Cluster, Job, checked_detector, read_manifest, run
-from dfdm_ray.schemas import PREDICTIONS
+from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
 from dfdm_ray.stages.attribute_clips import AttributeClips
 from dfdm_ray.stages.base import Stage, in_object_store
 from dfdm_ray.stages.prepare_clips import PrepareClips
@@ -78,7 +78,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     job = Job(
         config=config,
         manifest=_of_split(config, source.rows),
-        folder=RunFolder(config.out, rows="predictions", schema=PREDICTIONS, settings=settings),
+        folder=RunFolder(config.out, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS, settings=settings),
         stages=lambda cluster: _stages(config, source, checkpoint, cluster),
         verb="scored",
     )
