@@ -65,3 +65,9 @@ def require_whole(rows: pa.Table, names: list[str]) -> None:
     """Raise unless each of ``names`` has one row."""
     assert rows["video_id"].to_pylist() == sorted(names)
     assert count(rows, SCORED) + count(rows, REJECTED) == len(names)
+
+
+def planned(out: Path) -> list[str]:
+    """Return the ids of what a run planned."""
+    names: list[str] = pq.read_table(out / "manifest.parquet")["video_id"].to_pylist()
+    return names
