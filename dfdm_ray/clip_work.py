@@ -42,18 +42,20 @@ NOTHING_KNOWN: Row = {
 """Facts of a video of which the decoding process died."""
 
 
-def video_work(faces: FaceConfig, spec: ClipSpec, weights: bytes) -> Work:
+def video_work(faces: FaceConfig, spec: ClipSpec, weights: bytes, max_pixels: int) -> Work:
     """Return what prepares the clips of videos.
 
     Args:
         faces: Which detector, and how.
         spec: Frames and crops.
         weights: Of the detector.
+        max_pixels: A frame may have.
     """
     from dfdm_ray.clips import make_detector, prepare_clips
 
     detector = make_detector(faces, weights)
-    return partial(_answer, lambda uri, facts: prepare_clips(uri, detector, spec, facts))
+    make = partial(prepare_clips, detector=detector, spec=spec, max_pixels=max_pixels)
+    return partial(_answer, lambda uri, facts: make(uri, facts=facts))
 
 
 def png_work(num_frames: int, size: int) -> Work:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dfdm_ray import assets
 from dfdm_ray.clip_spec import ClipSpec
-from dfdm_ray.config import FaceConfig
+from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.faces.detector import Detections, FaceDetector
@@ -94,16 +94,24 @@ class _Seen:
         return self.subject.num_frames if self.subject else 0
 
 
-def prepare_clips(uri: str, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
+def prepare_clips(
+    uri: str,
+    detector: FaceDetector,
+    spec: ClipSpec,
+    facts: ClipFacts,
+    *,
+    max_pixels: int = LimitsConfig.max_pixels,
+) -> FaceClips:
     """Return the face crops of the video at ``uri``; ``facts`` is filled in on the way.
 
     Raises:
-        VideoRejectedError: If the video cannot be read, is too short or has no usable face.
+        VideoRejectedError: If the video cannot be read, is too short, has no usable face or frames of more
+            than ``max_pixels``.
     """
     seen = _Seen()
     started = time.perf_counter()
     try:
-        with VideoReader(uri) as reader:
+        with VideoReader(uri, max_pixels=max_pixels) as reader:
             facts.num_frames_in_video = len(reader.index) + reader.index.num_missing
             facts.num_frames_missing = reader.index.num_missing
             try:

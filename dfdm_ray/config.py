@@ -135,10 +135,13 @@ class LimitsConfig:
     """Memory of a decoding process; beyond, out_of_memory. Default: 4, or a worker's share."""
     attempts: int = 2
     """How often a video is tried whose decoding process dies, before it is rejected as crashed."""
+    max_pixels: int = 2**26
+    """Pixels of a frame; beyond, the video is rejected as too_large and nothing of it decoded. Default: as
+    many as 8192 x 8192 has."""
 
     def __post_init__(self) -> None:
         at_least(0.1, **{"limits.seconds": self.seconds, "limits.memory_gib": self.memory_gib})
-        at_least(1, **{"limits.attempts": self.attempts})
+        at_least(1, **{"limits.attempts": self.attempts, "limits.max_pixels": self.max_pixels})
 
 
 @dataclass(frozen=True, kw_only=True)

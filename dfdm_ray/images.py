@@ -27,7 +27,10 @@ def read_png(content: bytes) -> Image:
     """
     if not content:  # which OpenCV takes for a bug of its caller
         raise ValueError("an empty file")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ValueError(f"OpenCV: {error.err}") from error
     if image is None:
         raise ValueError("no picture that can be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

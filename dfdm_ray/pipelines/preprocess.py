@@ -25,12 +25,11 @@ def preprocess(config: PreprocessConfig, console: Console) -> pa.Table:
     spec = clip_spec(plan, config.faces, config.crop, num_frames=config.frames)
     manifest = read_manifest(config)
     weights, detector = checked_detector(config.faces)
+    stage = partial(PrepareClips, faces=config.faces, spec=spec, max_pixels=config.limits.max_pixels)
     source = CropsSource(
         manifest=manifest,
         settings={**asdict(spec), **detector},
         shape=spec.shape,
-        clips=lambda limits: partial(
-            PrepareClips, faces=config.faces, spec=spec, weights=in_object_store(weights), **limits
-        ),
+        clips=lambda limits: partial(stage, weights=in_object_store(weights), **limits),
     )
     return make_dataset(config, source, console)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from dfdm_ray.config import DecodeConfig, LimitsConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.isolation import Allowance
@@ -14,6 +16,8 @@ _CPU_MODEL_TO_DECODE = 4
 _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
+
+_MOST_ROWS, _BLOCKS_PER_WORKER = 16, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,11 @@ def _cpus_each(num_cpus: float, workers: int) -> float:
     return each if each == 1.0 else int(each * 100) / 100
 
 
-def rows_per_block(num_videos: int, workers: int) -> int:
-    """Return how many videos travel together: few, so that no worker idles while another has a queue."""
-    return min(16, max(1, num_videos // (workers * 8)))
+def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
+    """Split a manifest into the tables that travel.
+
+    They are small, so that no worker idles while another has a queue and a worker that dies costs little, and
+    not too many for Ray to hand out.
+    """
+    rows = min(_MOST_ROWS, max(1, videos.num_rows // (workers * _BLOCKS_PER_WORKER)))
+    return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]

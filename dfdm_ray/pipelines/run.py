@@ -27,10 +27,10 @@ from dfdm_ray.pipelines.observe import Observer
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.progress import Counts, Show, progress
 from dfdm_ray.pipelines.record import now, num_rejected, totals, versions
-from dfdm_ray.pipelines.resources import rows_per_block
+from dfdm_ray.pipelines.resources import blocks
 from dfdm_ray.pipelines.resume import resume
 from dfdm_ray.schemas import check_manifest
-from dfdm_ray.stages.base import Stage, apply
+from dfdm_ray.stages.base import Stage, chain
 
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
@@ -127,23 +127,15 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
             this["num_videos"] = todo.num_rows
             observer = Observer()
             counts.started_s = time.monotonic()
+            # Small blocks made here: a Parquet read would put a whole manifest into one, hence one worker.
+            dataset = chain(blocks(todo, workers=stages[0].num_workers), stages)
             try:
-                first_row_s = _consume(_dataset(todo, stages), job, counts, observer, show) - started_s
+                first_row_s = _consume(dataset, job, counts, observer, show) - started_s
             finally:
                 pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
                 this["faults_survived"] = observer.survived(pools)
             this["seconds_to_first_row"] = round(first_row_s, 3)
             this["seconds"] = round(time.monotonic() - started_s, 3)
-
-
-def _dataset(todo: pa.Table, stages: Sequence[Stage]) -> ray.data.Dataset:
-    # Small blocks made here: a Parquet read would put a whole manifest into one block, hence one worker.
-    rows = rows_per_block(todo.num_rows, stages[0].num_workers)
-    blocks = [todo.slice(start, rows) for start in range(0, todo.num_rows, rows)]
-    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
-    for stage in stages:
-        dataset = apply(dataset, stage)
-    return dataset
 
 
 def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, observer: Observer, show: Show) -> float:

@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -99,14 +100,12 @@ def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
     )
     rows = read_manifest(config)
     weights, detector = checked_detector(config.faces)
+    stage = {"faces": config.faces, "spec": spec, "max_pixels": config.limits.max_pixels}
     return _Source(
         rows=rows,
         shape=spec.shape,
         settings={**asdict(spec), **detector},
-        stage=lambda limits: (
-            PrepareClips,
-            {"faces": config.faces, "spec": spec, "weights": in_object_store(weights), **limits},
-        ),
+        stage=lambda limits: (PrepareClips, {**stage, "weights": in_object_store(weights), **limits}),
     )
 
 
@@ -144,7 +143,13 @@ def _stages(
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
     shares = share_out(config.resources, num_cpus=cluster.get("CPU", 1.0), num_gpus=cluster.get("GPU", 0.0))
     fn, kwargs = source.stage(file_limits(config.limits, cluster, workers=shares.decode_workers))
-    prepare = Stage(fn=fn, kwargs=kwargs, num_workers=shares.decode_workers, num_cpus=shares.decode_cpus)
+    prepare = Stage(
+        fn=fn,
+        kwargs=kwargs,
+        num_workers=shares.decode_workers,
+        num_cpus=shares.decode_cpus,
+        out_bytes=math.prod(source.shape),
+    )
     attribute = Stage(
         fn=AttributeClips,
         kwargs={

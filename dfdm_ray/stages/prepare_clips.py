@@ -5,7 +5,7 @@ from functools import partial
 
 from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.clip_work import video_work
-from dfdm_ray.config import FaceConfig
+from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.isolation import Allowance
 from dfdm_ray.stages.make_clips import MakeClips
 
@@ -19,6 +19,7 @@ class PrepareClips(MakeClips):
         faces: Which detector, and how.
         spec: Frames and crops.
         weights: Gives the detector's weights.
+        max_pixels: A frame may have.
         allowance: What one video may cost.
         attempts: How often a video is tried of which the decoding process dies.
     """
@@ -29,8 +30,9 @@ class PrepareClips(MakeClips):
         faces: FaceConfig,
         spec: ClipSpec,
         weights: Callable[[], bytes],
+        max_pixels: int = LimitsConfig.max_pixels,
         allowance: Allowance,
         attempts: int,
     ) -> None:
-        work = partial(video_work, faces, spec, weights())
+        work = partial(video_work, faces, spec, weights(), max_pixels)
         super().__init__(work, detector=faces.detector, allowance=allowance, attempts=attempts)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
+from dfdm_ray.config import LimitsConfig
 from dfdm_ray.video.frames import FrameBatch, upright
 from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
@@ -28,18 +29,19 @@ class RunDamagedError(Exception):
 class VideoReader:
     """One open video: its index, and exact frames by run.
 
-    One decoder thread by default: the workers are the parallelism.
+    One decoder thread by default: the workers are the parallelism. Frames of more than ``max_pixels`` are
+    not decoded.
 
     Raises:
         VideoRejectedError: From the constructor, if the file is no readable video; from any method, if
             it can no longer be read.
     """
 
-    def __init__(self, uri: str, *, threads: int = 1) -> None:
+    def __init__(self, uri: str, *, threads: int = 1, max_pixels: int = LimitsConfig.max_pixels) -> None:
         self.uri = uri
         self.num_frames_decoded = 0
         """Packets given to the decoder: one for each frame."""
-        self._source = VideoSource(uri, threads=threads)
+        self._source = VideoSource(uri, threads=threads, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
 
     def __enter__(self) -> Self:

@@ -27,6 +27,9 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"
 # Containers of video files. Text, images and playlists, which can point to other files, are left out.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,mxf,av1,obu,nut,dv"
 
+_CONFINED = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+"""The demuxer reads the file it is given and can open no other and no address."""
+
 
 class VideoSource:
     """One open file.
@@ -34,14 +37,16 @@ class VideoSource:
     Args:
         uri: Any local path or URI.
         threads: Of the decoder.
+        max_pixels: A frame may have. Later frames that are larger than the file says cannot be decoded.
 
     Raises:
-        VideoRejectedError: From the constructor, if the file is no readable video.
+        VideoRejectedError: From the constructor, if the file is no readable video or too large.
     """
 
-    def __init__(self, uri: str, *, threads: int) -> None:
+    def __init__(self, uri: str, *, threads: int, max_pixels: int) -> None:
         size_bytes = _checked_size(uri)
         self._threads = threads
+        self._max_pixels = max_pixels
         with rejecting(RejectCode.NOT_A_VIDEO):
             self._file = storage.open_input(uri)
         try:
@@ -92,11 +97,19 @@ class VideoSource:
         return (packet for packet in self._container.demux(self.stream) if packet.size)
 
     def _open(self) -> None:
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-        self._container = cast(InputContainer, av.open(self._file, container_options=options))
+        options = {"max_pixels": str(self._max_pixels)}
+        container = av.open(
+            self._file, options=options, container_options=_CONFINED, metadata_errors="replace"
+        )
+        self._container = cast(InputContainer, container)
         self.stream = _video_stream(self._container)
-        self.stream.codec_context.thread_count = self._threads
-        self.stream.codec_context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
+        context = self.stream.codec_context
+        if context.width * context.height > self._max_pixels:
+            detail = f"frames of {context.width} x {context.height} pixels, {self._max_pixels} at most"
+            raise VideoRejectedError(RejectCode.TOO_LARGE, detail)
+        context.options = options
+        context.thread_count = self._threads
+        context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
 
 
 def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:

@@ -1,8 +1,9 @@
+import pyarrow as pa
 import pytest
 
 from dfdm_ray.config import DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines.resources import decode_only, rows_per_block, share_out
+from dfdm_ray.pipelines.resources import blocks, decode_only, share_out
 
 CASES = [
     # CPUs, GPUs, decode workers, model workers, device
@@ -46,9 +47,14 @@ def test_cuda_without_a_gpu_is_the_users_mistake() -> None:
         share_out(ResourceConfig(device="cuda"), num_cpus=8, num_gpus=0)
 
 
-@pytest.mark.parametrize(("videos", "workers", "rows"), [(1, 8, 1), (21, 1, 2), (6450, 15, 16), (64, 8, 1)])
+@pytest.mark.parametrize(
+    ("videos", "workers", "rows"), [(1, 8, 1), (64, 1, 2), (6450, 15, 13), (10**5, 8, 16)]
+)
 def test_blocks_are_small_enough_to_keep_every_worker_busy(videos: int, workers: int, rows: int) -> None:
-    assert rows_per_block(videos, workers) == rows
+    table = pa.table({"video_id": range(videos)})
+    made = blocks(table, workers=workers)
+    assert max(block.num_rows for block in made) == rows
+    assert pa.concat_tables(made).equals(table)
 
 
 @pytest.mark.parametrize(
