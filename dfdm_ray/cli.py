@@ -13,6 +13,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
+from dfdm_ray.terminal import SafeConsole, visible
 from dfdm_ray.tool_configs import AssetsConfig, CropsConfig, DemoConfig, VerifyConfig
 from dfdm_ray.training.config import TrainConfig, paper_config
 from dfdm_ray.training.variants import AblateConfig
@@ -162,7 +163,7 @@ Job = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job that ``arguments`` (default: the command line) name."""
-    console = Console()
+    console = SafeConsole()
     try:
         config: Any = tyro.cli(
             Job,
@@ -173,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         _JOBS[type(config)][1](config, console)
     except UserError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {visible(' '.join(str(error).split()))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to continue\n")

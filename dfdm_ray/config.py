@@ -136,8 +136,8 @@ class LimitsConfig:
     attempts: int = 2
     """How often a video is tried whose decoding process dies, before it is rejected as crashed."""
     max_pixels: int = 2**26
-    """Pixels of a frame; beyond, the video is rejected as too_large and nothing of it decoded. Default: as
-    many as 8192 x 8192 has."""
+    """Pixels of a frame, rows padded to multiples of 64; beyond, the video is rejected as too_large and
+    nothing of it decoded. Default: as many as 8192 x 8192 has."""
 
     def __post_init__(self) -> None:
         at_least(0.1, **{"limits.seconds": self.seconds, "limits.memory_gib": self.memory_gib})

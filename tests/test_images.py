@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -42,3 +45,11 @@ def test_a_damaged_picture_is_never_half_read(kind: str) -> None:
     }
     with pytest.raises(ValueError, match=r"an empty file|no picture that can be decoded"):
         read_png(damaged[kind])
+
+
+def test_a_picture_that_says_it_is_huge_is_refused_without_its_memory() -> None:
+    small = png(np.zeros((8, 8, 3), np.uint8))
+    header = b"IHDR" + struct.pack(">II", 2**20, 2**20) + small[24:29]
+    huge = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    with pytest.raises(ValueError, match="OpenCV"):
+        read_png(huge)

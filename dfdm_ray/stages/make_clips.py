@@ -14,6 +14,7 @@ from dfdm_ray.errors import RejectCode
 from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work
 from dfdm_ray.schemas import CLIPS
 from dfdm_ray.stages.base import worker_name
+from dfdm_ray.terminal import visible
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +55,14 @@ class MakeClips:
                 break
             except ChildLostError as lost:
                 faults.append(str(lost))
-                logger.warning("%s: %s", row["video_id"], lost, extra=_extra(row, lost.code))
+                logger.warning("%s: %s", visible(row["video_id"]), lost, extra=_extra(row, lost.code))
                 if attempt == self._attempts or lost.code in _TRIED_ONCE:
                     facts = {**NOTHING_KNOWN, "seconds_decode": time.perf_counter() - started}
                     columns = {**facts, **NO_CLIPS, **rejection(lost.code, lost.detail)}
                     break
         if code := columns["reject_code"]:
-            logger.info("rejected %s: %s", row["video_id"], columns["reject_detail"], extra=_extra(row, code))
+            text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")
+            logger.info("%s", text, extra=_extra(row, code))
         return {**columns, "faults": faults + columns["faults"]}
 
 

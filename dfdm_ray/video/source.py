@@ -30,6 +30,9 @@ _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hev
 _CONFINED = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
 """The demuxer reads the file it is given and can open no other and no address."""
 
+_ROW_PIXELS = 64
+"""Decoders pad rows to a multiple of this, and count that (FFmpeg, ``STRIDE_ALIGN`` in libavcodec)."""
+
 
 class VideoSource:
     """One open file.
@@ -104,7 +107,8 @@ class VideoSource:
         self._container = cast(InputContainer, container)
         self.stream = _video_stream(self._container)
         context = self.stream.codec_context
-        if context.width * context.height > self._max_pixels:
+        padded = -(-context.width // _ROW_PIXELS) * _ROW_PIXELS
+        if padded * context.height > self._max_pixels:
             detail = f"frames of {context.width} x {context.height} pixels, {self._max_pixels} at most"
             raise VideoRejectedError(RejectCode.TOO_LARGE, detail)
         context.options = options
