@@ -232,7 +232,7 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=240)
-    parser.add_argument("--delay", type=float, default=0.2, help="seconds that each video takes longer")
+    parser.add_argument("--delay", type=float, default=0.4, help="seconds that each video takes longer")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     options = parser.parse_args()
     cases = ["untouched", *(case for case in options.cases if case != "untouched")]
