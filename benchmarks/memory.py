@@ -23,7 +23,7 @@ class Memory:
 
 
 class Watch:
-    """Samples the memory of ``process`` and all it started, every ``every_s`` seconds while the block runs."""
+    """Samples the memory of ``process`` and all it started, each ``every_s`` seconds of the block."""
 
     def __init__(self, process: psutil.Process, *, every_s: float = 2.0) -> None:
         self.samples: list[Memory] = []
