@@ -52,5 +52,5 @@ def test_a_picture_that_says_it_is_huge_is_refused_without_its_memory(side: int)
     small = png(np.zeros((8, 8, 3), np.uint8))
     header = b"IHDR" + struct.pack(">II", side, side) + small[24:29]
     huge = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
-    with pytest.raises(ValueError, match="OpenCV|no picture"):
+    with pytest.raises(ValueError, match=r"OpenCV|no picture"):
         read_png(huge)

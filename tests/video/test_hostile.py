@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import psutil
 import pytest
+from hostile_files import POINTERS, external_track
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, write_video, x264
@@ -96,51 +97,24 @@ def test_texts_in_a_file_that_are_no_texts_are_not_its_pictures_business(tmp_pat
     assert [frame_number(frame) for frame in frames.rgb] == [0, 9]
 
 
-def _media_presentation(path: Path) -> None:
-    write_video(path.with_name("other.mp4"), VideoRecipe())
-    path.write_text(
-        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-        'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
-        'bandwidth="1"><BaseURL>other.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>'
-    )
-
-
-def _session_description(path: Path) -> None:
-    path.write_text(
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
-    )
-
-
-def _image_sequence(path: Path) -> None:
-    path.write_text("imf\n<CompositionPlaylist><Id>urn:uuid:0</Id></CompositionPlaylist>\n")
-
-
-@pytest.mark.parametrize("make", [_media_presentation, _session_description, _image_sequence])
-def test_files_that_only_point_elsewhere_are_not_videos(make: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", POINTERS)
+@pytest.mark.parametrize("target", ["other.mp4", "file:other.mp4", "http://127.0.0.1:9/other.mp4"])
+def test_files_that_only_point_elsewhere_are_not_videos(kind: str, target: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "other.mp4", VideoRecipe())
     path = tmp_path / "v.mp4"
-    make(path)
+    path.write_bytes(POINTERS[kind](target))
     with pytest.raises(VideoRejectedError) as rejection:
         VideoReader(str(path))
     assert rejection.value.code == RejectCode.NOT_A_VIDEO
 
 
-def test_a_track_whose_pictures_are_said_to_be_in_another_file_does_not_get_that_file(tmp_path: Path) -> None:
-    """QuickTime's data reference: ``alis`` with a name in place of ``url`` with the flag *same file*."""
+def test_a_track_that_says_its_pictures_are_elsewhere_does_not_get_them(
+    tmp_path: Path,
+) -> None:
     other = write_video(tmp_path / "other.mp4", VideoRecipe())
-    content = other.read_bytes()
-    start = content.index(b"dref") - 4
-    name = b"other.mp4"
-    record = struct.pack(">HI", 18, len(name) * 2) + b"".join(bytes([0, byte]) for byte in name)
-    entry = struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
-    size = struct.unpack(">I", content[start : start + 4])[0]
-    grown = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
     path = tmp_path / "v.mov"
-    changed = content[:start] + grown + content[start + size :]
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
-        at = changed.index(box) - 4
-        length = struct.unpack(">I", changed[at : at + 4])[0] + len(grown) - size
-        changed = changed[:at] + struct.pack(">I", length) + changed[at + 4 :]
-    mdat = changed.index(b"mdat")
-    path.write_bytes(changed[: mdat + 4] + bytes(len(changed) - mdat - 4))  # its own pictures are gone
+    path.write_bytes(external_track(other.read_bytes(), str(other)))
+    with av.open(str(path), options={"enable_drefs": "1", "use_absolute_path": "1"}) as trusting:
+        assert next(trusting.decode(video=0)) is not None  # it would work
     with suppress(VideoRejectedError), VideoReader(str(path)) as reader:
         assert reader.read_run(Run(key=0, offsets=(0,))) is None
