@@ -91,7 +91,7 @@ def row_of(answer: bytes) -> Row:
 def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:
     """Return the columns of ``process()``, or ``empty`` and the reason if the video is rejected.
 
-    Only :class:`VideoRejectedError` is caught: anything else is a bug and stops the run.
+    Only :class:`VideoRejectedError` is caught: anything else is a bug.
     """
     try:
         return {"status": SCORED, "reject_code": None, "reject_detail": None, **process()}

@@ -36,6 +36,8 @@ class RejectCode(StrEnum):
     """The video took longer than ``--limits.seconds``."""
     OUT_OF_MEMORY = "out_of_memory"
     """The process that decodes grew beyond ``--limits.memory-gib``, each time the file was tried."""
+    INTERNAL_ERROR = "internal_error"
+    """The video met a bug of this program, which the log shows in full; please report it."""
     TOO_SHORT = "too_short"
     """Fewer frames than a clip needs."""
     NO_FACE = "no_face"

@@ -56,6 +56,17 @@ class ChildLostError(DfdmError):
         return type(self), (self.code, self.detail)
 
 
+class WorkBugError(RuntimeError):
+    """The work has a bug that showed on one file; the text is the child's traceback."""
+
+    @property
+    def summary(self) -> str:
+        """The error and where it was raised, in one line."""
+        lines = str(self).strip().splitlines()
+        places = [line.strip() for line in lines if line.startswith('  File "')]
+        return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
+
+
 class Isolated:
     """Does work in a child process, which starts with the first file.
 
@@ -74,7 +85,8 @@ class Isolated:
 
         Raises:
             ChildLostError: If the child died, or was killed because it took too long or grew too large.
-            RuntimeError: If the work has a bug; the text is the child's traceback.
+            WorkBugError: If the work has a bug that shows on this file.
+            RuntimeError: If the work cannot be made.
         """
         if self._child is None or self._child.poll() is not None:
             self._start()
@@ -109,6 +121,8 @@ class Isolated:
             if not self._pipe.poll(_START_S):
                 raise RuntimeError(f"the decoding process was not ready after {_START_S:.0f} s")
             self._receive()
+        except WorkBugError as bug:
+            raise RuntimeError(str(bug)) from None  # no file's business
         except (EOFError, OSError) as error:
             raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
 
@@ -120,7 +134,7 @@ class Isolated:
         self.close()
         if kind == _NO_MEMORY:
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
-        raise RuntimeError(content.decode(errors="replace"))
+        raise WorkBugError(content.decode(errors="replace"))
 
     def _wait(self) -> None:
         """Return when the child has answered or died; kill it if it asks too much."""
@@ -175,7 +189,7 @@ def serve(pipe: Connection) -> None:
                 answer = work(os.fsdecode(message))
         except MemoryError:
             pipe.send_bytes(_NO_MEMORY)
-        except Exception:  # noqa: BLE001  # a bug, which the parent raises
+        except Exception:  # noqa: BLE001  # a bug, of which the parent tells
             pipe.send_bytes(_BUG + traceback.format_exc().encode(errors="replace"))
         else:
             pipe.send_bytes(_ANSWER + answer)

@@ -67,8 +67,8 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def finish(job: psutil.Popen) -> str:
-    out, _ = job.communicate(timeout=400)
+def finish(job: psutil.Popen, *, limit_s: float = 400) -> str:
+    out, _ = job.communicate(timeout=limit_s)
     assert job.returncode == 0, out
     return out
 

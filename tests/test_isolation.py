@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from dfdm_ray.errors import RejectCode
-from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work
+from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work, WorkBugError
 
 MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
@@ -98,15 +98,20 @@ def test_a_child_that_was_killed_between_files_is_replaced() -> None:
         assert child("b").startswith(b"did b")
 
 
-def test_a_bug_in_the_work_comes_with_the_childs_traceback() -> None:
-    with isolated() as child, pytest.raises(RuntimeError, match="a bug in the work") as error:
-        child("bug")
+def test_a_bug_in_the_work_comes_with_the_childs_traceback_and_the_next_file_is_served() -> None:
+    with isolated() as child:
+        with pytest.raises(WorkBugError, match="a bug in the work") as error:
+            child("bug")
+        assert child("after").startswith(b"did after")
     assert "in act" in str(error.value)
+    assert error.value.summary.startswith('ZeroDivisionError: a bug in the work (File "')
+    assert error.value.summary.endswith(", in act)")
 
 
 def test_work_that_cannot_be_made_is_a_bug_too() -> None:
-    with pytest.raises(RuntimeError, match="no such decoder"):
+    with pytest.raises(RuntimeError, match="no such decoder") as error:
         Isolated(broken, MANY)("a")
+    assert not isinstance(error.value, WorkBugError)  # which would cost the file and not the run
 
 
 def test_a_child_that_hangs_does_not_outlive_its_killed_parent() -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray
 from ray.util import metrics
 
+from dfdm_ray.errors import RejectCode
 from dfdm_ray.retry import drain_failures
 
 _BOUNDS_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
@@ -65,6 +66,16 @@ class Observer:
         return "".join(
             f"most often {code} ({number}, such as {self._examples[code]}); "
             for code, number in self._rejects.most_common(1)
+        )
+
+    def bugs(self) -> str | None:
+        """Return a line about videos that met a bug, if there are any."""
+        code = RejectCode.INTERNAL_ERROR
+        if not (number := self._rejects[code]):
+            return None
+        return (
+            f"{number} videos met a bug of dfdm-ray and were rejected as {code}, such as "
+            f"{self._examples[code]}; please report it. After an update, --retry {code} tries them again"
         )
 
     def survived(self, workers: Mapping[str, int]) -> dict[str, Any]:

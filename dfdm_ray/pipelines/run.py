@@ -134,6 +134,8 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
             finally:
                 pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
                 this["faults_survived"] = observer.survived(pools)
+            if bugs := observer.bugs():
+                console.print(bugs, highlight=False, markup=False, soft_wrap=True)
             this["seconds_to_first_row"] = round(first_row_s, 3)
             this["seconds"] = round(time.monotonic() - started_s, 3)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dfdm_ray.clip_work import NO_CLIPS, NOTHING_KNOWN, Row, rejection, row_of
 from dfdm_ray.errors import RejectCode
-from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work
+from dfdm_ray.isolation import Allowance, ChildLostError, Isolated, Work, WorkBugError
 from dfdm_ray.schemas import CLIPS
 from dfdm_ray.stages.base import worker_name
 from dfdm_ray.terminal import visible
@@ -57,13 +57,23 @@ class MakeClips:
                 faults.append(str(lost))
                 logger.warning("%s: %s", visible(row["video_id"]), lost, extra=_extra(row, lost.code))
                 if attempt == self._attempts or lost.code in _TRIED_ONCE:
-                    facts = {**NOTHING_KNOWN, "seconds_decode": time.perf_counter() - started}
-                    columns = {**facts, **NO_CLIPS, **rejection(lost.code, lost.detail)}
+                    columns = _without_facts(rejection(lost.code, lost.detail), started)
                     break
+            except WorkBugError as bug:
+                columns = _without_facts(rejection(RejectCode.INTERNAL_ERROR, bug.summary), started)
+                faults.append(f"{RejectCode.INTERNAL_ERROR}: {bug.summary}")
+                extra = _extra(row, RejectCode.INTERNAL_ERROR)
+                logger.error("%s met a bug:\n%s", visible(row["video_id"]), visible(str(bug)), extra=extra)
+                break
         if code := columns["reject_code"]:
             text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")
             logger.info("%s", text, extra=_extra(row, code))
         return {**columns, "faults": faults + columns["faults"]}
+
+
+def _without_facts(columns: Row, started: float) -> Row:
+    """Return all columns of a video whose decoding process told nothing."""
+    return {**NOTHING_KNOWN, "seconds_decode": time.perf_counter() - started, **NO_CLIPS, **columns}
 
 
 def _extra(row: Row, code: str) -> Row:

@@ -95,6 +95,8 @@ def _frame_times(
     AVI has no presentation times. FFmpeg works them out for MPEG-4; for H.264 and HEVC it numbers the
     packets as they are stored, whatever B-frames there are.
     """
+    if not pts:
+        return None
     known = [time for time in pts if time is not None]
     stored_order = bool(stream.codec_context.reorder_depth) and known == sorted(known)
     if len(known) == len(pts) and (has_pts or not stored_order):

@@ -29,6 +29,8 @@ def _die_or_work(folder: str, work: Work, uri: str) -> bytes:
         os.abort()
     if name.startswith("always"):
         os.abort()
+    if name.startswith("bug"):
+        raise ZeroDivisionError("a bug of ours")
     return work(uri)
 
 
@@ -75,3 +77,15 @@ def test_one_attempt_is_one(stage: Callable[[int], MakeClips]) -> None:
     row = stage(1)(manifest("once")).to_pylist()[0]
     assert row["reject_code"] == "crashed"
     assert len(row["faults"]) == 1
+
+
+def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
+    stage: Callable[[int], MakeClips], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = stage(2)(manifest("a", "bug", "b"))
+    assert rows["reject_code"].to_pylist() == ["unknown_class", "internal_error", "unknown_class"]
+    detail = rows["reject_detail"][1].as_py()
+    assert detail.startswith("ZeroDivisionError: a bug of ours (File ")
+    assert rows["faults"][1].as_py() == [f"internal_error: {detail}"]  # not tried again
+    (told,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert "Traceback" in told.getMessage()
