@@ -1,8 +1,14 @@
 """RetinaFace with a MobileNet-0.25 trunk through onnxruntime: the default on the CPU."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
+
+# From 1.29 on its Linux wheels send usage data to mobile.events.data.microsoft.com unless this is set before
+# the import; its own disable_telemetry_events comes too late for that (seen with strace, 1.32).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
 
 from dfdm_ray.errors import UserError

@@ -1,4 +1,6 @@
 import io
+import os
+import subprocess
 import sys
 import zipfile
 from types import ModuleType
@@ -255,3 +257,18 @@ def test_resnet_agrees_with_the_packages_own_prediction() -> None:
         at = int(near.argmin())
         assert found.scores[at] == pytest.approx(one["score"], abs=0.006)
         np.testing.assert_allclose(found.landmarks[at], one["landmarks"], atol=0.02)
+
+
+def test_onnxruntime_is_told_to_send_no_usage_data_before_it_is_loaded() -> None:
+    script = (
+        "import os, sys\n"
+        "seen = []\n"
+        "sys.addaudithook(lambda event, values: seen.append(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "    if event == 'import' and values[0] == 'onnxruntime' else None)\n"
+        "import dfdm_ray.clips\n"
+        "import dfdm_ray.faces.retinaface_onnx\n"
+        "print(seen[0])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    told = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    assert told.stdout == b"1\n"
