@@ -5,6 +5,7 @@ Our format is one ``torch.save`` dict of plain types::
     {"format": "dfdm-ray/dma-sta", "version": 2, "config": {...DmaStaConfig...}, "classes": [K names],
      "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
 
+A file called ``.safetensors`` holds the same: the tensors, and the rest as JSON in its metadata.
 Version 1 did not tell which frames of a video make its clips, and knew no high pass.
 """
 
@@ -24,6 +25,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models import state_dicts
 from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig
+from dfdm_ray.models.safetensors_file import from_safetensors, is_safetensors, to_safetensors
 from dfdm_ray.models.torch_file import read_torch_file
 
 FORMAT = "dfdm-ray/dma-sta"
@@ -100,6 +102,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; equal models give equal bytes. A path is replaced whole or not at all.
 
+    A path that ends in ``.safetensors`` gets that format, anything else that of ``torch.save``.
+
     Raises:
         ValueError: If ``classes`` are not ``model.config.num_classes`` different names.
     """
@@ -112,7 +116,10 @@ def save_checkpoint(
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as stream:  # given a path, torch.save would write its name into the file
-            torch.save(content, stream)
+            if path.suffix == ".safetensors":
+                stream.write(to_safetensors(content))
+            else:
+                torch.save(content, stream)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -142,6 +149,8 @@ def _plain_content(
 def load_checkpoint(source: bytes | BinaryIO, *, name: str) -> LoadedModel:
     """Read one of our checkpoints or a state dict of the authors' network; code in it is never run.
 
+    Files of ``torch.save`` and of safetensors are told apart by their content.
+
     A bare state dict may stand under ``state_dict`` or ``model`` and its keys may begin with ``module.``.
     Backbone, frames, classes and attentions then come from its keys and shapes, the classes' names from
     :data:`dfdm_ray.labels.GENERATORS` and the preprocessing from :class:`Preprocessing`. Without ``ta``
@@ -154,7 +163,8 @@ def load_checkpoint(source: bytes | BinaryIO, *, name: str) -> LoadedModel:
     Raises:
         UserError: If the file is no such checkpoint; one line says what is wrong.
     """
-    content = read_torch_file(source, name=name)
+    raw = source if isinstance(source, bytes) else source.read()
+    content = from_safetensors(raw, name=name) if is_safetensors(raw) else read_torch_file(raw, name=name)
     if isinstance(content, dict) and "format" in content:
         return _load_ours(content, name=name)
     return _load_authors(content, name=name)
