@@ -12,7 +12,7 @@ from flaky_s3 import FlakyS3, serving
 from dfdm_ray import listing, object_store, retry, storage
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.retry import drain_failures, may_pass, persistently
-from dfdm_ray.video.source import VideoSource
+from dfdm_ray.video.decode import VideoReader
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
 
@@ -72,7 +72,7 @@ def test_a_store_that_never_works_is_given_up_after_a_bounded_number_of_requests
         app.share = 1.0
         app.requests.clear()
         with pytest.raises(VideoRejectedError) as rejected:
-            VideoSource(bucket.format("a.mp4"), threads=1)
+            VideoReader(bucket.format("a.mp4"))
         assert rejected.value.code == RejectCode.STORAGE_ERROR
         assert len(app.requests) == retry.ATTEMPTS
         with pytest.raises(UserError, match="cannot read the checkpoint"):
@@ -84,7 +84,7 @@ def test_a_missing_object_is_not_asked_for_again() -> None:
     with serving(app) as bucket:
         object_store.remote_filesystem.cache_clear()
         with pytest.raises(VideoRejectedError) as rejected:
-            VideoSource(bucket.format("gone.mp4"), threads=1)
+            VideoReader(bucket.format("gone.mp4"))
         assert rejected.value.code == RejectCode.UNREADABLE
     assert drain_failures() == []
 
