@@ -1,6 +1,8 @@
 """The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
@@ -51,13 +54,20 @@ def submit(address: str, environment: dict[str, str], *entrypoint: str) -> subpr
 
 
 @pytest.fixture(scope="module")
-def address(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def address(
+    environment: dict[str, str], metrics_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Dashboard address of a Ray head of our own, stopped by stopping this one process."""
     dashboard, log = free_port(), tmp_path_factory.mktemp("head") / "log"
     # Every port of its own: another Ray on this machine, such as that of other tests, may hold the defaults.
     names = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
     options = [f"--dashboard-port={dashboard}", *(f"--{name}={free_port()}" for name in names)]
-    options += ["--num-cpus=2", "--dashboard-host=127.0.0.1"]
+    options += ["--num-cpus=2", "--dashboard-host=127.0.0.1", f"--metrics-export-port={metrics_port}"]
     with log.open("wb") as stream:
         head = subprocess.Popen(
             [RAY, "start", "--head", "--block", *options],
@@ -86,13 +96,17 @@ def test_a_job_without_the_token_is_refused(address: str, environment: dict[str,
     assert "ran" not in done.stdout
 
 
-def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
-    address: str, environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    videos = tmp_path / "videos"
-    videos.mkdir()
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
     for name in ("carphone_pristine.mp4", "no_face.mp4"):
-        shutil.copy(assets.get(name), videos)
+        shutil.copy(assets.get(name), folder)
+    return folder
+
+
+def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
+    address: str, environment: dict[str, str], videos: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -111,3 +125,33 @@ def test_a_users_mistake_fails_the_job_with_one_line(
     text = done.stdout + done.stderr
     assert "error: cannot read the checkpoint gone.pt" in text
     assert "Traceback" not in text
+
+
+def test_runs_export_what_the_dashboard_draws_and_log_what_was_rejected(
+    address: str,
+    environment: dict[str, str],
+    metrics_port: int,
+    videos: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    dashboard = json.loads((REPOSITORY / "cluster" / "grafana" / "dfdm-ray.json").read_text())
+    drawn = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_dfdm_ray_\w+", target["expr"])
+    }
+    seen: set[str] = set()
+    for limit in ("300", "0.1"):  # the second is a fault for every video
+        job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / limit)]
+        job += ["--limits.seconds", limit]
+        json_logs = ["env", "RAY_LOGGING_CONFIG_ENCODING=JSON"]
+        done = submit(address, environment, *json_logs, "python", "ray_jobs/score_videos.py", *job)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
+            seen |= set(re.findall(r"^ray_dfdm_ray_\w+", answer.read().decode(), re.MULTILINE))
+    assert drawn <= seen
+    logged = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    codes = {line["video_id"]: line["reject_code"] for line in logged if "video_id" in line}
+    assert codes == {"carphone_pristine.mp4": "timed_out", "no_face.mp4": "timed_out"}
