@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 
 import psutil
 
-from dfdm_ray.errors import DfdmError, RejectCode
+from dfdm_ray.errors import RejectCode, VideoRejectedError
 
 Work = Callable[[str], bytes]
 """What a child does with one file: its URI to an answer."""
@@ -44,16 +44,8 @@ class Allowance:
     """Resident memory of the child."""
 
 
-class ChildLostError(DfdmError):
+class ChildLostError(VideoRejectedError):
     """The child died of a file or was killed over it."""
-
-    def __init__(self, code: RejectCode, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type["ChildLostError"], tuple[RejectCode, str]]:
-        return type(self), (self.code, self.detail)
 
 
 class WorkBugError(RuntimeError):
