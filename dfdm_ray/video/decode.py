@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
@@ -18,6 +19,7 @@ from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
 from dfdm_ray.video.source import VideoPacket, VideoSource
 
+_side_data_of = cast(Any, SideDataContainer)  # its stubs know neither its argument nor its keys
 _MAX_REORDER = 32
 """Packets read past a run's end while its B-frames sort themselves out; H.264 and HEVC allow 16."""
 
@@ -247,7 +249,9 @@ def _shown(frame: VideoFrame) -> npt.NDArray[np.uint8]:
 
 
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32] | None:
-    side_data: Mapping[SideDataType, Any] = cast(Any, frame.side_data)  # its stubs know string keys only
+    # Not frame.side_data: PyAV keeps that in the frame, to which it refers, and only the garbage collector,
+    # which runs every few hundred objects, frees such a pair: gigabytes of 4K frames by then.
+    side_data: Mapping[SideDataType, Any] = _side_data_of(frame)
     if SideDataType.DISPLAYMATRIX not in side_data:
         return None
     return np.frombuffer(bytes(side_data[SideDataType.DISPLAYMATRIX]), dtype=np.int32).reshape(3, 3)

@@ -1,5 +1,7 @@
 """Every frame of these videos shows its own number: what comes out is exactly what was planned."""
 
+import gc
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -267,6 +269,23 @@ def test_frames_cut_off_by_an_edit_list_are_not_shown(name: str, folder: Path, t
     np.testing.assert_allclose(first.pts_s, [0, 0.04, 0.08, 0.68], atol=1e-4)
     np.testing.assert_allclose(second.pts_s, [0.72, 0.76], atol=1e-4)
     assert onwards == list(range(7, 60))
+
+
+@pytest.mark.usefixtures("_no_garbage_collector")
+def test_frames_are_freed_as_reading_goes_on(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", VideoRecipe(num_frames=60))
+    with VideoReader(str(path)) as reader:
+        for _ in reader.read_onwards():
+            alive = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+            assert alive < 5  # of 60; the decoder gives its last ones at once
+
+
+@pytest.fixture
+def _no_garbage_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_recordings_put_together_are_not_mixed(tmp_path: Path) -> None:
