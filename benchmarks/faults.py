@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import faults
 import killed
-from flaky_s3 import FlakyS3, client, serving
+from flaky_s3 import KINDS, FlakyS3, client, serving
 
 from dfdm_ray import assets
 from dfdm_ray.labels import GENERATORS
@@ -147,7 +147,8 @@ def poisoned(kind: str, number: int, *options: str) -> Callable[[Bench, str], No
 
 
 def failing_store(bench: Bench, case: str) -> None:
-    app = FlakyS3(share=0.0, stall_s=30.0)
+    # Few stalls: each holds a worker until the request times out, for 20 s.
+    app = FlakyS3(share=0.0, kinds=(*KINDS[:2] * 4, "stall"), stall_s=30.0)
     with serving(app) as bucket:
         uri = bucket.format("videos")
         endpoint = f"http://{uri.split('endpoint_override=')[1].partition('&')[0]}"
@@ -157,7 +158,7 @@ def failing_store(bench: Bench, case: str) -> None:
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         variables = {**bench.variables(case), **keys, "AWS_EC2_METADATA_DISABLED": "true"}
         with killed.dfdm_ray(*bench.command(case, videos=uri), variables=variables) as job:
-            killed.finish(job)
+            killed.finish(job, limit_s=1200)
 
 
 CASES: dict[str, Callable[[Bench, str], None]] = {

@@ -101,7 +101,7 @@ def run(
         rejected=faults.count(rows, "rejected"),
         kills=kills,
         seconds=round(time.monotonic() - started, 1),
-        first_row_s=record["runs"][0].get("seconds_to_first_row", float("nan")),
+        first_row_s=record["runs"][-1]["seconds_to_first_row"],
         again=opened.total() / rows.num_rows - 1,
         peak=Memory(
             after_s=sum(peak.after_s for peak in peaks),

@@ -81,7 +81,8 @@ class Recipe:
     ema_decay: float = 0.98
     """What is kept is a running mean of the weights with this decay a step. 0: the last weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the trunk; auto: bf16 on a GPU, else fp32."""
+    """Arithmetic of the trunk; auto: bf16 on a GPU, else fp32. bf16 is also faster on CPUs that compute in
+    it (avx512_bf16 or amx_bf16 in lscpu), and slower on others."""
     augment: ClipAugmentConfig = field(default_factory=ClipAugmentConfig)
 
     def __post_init__(self) -> None:

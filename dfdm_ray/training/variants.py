@@ -72,13 +72,15 @@ class AblateConfig:
 def variant_config(config: AblateConfig, variant: Variant, *, seed: int, out: str) -> TrainConfig:
     """Return how ``variant`` is trained.
 
-    ``paper`` keeps epochs, batch size, trunk and frames of ``config``: all see the same data as often.
+    ``paper`` keeps epochs, batch size, arithmetic, trunk and frames of ``config``: all see the same data as
+    often.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"no variant {variant!r}")
     recipe = config.recipe
     if variant == "paper":
-        recipe = replace(paper(), epochs=recipe.epochs, batch_size=recipe.batch_size)
+        kept = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "precision")}
+        recipe = replace(paper(), **kept)
     if variant == "no-augmentation":
         recipe = replace(recipe, augment=NO_AUGMENTATION)
     return TrainConfig(

@@ -7,14 +7,18 @@ from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe
 from dfdm_ray.training.variants import AblateConfig, Variant, variant_config
 
 BASE = AblateConfig(
-    crops="c", out="o", recipe=Recipe(epochs=7, batch_size=8), network=NetworkConfig(backbone="resnet10")
+    crops="c",
+    out="o",
+    recipe=Recipe(epochs=7, batch_size=8, precision="bf16"),
+    network=NetworkConfig(backbone="resnet10"),
 )
 
 
 def changed(variant: Variant) -> dict[str, Any]:
     """Return the fields of network and recipe in which a variant differs from the default."""
     plain, other = (variant_config(BASE, name, seed=3, out="x") for name in ("default", variant))
-    assert (other.seed, other.out, other.recipe.epochs, other.recipe.batch_size) == (3, "x", 7, 8)
+    assert (other.seed, other.out) == (3, "x")
+    assert (other.recipe.epochs, other.recipe.batch_size, other.recipe.precision) == (7, 8, "bf16")
     assert other.network.backbone == "resnet10"
     return {
         name: value
