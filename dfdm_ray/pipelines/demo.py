@@ -40,6 +40,7 @@ _SWAP_TRAIN = SwapTrainConfig(
     batch_size=4,
     learning_rate=1e-3,
     schedule="cosine",
+    clip_norm=0.3,
     augment_colour=False,
     flip=False,
     face_px=128,

@@ -241,7 +241,16 @@ def _run(
         while running:
             ready, _ = ray.wait(list(running), timeout=_POLL_S)
             for ref in ready:
-                results[running.pop(ref)] = ray.get(ref)
+                results[running.pop(ref)] = _result(ref)
             work.done = measure(len(results))
             show()
     return results
+
+
+def _result(ref: ray.ObjectRef[Any]) -> Any:
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):  # its own words, without the worker's traceback
+            raise error.cause from None
+        raise

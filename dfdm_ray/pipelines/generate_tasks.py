@@ -16,7 +16,7 @@ import torch
 from dfdm_ray import storage
 from dfdm_ray.clips import make_detector
 from dfdm_ray.config import FaceConfig
-from dfdm_ray.errors import VideoRejectedError
+from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.generators.swap_autoencoder import SIDES, Side, build_generator
 from dfdm_ray.images import png
 from dfdm_ray.labels import Generator
@@ -25,7 +25,7 @@ from dfdm_ray.swapping.config import GenerateConfig, SwapTrainConfig
 from dfdm_ray.swapping.convert import FaceSwapper, encode_scene
 from dfdm_ray.swapping.extract import VideoFaces, extract_faces
 from dfdm_ray.swapping.plan import Scene
-from dfdm_ray.swapping.train import SwapTrainer, conversion_spans
+from dfdm_ray.swapping.train import SwapTrainer, conversion_spans, has_diverged
 
 SAVE_EVERY = 100
 """Iterations between two checkpoints: what a killed training loses at most."""
@@ -89,7 +89,11 @@ def read_faces(path: str) -> VideoFaces:
 
 
 def train(training: Training) -> None:
-    """Train to the end from wherever an earlier try got to."""
+    """Train to the end from wherever an earlier try got to.
+
+    Raises:
+        UserError: If the training diverges.
+    """
     if training.result is not None:
         return
     cv2.setNumThreads(1)
@@ -108,6 +112,13 @@ def train(training: Training) -> None:
         trainer.restore(state.read_bytes(), name=str(state))
 
     def report(iteration: int) -> None:
+        if has_diverged(trainer.losses):
+            first, last = min(trainer.losses), trainer.losses[-1]
+            raise UserError(
+                f"the training of {training.generator} on {' and '.join(training.pair)} has diverged by "
+                f"iteration {iteration} (loss {first:.2g}, then {last:.2g}); give a lower "
+                "--train.learning-rate or a --train.clip-norm such as 0.3, and a new --out"
+            )
         storage.write_atomic(str(state), trainer.to_bytes())
         storage.write_atomic(str(training.path("progress.txt")), str(iteration).encode())
         storage.write_atomic(str(training.path("preview.png")), png(trainer.preview()))

@@ -17,7 +17,7 @@ _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
-_MOST_ROWS, _BLOCKS_PER_WORKER = 16, 32
+_MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32
 
 
 @dataclass(frozen=True, kw_only=True)

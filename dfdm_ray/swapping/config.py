@@ -22,6 +22,8 @@ class SwapTrainConfig:
     """Of Adam; faceswap's is 5e-5. Short runs want more."""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant: as in faceswap; cosine: warmed up and then lowered to nothing, for short runs."""
+    clip_norm: float = 0.0
+    """Longest gradient; keeps short runs at high learning rates from diverging. 0: no limit, as faceswap."""
     augment_colour: bool = True
     """Change contrast and colours at random. Short runs get further without (faceswap has such a switch)."""
     flip: bool = True
@@ -38,6 +40,7 @@ class SwapTrainConfig:
     def __post_init__(self) -> None:
         at_least(1, **{"train.iterations": self.iterations, "train.batch_size": self.batch_size})
         at_least(64, **{"train.face_px": self.face_px})
+        at_least(0, **{"train.clip_norm": self.clip_norm})
         if self.width <= 0 or self.learning_rate <= 0:
             raise UserError("--train.width and --train.learning-rate must be above 0")
         if self.coverage not in (0.6875, 0.875):

@@ -3,14 +3,14 @@
 import dataclasses
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.alignment import FACE_SPAN_MFU, spans
@@ -24,6 +24,9 @@ Faces = npt.NDArray[np.uint8]
 
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without it 8e-4 makes Dfaker diverge."""
+
+_SETTLED = 50
+"""Iterations over which a loss is averaged to tell whether it rises."""
 
 _JUDGED = 64
 """Faces of each side on which a reconstruction is judged."""
@@ -78,6 +81,8 @@ class SwapTrainer:
             inputs, targets, masks = self.draw(side)
             total = total + training_loss(targets, self.network(inputs, side), masks, kind=self.config.loss)
         total.backward()  # type: ignore[no-untyped-call]
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self._optimizer.step()
         return float(total.detach())
 
@@ -167,6 +172,19 @@ def augmentation(config: SwapTrainConfig) -> AugmentConfig:
     if not config.flip:
         augment = dataclasses.replace(augment, flip_probability=0)
     return augment
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Whether the last losses are twice as high as they have been, or no numbers.
+
+    A network that has diverged draws one colour and does not come back from that. Losses are averaged over
+    :data:`_SETTLED` iterations; healthy trainings stayed within 1.1 times their lowest.
+    """
+    means = [
+        float(np.mean(losses[start : start + _SETTLED]))
+        for start in range(0, len(losses) - _SETTLED + 1, _SETTLED)
+    ]
+    return bool(means) and not means[-1] <= 2 * min(means)  # so that nan is told too
 
 
 def learning_rate_factor(iteration: int, config: SwapTrainConfig) -> float:

@@ -9,7 +9,13 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.generators.augment import AugmentConfig
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.swapping.config import SwapTrainConfig
-from dfdm_ray.swapping.train import SwapTrainer, augmentation, conversion_spans, learning_rate_factor
+from dfdm_ray.swapping.train import (
+    SwapTrainer,
+    augmentation,
+    conversion_spans,
+    has_diverged,
+    learning_rate_factor,
+)
 
 TINY = SwapTrainConfig(iterations=6, width=0.03, batch_size=2, learning_rate=1e-3, face_px=80)
 
@@ -151,3 +157,35 @@ def test_the_faithful_crop_is_narrower_than_the_trained_one() -> None:
 def test_bad_settings_are_told(values: dict[str, float], says: str) -> None:
     with pytest.raises(UserError, match=says):
         SwapTrainConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([], False),
+        ([0.5] * 30, False),  # too early to tell
+        ([0.5] * 50 + [0.3] * 50 + [0.33] * 50, False),
+        ([0.5] * 50 + [0.1] * 50 + [0.6] * 50, True),
+        ([0.5] * 50 + [0.1] * 50 + [0.6] * 20, False),  # a spike may pass
+        ([0.5] * 50 + [float("nan")] * 50, True),
+        ([0.5] * 49 + [float("nan")], True),
+    ],
+)
+def test_losses_that_rise_and_stay_high_are_told(losses: list[float], diverged: bool) -> None:
+    assert has_diverged(losses) == diverged
+
+
+def test_a_limit_on_gradients_shortens_the_first_step() -> None:
+    config = dataclasses.replace(TINY, iterations=1, clip_norm=1e-9)  # below Adam's epsilon: no step at all
+    held, free = trainer(config=config), trainer(config=dataclasses.replace(config, clip_norm=0.0))
+    before = [one.clone() for one in held.network.parameters()]
+    for one in (held, free):
+        one.run(quiet, report_every=100)
+    moved = [
+        max(
+            float((new - old).abs().max().detach())
+            for old, new in zip(before, one.network.parameters(), strict=True)
+        )
+        for one in (held, free)
+    ]
+    assert moved[0] < 0.1 * moved[1]
