@@ -112,7 +112,7 @@ def make_archive(folder: Path, canary: Path, address: str, *, number: int, seed:
             (folder / f"pointer_{kind}_{target_kind}.mp4").write_bytes(make(target))
         (folder / f"pointer_track_{target_kind}.mov").write_bytes(external_track(contents[0], target))
     (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
-    sound = [f"sound_{copy:03d}{path.suffix}" for copy in range(number // 100) for path in seeds]
+    sound = [f"sound_{copy:03d}_{path.name}" for copy in range(number // 100) for path in seeds]
     for name, path in zip(sound, seeds * (number // 100), strict=True):
         shutil.copy(path, folder / name)
     return sound
@@ -155,6 +155,7 @@ def outcome_of(root: Path, sound: list[str], mutants: int) -> Outcome:
     rows = faults.read(root / "out").to_pylist()
     planned = faults.planned(root / "out")
     assert sorted(planned) == [row["video_id"] for row in rows], "rows are missing or doubled"
+    assert len(planned) == len([*(root / "videos").iterdir()]), "files were not planned"
     found = {row["video_id"]: row for row in rows}
     unharmed = sum(found[name]["status"] == "scored" for name in sound)
     kinds = Counter(fault.partition(":")[0] for row in rows for fault in row["faults"])
