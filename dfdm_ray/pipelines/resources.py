@@ -18,6 +18,7 @@ _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
 _MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32
+"""Videos in a block at most, which are 12 MB as crops (T = 10, 224 pixels), and blocks for each worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
