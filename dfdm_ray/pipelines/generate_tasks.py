@@ -113,10 +113,10 @@ def train(training: Training) -> None:
 
     def report(iteration: int) -> None:
         if has_diverged(trainer.losses):
-            first, last = min(trainer.losses), trainer.losses[-1]
+            lowest, last = min(trainer.losses), trainer.losses[-1]
             raise UserError(
                 f"the training of {training.generator} on {' and '.join(training.pair)} has diverged by "
-                f"iteration {iteration} (loss {first:.2g}, then {last:.2g}); give a lower "
+                f"iteration {iteration} (loss {lowest:.2g}, then {last:.2g}); give a lower "
                 "--train.learning-rate or a --train.clip-norm such as 0.3, and a new --out"
             )
         storage.write_atomic(str(state), trainer.to_bytes())

@@ -90,8 +90,9 @@ def _steady() -> dict[str, str]:
     """Return options with which x264 makes the same file of the same frames every time.
 
     Its AVX-512 code for macroblock-tree rate control reads memory that nobody wrote, where the width is no
-    multiple of 256 pixels. Measured with build 165: another file with ``MALLOC_PERTURB_=1``, and the same one
-    with ``mbtree=0`` or ``asm=avx2``, which is also what machines without AVX-512 write.
+    multiple of 256 pixels. Measured with build 165: another file with ``MALLOC_PERTURB_=1``, none with
+    ``mbtree=0`` or ``asm=avx2``; ``asm=avx2`` and ``asm=sse4.2`` write what AVX-512 does
+    when nothing goes wrong.
     """
     return {"x264-params": "asm=avx2"} if pa.runtime_info().detected_simd_level == "avx512" else {}
 
