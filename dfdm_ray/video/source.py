@@ -30,6 +30,11 @@ _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hev
 _CONFINED = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
 """The demuxer reads the file it is given and can open no other and no address."""
 
+_SELF_DESCRIBING = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+"""First boxes of mp4 and mov files (ISO/IEC 14496-12; Apple's QuickTime File Format)."""
+_NO_PROBING = {"skip_frame": "all", "analyzeduration": "1"}
+"""Their header says all that is asked; by default FFmpeg decodes frames, too, before it opens a file."""
+
 _ROW_PIXELS = 64
 """Decoders pad rows to a multiple of this, and count that (FFmpeg, ``STRIDE_ALIGN`` in libavcodec)."""
 
@@ -101,8 +106,10 @@ class VideoSource:
 
     def _open(self) -> None:
         options = {"max_pixels": str(self._max_pixels)}
+        probing = options | (_NO_PROBING if self._file.read(8)[4:] in _SELF_DESCRIBING else {})
+        self._file.seek(0)
         container = av.open(
-            self._file, options=options, container_options=_CONFINED, metadata_errors="replace"
+            self._file, options=probing, container_options=_CONFINED, metadata_errors="replace"
         )
         self._container = cast(InputContainer, container)
         self.stream = _video_stream(self._container)

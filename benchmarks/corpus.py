@@ -1,0 +1,87 @@
+"""DFDM-like videos: 942x500, 30 frames a second, 300 to 400 frames, key frames at most 250 apart, crf 0, 10 and 23.
+
+Faces are those of the demo media, played to and fro, scaled up and sharpened until the files are about as large
+as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23.
+"""
+
+import itertools
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dfdm_ray import assets
+from dfdm_ray.labels import QUALITIES
+from dfdm_ray.video.encode import QualityWriter
+
+SIZE = (942, 500)
+DFDM_MB: Mapping[int, float] = {0: 25.0, 10: 11.0, 23: 2.0}
+"""Mean size of DFDM's videos by crf: 82 GB, 6,450 videos (Jia, Li, Lyu, ICIP 2022)."""
+_SOURCES = ("WolfgangLanger_Pexels.mp4", "single_face.mp4")
+_NUM_FRAMES = (300, 400, 333, 366)
+_SHARPEN = 1.0
+"""Chosen by size: 0 and 2 make files of 1 and 2 MB at crf 23, of 27 and 45 MB at crf 0."""
+
+Frame = npt.NDArray[np.uint8]
+
+
+def originals(folder: Path, *, num_scenes: int) -> dict[int, list[Path]]:
+    """Return ``num_scenes`` videos of each quality, made where they are missing; by crf."""
+    scenes = range(num_scenes)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        made = list(pool.map(_make_scene, itertools.repeat(folder), scenes))
+    return {crf: [paths[crf] for paths in made] for crf in QUALITIES}
+
+
+def archive(folder: Path, videos: Mapping[int, Sequence[Path]], *, num_videos: int) -> Path:
+    """Return a folder of ``num_videos`` names for the same videos, all qualities in turn, as hard links."""
+    root = folder / f"archive_{num_videos}"
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(num_videos):
+        crf = list(videos)[number % len(videos)]
+        source = videos[crf][number // len(videos) % len(videos[crf])]
+        name = root / f"{number:05d}_{source.name}"
+        if not name.exists():
+            os.link(source, name)
+    return root
+
+
+def sizes_mb(videos: Mapping[int, Sequence[Path]]) -> dict[int, float]:
+    """Return the mean size by crf, MB."""
+    return {crf: statistics.mean(p.stat().st_size for p in paths) / 1e6 for crf, paths in videos.items()}
+
+
+def _make_scene(folder: Path, number: int) -> dict[int, Path]:
+    paths = {crf: folder / f"scene{number}_crf{crf}.mp4" for crf in QUALITIES}
+    if all(path.exists() for path in paths.values()):
+        return paths
+    cv2.setNumThreads(1)
+    rate = Fraction(30)
+    with QualityWriter(paths, size=SIZE, time_base=1 / rate, rate=rate, metadata={}) as writer:
+        for pts, picture in enumerate(_pictures(number)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = pts
+            writer.write(frame)
+    return paths
+
+
+def _pictures(number: int) -> Iterator[Frame]:
+    """Yield the frames of a scene; every second pair of scenes is mirrored."""
+    with av.open(str(assets.get(_SOURCES[number % len(_SOURCES)]))) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    to_and_fro = itertools.cycle([*frames, *frames[-2:0:-1]])
+    start = 40 * (number // (2 * len(_SOURCES)))
+    count = _NUM_FRAMES[number % len(_NUM_FRAMES)]
+    for frame in itertools.islice(to_and_fro, start, start + count):
+        large = cv2.resize(frame, SIZE, interpolation=cv2.INTER_CUBIC)
+        blurred = cv2.GaussianBlur(large, (0, 0), 2)
+        sharp = cv2.addWeighted(large, 1 + _SHARPEN, blurred, -_SHARPEN, 0)
+        mirrored = number // len(_SOURCES) % 2
+        yield np.ascontiguousarray(sharp[:, ::-1] if mirrored else sharp, dtype=np.uint8)
