@@ -1,7 +1,7 @@
-"""DFDM-like videos: 942x500, 30 frames a second, 300 to 400 frames, key frames at most 250 apart, crf 0, 10 and 23.
+"""DFDM-like videos: 942x500, 30 frames a second, 300 to 400 frames, key frames 250 apart, crf 0, 10 and 23.
 
-Faces are those of the demo media, played to and fro, scaled up and sharpened until the files are about as large
-as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23.
+Faces are those of the demo media, played to and fro, scaled up and sharpened until the files are about as
+large as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23.
 """
 
 import itertools

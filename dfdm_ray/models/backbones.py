@@ -28,6 +28,11 @@ BOTTLENECKS: frozenset[Backbone] = frozenset({"resnet50", "resnet101"})
 """Trunks of three-convolution blocks (their blocks have a ``conv3``); the others have two."""
 
 
+def gated(x_NCHW: Tensor, gate_N1HW: Tensor) -> Tensor:
+    """Return the product, in the memory of ``x_NCHW`` where no gradient needs that."""
+    return x_NCHW * gate_N1HW if x_NCHW.requires_grad else x_NCHW.mul_(gate_N1HW)
+
+
 class GatedBasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's basic block whose residual branch is gated after ``bn2``."""
 
@@ -39,10 +44,10 @@ class GatedBasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision is untyp
         """Map ``(N, C, H, W)`` to ``(N, C', H', W')``."""
         out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        out = self.sa(out) * out
+        out = gated(out, self.sa(out))
         out += x if self.downsample is None else self.downsample(x)
-        gated: Tensor = self.relu(out)
-        return gated
+        result: Tensor = self.relu(out)
+        return result
 
 
 class GatedBottleneck(Bottleneck):  # type: ignore[misc]  # torchvision is untyped
@@ -57,10 +62,10 @@ class GatedBottleneck(Bottleneck):  # type: ignore[misc]  # torchvision is untyp
         out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        out = self.sa(out) * out
+        out = gated(out, self.sa(out))
         out += x if self.downsample is None else self.downsample(x)
-        gated: Tensor = self.relu(out)
-        return gated
+        result: Tensor = self.relu(out)
+        return result
 
 
 def _block_class(backbone: Backbone, *, spatial_attention: bool) -> type[Any]:

@@ -10,9 +10,6 @@ from dfdm_ray.config import DecodeConfig, LimitsConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.isolation import Allowance
 
-_CPU_MODEL_TO_DECODE = 4
-"""CPUs for the model for each CPU that decodes, where there is no GPU: ResNet-50 on ten frames costs
-82 GFLOP, several times what decoding and detecting cost."""
 _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
@@ -37,8 +34,10 @@ class Shares:
 def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Shares:
     """Share the cluster out; what ``config`` gives is kept.
 
-    With GPUs each gets one model worker and a CPU to feed it, and all other CPUs decode. Without, about
-    four of five CPUs run the model. A worker reserves less than a CPU where there is not one for each.
+    With GPUs each gets one model worker and a CPU to feed it, and all other CPUs decode. Without, every CPU
+    gets a model worker of one thread and every second one a decode worker besides: whichever stage is
+    ahead waits for the other, so that all CPUs are busy whatever the two cost. A worker reserves less than a
+    CPU where there is not one for each.
 
     Raises:
         UserError: If CUDA is asked for and the cluster has no GPU.
@@ -50,11 +49,8 @@ def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Sh
         model = config.model_workers or int(num_gpus)
         decode = config.decode_workers or max(1, int(num_cpus) - model)
     else:
-        spare = int(num_cpus) - (
-            config.decode_workers or max(1, round(num_cpus / (1 + _CPU_MODEL_TO_DECODE)))
-        )
-        model = config.model_workers or max(1, spare)
-        decode = config.decode_workers or max(1, int(num_cpus) - model)
+        model = config.model_workers or max(1, int(num_cpus))
+        decode = config.decode_workers or max(1, int(num_cpus) // 2)
     cpus = _cpus_each(num_cpus, model + decode)
     return Shares(
         decode_workers=decode,

@@ -165,6 +165,30 @@ def test_shrinking_keeps_small_frames_as_they_are() -> None:
     assert scale == 2.0
 
 
+@pytest.mark.parametrize("side", [100, 64, 333])
+def test_shrinking_averages_all_pixels_and_keeps_places(side: int) -> None:
+    columns = np.tile(np.arange(1000, dtype=np.float32) / 4, (600, 1))
+    frame = np.repeat(columns[..., None], 3, axis=2).astype(np.uint8)
+    small, scale = shrink(frame, side)
+    assert side - 1 <= max(small.shape[:2]) <= side
+    places = (np.arange(small.shape[1]) + 0.5) * scale / 4
+    np.testing.assert_allclose(small[3, :, 0], places, atol=1.5)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 1000, 3), dtype=np.uint8)
+    assert shrink(noise, side)[0].std() < noise.std() * 1.5 * side / 1000 + 5  # no aliasing
+
+
+def test_a_face_too_small_for_the_first_look_is_found_by_a_second(weights: bytes) -> None:
+    (face,) = frames("single_face.mp4", 1)
+    wide = np.full((1080, 1920, 3), 90, np.uint8)
+    wide[400:490, 800:960] = cv2.resize(face, (160, 90), interpolation=cv2.INTER_AREA)
+    detector = MobileNetRetinaFace(weights, max_side=480, score_threshold=0.8)
+    (found,) = detector.detect([wide])
+    assert len(found) == 1
+    assert 800 < found.boxes_xyxy[0, 0] < found.boxes_xyxy[0, 2] < 960
+    (at_first,) = detector.detect([cv2.resize(wide, (480, 270), interpolation=cv2.INTER_AREA)])
+    assert len(at_first) == 0
+
+
 BAD_WEIGHTS = [b"", b"not onnx", b"\x08\x06", b"\xff" * 1000, b"PK\x05\x06" + bytes(18)]
 
 

@@ -9,7 +9,7 @@ import torch
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import LoadedModel, Preprocessing, random_model
-from dfdm_ray.models.dma_sta import DmaStaConfig
+from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
 from dfdm_ray.models.inference import ClipScorer
 
 CONFIG = DmaStaConfig(backbone="resnet18", num_frames=3)
@@ -47,6 +47,37 @@ def test_scores_equal_a_direct_forward(loaded: LoadedModel, crops: npt.NDArray[n
     assert scores.logits.dtype == scores.temporal_attention.dtype == np.float32
     assert scores.logits.shape == (4, 5)
     assert scores.temporal_attention.shape == (4, 3)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_scores_are_those_of_a_loop_over_frames_with_its_batch_norms(
+    backbone: Any, loaded: LoadedModel, crops: npt.NDArray[np.uint8]
+) -> None:
+    """The authors' way: one frame after another, pixels planar, batch norms as they were trained."""
+    config = replace(CONFIG, backbone=backbone)
+    model = random_model(config, seed=4).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training
+            shape, mean, var = module.weight.shape, module.running_mean, module.running_var
+            assert mean is not None
+            assert var is not None
+            mean.copy_(torch.randn(shape, generator=generator) / 5)
+            var.copy_(torch.rand(shape, generator=generator) + 0.5)
+            module.weight.data.copy_(torch.rand(shape, generator=generator) + 0.5)
+            module.bias.data.copy_(torch.randn(shape, generator=generator) / 5)
+    x = normalize(torch.from_numpy(crops), PREPROCESSING.mean, PREPROCESSING.std).contiguous()
+    with torch.inference_mode():
+        features = torch.stack([model.features(frame) for frame in x.unbind(1)], dim=1)
+        assert model.ta is not None
+        weights = model.ta(features)
+        clip = (weights.unsqueeze(2) * features).sum(1) / weights.sum(1, keepdim=True)
+        expected = model.fc(clip).softmax(1)
+    got = ClipScorer(replace(loaded, model=model, config=config), device="cpu").score(crops).logits
+    probabilities = torch.from_numpy(got).softmax(1)
+    assert probabilities.argmax(1).tolist() == expected.argmax(1).tolist()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+    assert expected.max() > 0.25  # so that it is no tie everywhere
 
 
 def test_a_clips_score_does_not_depend_on_its_neighbours(

@@ -8,8 +8,8 @@ from dfdm_ray.pipelines.resources import blocks, decode_only, share_out
 CASES = [
     # CPUs, GPUs, decode workers, model workers, device
     (1, 0, 1, 1, "cpu"),  # both share the one CPU
-    (2, 0, 1, 1, "cpu"),  # a laptop
-    (8, 0, 2, 6, "cpu"),  # the model is the heavy side on CPUs
+    (2, 0, 1, 2, "cpu"),  # a laptop: three workers share two CPUs
+    (8, 0, 4, 8, "cpu"),  # one side waits for the other, no CPU waits
     (16, 1, 15, 1, "cuda"),  # a workstation
     (128, 8, 120, 8, "cuda"),  # a node with eight GPUs
     (4, 8, 1, 8, "cuda"),  # more GPUs than CPUs
