@@ -260,9 +260,12 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
 
 def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str) -> DmaSta:
     with torch.device("meta"):  # keys and shapes without memory, whatever sizes the file claims
-        expected = DmaSta(config).state_dict()
-    state_dicts.check_state(expected, state, name=name, of=f"a DMA-STA on {config.backbone}")
-    model = random_model(config, seed=0)
+        model = DmaSta(config)
+    state_dicts.check_state(model.state_dict(), state, name=name, of=f"a DMA-STA on {config.backbone}")
+    model.to_empty(device="cpu")
+    for key, buffer in model.named_buffers():
+        if key not in state:
+            buffer.zero_()  # a count of batches, see check_state
     state_dicts.copy_state(model, state)
     model.eval()
     return model

@@ -1,0 +1,232 @@
+"""What each step of `dfdm-ray score` costs by itself, on one core, and what the usual way costs.
+
+The steps run one after another in one process; the sum over the cores is the most that this machine could do.
+The usual way decodes every frame with OpenCV, finds the face in each used frame at full size and runs the
+network frame by frame, as the authors' code does; its ten frames are spread evenly.
+
+python benchmarks/floor.py [--quick] [--repeats 5]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from corpus import originals, sizes_mb
+from rich.console import Console
+from rich.table import Table
+from same_work import BATCH, spec_of
+from timing import machine
+
+from dfdm_ray.clip_spec import ClipSpec
+from dfdm_ray.clips import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
+from dfdm_ray.config import FaceConfig
+from dfdm_ray.faces.crops import crop_face
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.checkpoint import (
+    LoadedModel,
+    Preprocessing,
+    load_checkpoint,
+    random_model,
+    save_checkpoint,
+)
+from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
+from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.video.decode import VideoReader
+from dfdm_ray.video.frames import FrameBatch
+from dfdm_ray.video.plan import plan_frames
+
+OUT = Path("build/bench")
+STEPS = ("open", "decode, to RGB", "detect", "crop", "Parquet", "model")
+USUAL = ("every frame (OpenCV)", "detect, full size", "crop", "frame by frame")
+
+
+def checkpoint(backbone: str) -> Path:
+    """Return an untrained checkpoint: its answers mean nothing and cost the same."""
+    path = OUT / f"{backbone}.pt"
+    if not path.exists():
+        model = random_model(DmaStaConfig(backbone=backbone), seed=0)
+        save_checkpoint(path, model, classes=GENERATORS, preprocessing=Preprocessing(), note="untrained")
+    return path
+
+
+class Clock:
+    """CPU seconds of named steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, step: str, work: Callable[[], Any]) -> Any:
+        """Return ``work()``, on the clock."""
+        started = time.process_time()
+        result = work()
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - started
+        return result
+
+
+class Bench:
+    """The functions that are measured, ready."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.spec: ClipSpec = spec_of(loaded)
+        self.loaded = loaded
+        self.scorer = ClipScorer(loaded, device="cpu")
+        self.detector, weights = load_detector(FaceConfig())
+        self.full_size = make_detector(FaceConfig(max_side=4096), weights)
+
+    def ours(self, path: Path) -> tuple[dict[str, float], float]:
+        """Return the CPU seconds of each step, and frames decoded for each used."""
+        clock = Clock()
+        reader = clock("open", lambda: VideoReader(str(path)))
+        with reader:
+            batches = clock("decode, to RGB", lambda: self._batches(reader))
+            decoded = reader.num_frames_decoded
+        tracks = [
+            clock("detect", lambda one=one: find_tracks(one, self.detector, every=5)) for one in batches
+        ]
+        crops = clock(
+            "crop", lambda: [c for pair in zip(batches, tracks, strict=True) for c in self._cut(*pair)]
+        )
+        clip = np.stack(crops)[None]
+        scores = clock("model", lambda: self.scorer.score(np.repeat(clip, BATCH, axis=0)))
+        clock.seconds["model"] /= BATCH
+        row = pa.table({"logits": scores.logits[:1].tolist(), "boxes": [tracks[0][0].boxes_xyxy.tolist()]})
+        clock("Parquet", lambda: pq.write_table(row, pa.BufferOutputStream(), compression="zstd"))
+        return clock.seconds, decoded / len(crops)
+
+    def _batches(self, reader: VideoReader) -> list[FrameBatch]:
+        keys, count = reader.index.keys, len(reader.index)
+        plan = plan_frames("keyframe_runs", keys, num_frames=count, wanted=10, runs=2)
+        return list(reader.read_planned(plan.runs, flexible=True))
+
+    def _cut(self, batch: FrameBatch, tracks: list) -> list[np.ndarray]:
+        boxes = tracks[0].boxes_xyxy
+        return [crop_face(f, b, size=224, margin=0.3) for f, b in zip(batch.rgb, boxes, strict=True)]
+
+    def whole(self, path: Path) -> float:
+        """Return the CPU seconds of the crops in one call, as a decode worker makes it."""
+        clock = Clock()
+        clock("all", lambda: prepare_clips(str(path), self.detector, self.spec, ClipFacts()))
+        return clock.seconds["all"]
+
+    def usual(self, path: Path) -> dict[str, float]:
+        """Return the CPU seconds of each step of the usual way."""
+        clock = Clock()
+        rgb = clock("every frame (OpenCV)", lambda: decode_all(path))
+        found = clock("detect, full size", lambda: [self.full_size.detect([frame])[0] for frame in rgb])
+        boxes = [one.boxes_xyxy[0] for one in found]
+        cut = lambda: [crop_face(f, b, size=224, margin=0.3) for f, b in zip(rgb, boxes, strict=True)]  # noqa: E731
+        crops = clock("crop", cut)
+        clock("frame by frame", lambda: self.frame_by_frame(np.stack(crops)[None]))
+        return clock.seconds
+
+    @torch.inference_mode()
+    def frame_by_frame(self, crops_u8: np.ndarray) -> torch.Tensor:
+        """Return logits as the authors' loop does: one frame at a time, batch norms apart, planar pixels."""
+        model = self.loaded.model
+        x = normalize(torch.from_numpy(crops_u8)).contiguous()
+        features = torch.stack([model.features(frame) for frame in x.unbind(1)], dim=1)
+        weights = model.ta(features)
+        return model.fc((weights.unsqueeze(2) * features).sum(1) / weights.sum(1, keepdim=True))
+
+
+def decode_all(path: Path) -> list[np.ndarray]:
+    """Decode every frame with one thread and return ten, spread evenly, as RGB."""
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    wanted = set(
+        np.linspace(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)) - 1, 10).round().astype(int).tolist()
+    )
+    frames: list[np.ndarray] = []
+    number = 0
+    while True:
+        there, frame = video.read()
+        if not there:
+            return frames
+        if number in wanted:
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        number += 1
+
+
+def measure(bench: Bench, paths: list[Path], repeats: int) -> dict[str, object]:
+    """Return medians over ``paths`` and ``repeats`` of one quality, in CPU milliseconds a video."""
+    rows: dict[str, list[float]] = {}
+    ratios = []
+    for repeat in range(repeats):
+        for number, path in enumerate(paths):  # interleaved, so that a busy moment falls on all
+            steps, ratio = bench.ours(path)
+            ratios.append(ratio)
+            rows.setdefault("crops in one call", []).append(bench.whole(path))
+            usual = bench.usual(path) if repeat == number % repeats else {}
+            for name, seconds in [*steps.items(), *((f"usual: {n}", s) for n, s in usual.items())]:
+                rows.setdefault(name, []).append(seconds)
+    return {
+        "ms": {name: 1000 * statistics.median(values) for name, values in rows.items()},
+        "spread": {name: 1000 * (max(v) - min(v)) for name, v in rows.items()},
+        "decoded_per_used": statistics.mean(ratios),
+    }
+
+
+def print_table(console: Console, results: dict[int, dict], sizes: dict[int, float]) -> None:
+    """Print a line for each step, and ratios."""
+    table = Table("CPU ms a video", *(f"crf {crf} ({sizes[crf]:.1f} MB)" for crf in results))
+    for name in [*STEPS, "crops in one call", *(f"usual: {n}" for n in USUAL)]:
+        table.add_row(name, *(f"{r['ms'][name]:.1f} ± {r['spread'][name] / 2:.1f}" for r in results.values()))
+    for name, cells in ratios_of(results).items():
+        table.add_row(name, *(f"{cell:.2f}" for cell in cells))
+    console.print(table)
+
+
+def ratios_of(results: dict[int, dict]) -> dict[str, list[float]]:
+    """Return the figures that are judged, for each quality."""
+    everything = [(r["ms"], r["decoded_per_used"]) for r in results.values()]
+    side = [
+        (sum(ms[n] for n in STEPS[:4]), sum(ms[f"usual: {n}"] for n in USUAL[:3])) for ms, _ in everything
+    ]
+    return {
+        "frames decoded / used": [result["decoded_per_used"] for result in results.values()],
+        "(detect + crop) / (open + decode)": [
+            (ms["detect"] + ms["crop"]) / (ms["open"] + ms["decode, to RGB"]) for ms in times
+        ],
+        "usual / ours, up to the crops": [a / b for a, b in zip(usual, ours, strict=True)],
+        "frame by frame / our model stage": [ms["usual: frame by frame"] / ms["model"] for ms in times],
+        "usual / ours, all": [
+            (a + ms["usual: frame by frame"]) / (b + ms["model"] + ms["Parquet"])
+            for a, b, ms in zip(usual, ours, times, strict=True)
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two scenes, one repeat")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--backbone", default="resnet50")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    videos = originals(OUT / "corpus", num_scenes=2 if args.quick else 4)
+    bench = Bench(load_checkpoint(checkpoint(args.backbone).read_bytes(), name=args.backbone))
+    bench.ours(videos[23][0])  # warms up
+    repeats = 1 if args.quick else args.repeats
+    results = {crf: measure(bench, paths, repeats) for crf, paths in videos.items()}
+    console = Console(width=110)
+    console.print(f"{machine('cpu')}, {os.cpu_count()} CPUs; {' '.join(sys.argv)}; medians of {repeats}")
+    print_table(console, results, sizes_mb(videos))
+    content = {"command": sys.argv, "machine": machine("cpu"), "repeats": repeats, "results": results}
+    (OUT / "floor.json").write_text(json.dumps(content | {"ratios": ratios_of(results)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
