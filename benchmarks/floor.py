@@ -188,10 +188,9 @@ def print_table(console: Console, results: dict[int, dict], sizes: dict[int, flo
 
 def ratios_of(results: dict[int, dict]) -> dict[str, list[float]]:
     """Return the figures that are judged, for each quality."""
-    everything = [(r["ms"], r["decoded_per_used"]) for r in results.values()]
-    side = [
-        (sum(ms[n] for n in STEPS[:4]), sum(ms[f"usual: {n}"] for n in USUAL[:3])) for ms, _ in everything
-    ]
+    times = [result["ms"] for result in results.values()]
+    ours = [sum(ms[name] for name in STEPS[:4]) for ms in times]
+    usual = [sum(ms[f"usual: {name}"] for name in USUAL[:3]) for ms in times]
     return {
         "frames decoded / used": [result["decoded_per_used"] for result in results.values()],
         "(detect + crop) / (open + decode)": [
