@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Compared with by throughput.py only; needs nothing that is not there.
+RIVAL := daft==0.7.26
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test lint lock bench clean setup
@@ -20,8 +22,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## see benchmarks/README.md
-	$(BIN)/python benchmarks/decode_plan.py
+bench: $(READY)  ## see benchmarks/README.md; ARGS=--quick takes a few minutes
+	$(BIN)/dfdm-ray assets get > /dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(RIVAL)
+	$(BIN)/python benchmarks/floor.py $(ARGS)
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
 setup: $(READY)
 
