@@ -12,6 +12,7 @@ import pytest
 from av.video.frame import PictureType
 
 from dfdm_ray.testing import VideoRecipe, frame_number, is_upright, numbered_frame, remux, write_video, x264
+from dfdm_ray.video import source
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import FramePlan, Run, plan_frames
@@ -125,6 +126,25 @@ def test_exactly_the_planned_frames_come_with_their_times(name: str, strategy: s
         rounded = recipe.pts or path.suffix in {".mkv", ".webm", ".flv", ".wmv"}  # to milliseconds
         np.testing.assert_allclose(batch.pts_s, expected, atol=1.1e-3 if rounded else 1e-4)
         assert all(is_upright(frame) for frame in batch.rgb) or recipe.pix_fmt == "gray"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith((".mp4", ".mov"))])
+def test_opening_without_a_look_at_frames_changes_nothing(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write(folder, name))
+
+    def read() -> tuple[list[int], FrameBatch]:
+        with VideoReader(path) as reader:
+            (batch,) = reader.read_planned(planned(reader, "head").runs, flexible=True)
+            return reader.index.seek_time.tolist(), batch
+
+    seek_times, batch = read()
+    monkeypatch.setattr(source, "_SELF_DESCRIBING", ())
+    probed_seek_times, probed = read()
+    assert seek_times == probed_seek_times
+    np.testing.assert_array_equal(batch.rgb, probed.rgb)
+    np.testing.assert_array_equal(batch.pts_s, probed.pts_s)
 
 
 @pytest.mark.parametrize("name", RECIPES)
