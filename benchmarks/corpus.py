@@ -1,7 +1,8 @@
 """DFDM-like videos: 942x500, 30 frames a second, 300 to 400 frames, key frames 250 apart, crf 0, 10 and 23.
 
 Faces are those of the demo media, played to and fro, scaled up and sharpened until the files are about as
-large as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23.
+large as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23 (82 GB, 6,450 videos; Jia, Li, Lyu,
+ICIP 2022).
 """
 
 import itertools
@@ -22,8 +23,6 @@ from dfdm_ray.labels import QUALITIES
 from dfdm_ray.video.encode import QualityWriter
 
 SIZE = (942, 500)
-DFDM_MB: Mapping[int, float] = {0: 25.0, 10: 11.0, 23: 2.0}
-"""Mean size of DFDM's videos by crf: 82 GB, 6,450 videos (Jia, Li, Lyu, ICIP 2022)."""
 _SOURCES = ("WolfgangLanger_Pexels.mp4", "single_face.mp4")
 _NUM_FRAMES = (300, 400, 333, 366)
 _SHARPEN = 1.0

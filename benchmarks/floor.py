@@ -91,12 +91,9 @@ class Bench:
         with reader:
             batches = clock("decode, to RGB", lambda: self._batches(reader))
             decoded = reader.num_frames_decoded
-        tracks = [
-            clock("detect", lambda one=one: find_tracks(one, self.detector, every=5)) for one in batches
-        ]
-        crops = clock(
-            "crop", lambda: [c for pair in zip(batches, tracks, strict=True) for c in self._cut(*pair)]
-        )
+        tracks = clock("detect", lambda: [find_tracks(one, self.detector, every=5) for one in batches])
+        runs = list(zip(batches, tracks, strict=True))
+        crops = clock("crop", lambda: [crop for run in runs for crop in self._cut(*run)])
         clip = np.stack(crops)[None]
         scores = clock("model", lambda: self.scorer.score(np.repeat(clip, BATCH, axis=0)))
         clock.seconds["model"] /= BATCH
