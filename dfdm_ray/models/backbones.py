@@ -1,14 +1,15 @@
 """ResNet trunks with spatial attention in every residual block, under torchvision's key names.
 
-Only the gate is ours; layers, strides and initialisation are torchvision's. Strides sit on the 3x3
-convolution of a bottleneck there, as in ``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``.
+Layers, their order and initialisation are those of ``torchvision/models/resnet.py``, and the tests compare them;
+only the gate is added. The stride of a bottleneck is that of its 3x3 convolution, as there and in
+``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``. Written out because importing torchvision
+costs every model worker 1.9 seconds of CPU time.
 """
 
-from typing import Any, get_args
+from typing import cast, get_args
 
 import torch
-from torch import Tensor
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
 
 from dfdm_ray.models.attention import SpatialAttention
 from dfdm_ray.models.names import Backbone
@@ -33,48 +34,79 @@ def gated(x_NCHW: Tensor, gate_N1HW: Tensor) -> Tensor:
     return x_NCHW * gate_N1HW if x_NCHW.requires_grad else x_NCHW.mul_(gate_N1HW)
 
 
-class GatedBasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's basic block whose residual branch is gated after ``bn2``."""
+def _conv(channels_in: int, channels: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels, size, stride, padding=size // 2, bias=False)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sa = SpatialAttention()
 
-    def forward(self, x: Tensor) -> Tensor:
+class _Block(nn.Module):
+    """A residual block: a branch of convolutions, gated by place if ``gate``, beside a shortcut."""
+
+    expansion: int
+    """Channels of the output over ``width``."""
+
+    def __init__(self, channels_in: int, width: int, *, stride: int, gate: bool) -> None:
+        super().__init__()
+        self._add_branch(channels_in, width, stride)
+        channels = width * self.expansion
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels_in != channels:
+            self.downsample = nn.Sequential(_conv(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
+        self.sa = SpatialAttention() if gate else None
+
+    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
+        raise NotImplementedError
+
+    def branch(self, x_NCHW: Tensor) -> Tensor:
+        """Return what is gated and added to the shortcut, in memory of its own."""
+        raise NotImplementedError
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to ``(N, C', H', W')``."""
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out = gated(out, self.sa(out))
-        out += x if self.downsample is None else self.downsample(x)
+        out = self.branch(x_NCHW)
+        if self.sa is not None:
+            out = gated(out, self.sa(out))
+        out += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
         result: Tensor = self.relu(out)
         return result
 
 
-class GatedBottleneck(Bottleneck):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's bottleneck whose residual branch is gated after ``bn3``."""
+class BasicBlock(_Block):
+    """Two 3x3 convolutions."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sa = SpatialAttention()
+    expansion = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, C, H, W)`` to ``(N, C', H', W')``."""
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
+    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
+        self.conv1, self.bn1 = _conv(channels_in, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+
+    def branch(self, x_NCHW: Tensor) -> Tensor:
+        """Return what is gated and added to the shortcut, in memory of its own."""
+        out = self.relu(self.bn1(self.conv1(x_NCHW)))
+        result: Tensor = self.bn2(self.conv2(out))
+        return result
+
+
+class Bottleneck(_Block):
+    """A 1x1, a 3x3 and a 1x1 convolution."""
+
+    expansion = 4
+
+    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
+        channels = width * self.expansion
+        self.conv1, self.bn1 = _conv(channels_in, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = _conv(width, channels, 1), nn.BatchNorm2d(channels)
+
+    def branch(self, x_NCHW: Tensor) -> Tensor:
+        """Return what is gated and added to the shortcut, in memory of its own."""
+        out = self.relu(self.bn1(self.conv1(x_NCHW)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out = gated(out, self.sa(out))
-        out += x if self.downsample is None else self.downsample(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.bn3(self.conv3(out))
         return result
 
 
-def _block_class(backbone: Backbone, *, spatial_attention: bool) -> type[Any]:
-    if backbone in BOTTLENECKS:
-        return GatedBottleneck if spatial_attention else Bottleneck
-    return GatedBasicBlock if spatial_attention else BasicBlock
-
-
-class ResNetTrunk(ResNet):  # type: ignore[misc]  # torchvision is untyped
+class ResNetTrunk(nn.Module):
     """torchvision's ResNet with spatial attention, or exactly torchvision's without.
 
     State-dict keys are torchvision's (``conv1``, ``bn1``, ``layer1.0.conv1`` .. ``fc``) plus one
@@ -83,11 +115,28 @@ class ResNetTrunk(ResNet):  # type: ignore[misc]  # torchvision is untyped
     """
 
     def __init__(self, backbone: Backbone, *, num_classes: int, spatial_attention: bool) -> None:
-        block = _block_class(backbone, spatial_attention=spatial_attention)
-        super().__init__(block, list(DEPTHS[backbone]), num_classes=num_classes)
+        super().__init__()
+        block = Bottleneck if backbone in BOTTLENECKS else BasicBlock
+        self.conv1, self.bn1 = _conv(3, 64, 7, 2), nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        channels = 64
+        for index, depth in enumerate(DEPTHS[backbone], start=1):
+            width, layer = 32 * 2**index, nn.Sequential()
+            for place in range(depth):
+                stride = 2 if index > 1 and place == 0 else 1
+                layer.append(block(channels, width, stride=stride, gate=spatial_attention))
+                channels = width * block.expansion
+            self.add_module(f"layer{index}", layer)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, x_NCHW: Tensor) -> Tensor:
         """Map frames ``(N, 3, H, W)`` to features ``(N, C)``: 512 for the basic trunks, else 2048."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x_NCHW))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = cast(nn.Module, layer)(x)
         return torch.flatten(self.avgpool(x), 1)

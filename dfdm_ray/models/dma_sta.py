@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
-from dfdm_ray.models.backbones import BACKBONES, GatedBasicBlock, GatedBottleneck, ResNetTrunk
+from dfdm_ray.models.backbones import BACKBONES, BasicBlock, Bottleneck, ResNetTrunk
 from dfdm_ray.models.names import Backbone
 
 DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
@@ -103,9 +103,9 @@ class DmaSta(ResNetTrunk):
         begins at one half and the batch norm before it twice as strong: a branch counts as in torchvision's.
         """
         for block in self.modules():
-            if isinstance(block, GatedBasicBlock | GatedBottleneck):
+            if isinstance(block, BasicBlock | Bottleneck) and block.sa is not None:
                 nn.init.zeros_(block.sa.conv1.weight)
-                last = block.bn2 if isinstance(block, GatedBasicBlock) else block.bn3
+                last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
                 last.weight.mul_(2)
         if self.ta is not None:
             self.ta.wake()

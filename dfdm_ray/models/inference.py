@@ -46,7 +46,7 @@ class ClipScorer:
         self._precision = precision
         self._config = loaded.config
         self._preprocessing = loaded.preprocessing
-        model = fold_batch_norms(loaded.model).to(self._device, memory_format=torch.channels_last)
+        model = fold_batch_norms(loaded.model).to(self._device).to(memory_format=torch.channels_last)
         if self._device.type == "cpu":
             keep_freed_memory()
         self._model: Any = torch.compile(model) if compile else model

@@ -53,7 +53,7 @@ def train_rank(task: TrainTask, device: str) -> list[EpochResult]:
         UserError: On every rank alike, if the loss is no number or the results cannot be written.
     """
     fit = Fit(
-        model=start_model(task).to(device, memory_format=torch.channels_last),
+        model=start_model(task).to(device).to(memory_format=torch.channels_last),
         recipe=task.config.recipe,
         normalization=(task.preprocessing.mean, task.preprocessing.std),
         seed=task.config.seed,
