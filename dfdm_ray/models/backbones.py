@@ -1,7 +1,7 @@
 """ResNet trunks with spatial attention in every residual block, under torchvision's key names.
 
-Layers, their order and initialisation are those of ``torchvision/models/resnet.py``, and the tests compare them;
-only the gate is added. The stride of a bottleneck is that of its 3x3 convolution, as there and in
+Layers, their order and initialisation are those of ``torchvision/models/resnet.py``; the tests compare them.
+Only the gate is added. The stride of a bottleneck is that of its 3x3 convolution, as there and in
 ``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``. Written out because importing torchvision
 costs every model worker 1.9 seconds of CPU time.
 """
@@ -131,7 +131,8 @@ class ResNetTrunk(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # On "meta" there is nothing to fill, and trying would import torch._dynamo.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, x_NCHW: Tensor) -> Tensor:

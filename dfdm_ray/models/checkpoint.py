@@ -262,10 +262,9 @@ def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str
     with torch.device("meta"):  # keys and shapes without memory, whatever sizes the file claims
         model = DmaSta(config)
     state_dicts.check_state(model.state_dict(), state, name=name, of=f"a DMA-STA on {config.backbone}")
-    model.to_empty(device="cpu")
-    for key, buffer in model.named_buffers():
-        if key not in state:
-            buffer.zero_()  # a count of batches, see check_state
+    # Zeros stay where the file lacks a count of batches, see check_state. `to_empty` would import sympy.
+    zeros = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in model.state_dict().items()}
+    model.load_state_dict(zeros, assign=True)
     state_dicts.copy_state(model, state)
     model.eval()
     return model

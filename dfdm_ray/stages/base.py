@@ -38,7 +38,7 @@ def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Datas
     Large rows between two stages wait in a part of the object store of :func:`waiting_bytes`; a stage that
     has filled it pauses until the next one has caught up.
     """
-    dataset: ray.data.Dataset = ray.data.from_arrow(list(blocks))
+    dataset: ray.data.Dataset = ray.data.from_blocks(list(blocks))  # from_arrow would start workers for it
     for stage in stages:
         dataset = apply(dataset, stage)
     if most := waiting_bytes(stages, rows=max(block.num_rows for block in blocks)):

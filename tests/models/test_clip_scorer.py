@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,3 +168,15 @@ def test_a_gpu_gives_the_scores_of_the_cpu(
     exact = ClipScorer(loaded, device="cpu").score(crops)
     scores = ClipScorer(loaded, device="cuda", precision=precision).score(crops)
     np.testing.assert_allclose(scores.logits, exact.logits, atol=0.05 * np.abs(exact.logits).max())
+
+
+def test_a_worker_gets_its_model_ready_without_the_slow_imports(tiny_checkpoint: Path) -> None:
+    script = f"""
+import sys
+from dfdm_ray.models.checkpoint import load_checkpoint
+from dfdm_ray.models.inference import ClipScorer
+ClipScorer(load_checkpoint(open({str(tiny_checkpoint)!r}, "rb").read(), name="tiny"), device="cpu")
+print(*sorted({{"torch", "torchvision", "torch._dynamo", "sympy"}} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["torch"]
