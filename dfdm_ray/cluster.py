@@ -1,5 +1,6 @@
 """Joining or starting Ray, quietly."""
 
+import json
 import logging
 import os
 import socket
@@ -13,6 +14,8 @@ import ray.data
 from dfdm_ray.errors import UserError
 
 _CONNECT_S = 10.0
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for drivers that `ray job submit` starts (``ray/_private/runtime_env/constants.py``)."""
 
 
 @contextmanager
@@ -42,6 +45,33 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
         yield
     finally:
         ray.shutdown()
+
+
+def worker_resources() -> dict[str, float]:
+    """Return what the joined Ray has for workers: ``CPU``, ``GPU``, ``memory`` (bytes) and others.
+
+    That is all but what this driver itself holds by ``ray job submit --entrypoint-num-cpus`` and the like:
+    a worker that counts on it waits as long as the driver lives.
+    """
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap
+    for name, amount in _held_by_driver().items():
+        total[name] = max(0.0, total.get(name, 0.0) - amount)
+    return total
+
+
+def _held_by_driver() -> dict[str, float]:
+    if _SUBMITTED not in os.environ:
+        return {}
+    # Ray tells a driver what it was submitted with nowhere else.
+    from ray.dashboard.modules.job.common import JobInfoStorageClient
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    name = json.loads(os.environ[_SUBMITTED])["metadata"]["job_submission_id"]
+    key = JobInfoStorageClient.JOB_DATA_KEY.format(job_id=name).encode()
+    told = json.loads(_internal_kv_get(key, namespace=b"job") or b"{}")  # nothing: submitted to another Ray
+    held = {"CPU": told.get("entrypoint_num_cpus"), "GPU": told.get("entrypoint_num_gpus")}
+    held |= {"memory": told.get("entrypoint_memory"), **(told.get("entrypoint_resources") or {})}
+    return {name: float(amount) for name, amount in held.items() if amount}
 
 
 def require_listener(address: str) -> None:

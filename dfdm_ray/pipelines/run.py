@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import pyarrow as pa
-import ray
 import ray.data
 from rich.console import Console
 
 from dfdm_ray import storage
 from dfdm_ray.clips import load_detector
-from dfdm_ray.cluster import ray_session
+from dfdm_ray.cluster import ray_session, worker_resources
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
@@ -120,7 +119,7 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
     with progress(counts, console, title="videos") as show:
         show(note="starting Ray workers")
         with ray_session(job.config.ray_address):
-            cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap
+            cluster = worker_resources()
             stages, resources = job.stages(cluster)
             this["resources"] = dict(resources)
             this["cluster"] = {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster}

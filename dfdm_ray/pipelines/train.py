@@ -23,7 +23,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.cluster import ray_session
+from dfdm_ray.cluster import ray_session, worker_resources
 from dfdm_ray.curves import draw_curves, epoch_line
 from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.output import changes
@@ -150,9 +150,9 @@ def _history(config: TrainConfig) -> list[EpochResult]:
 def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, Any]:
     """Train on Ray and return what ``run.json`` should say of it."""
     with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
-        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cluster = worker_resources()
         gpus = int(cluster.get("GPU", 0))
-        workers = _num_workers(config, cpus=int(cluster["CPU"]), gpus=gpus)
+        workers = _num_workers(config, cpus=int(cluster.get("CPU", 0)), gpus=gpus)
         each = {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
         trainer = TorchTrainer(
             _train_on_worker,

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -46,8 +46,10 @@ def environment(token: Path) -> dict[str, str]:
     return {**plain, **settings, "PATH": path}
 
 
-def submit(address: str, environment: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
-    command = [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *entrypoint]
+def submit(
+    address: str, environment: dict[str, str], *entrypoint: str, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [RAY, "job", "submit", "--address", address, "--working-dir", ".", *options, "--", *entrypoint]
     return subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -114,6 +116,18 @@ def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
     table = pq.read_table(tmp_path / "out" / "predictions").sort_by("video_id")
     assert table["video_id"].to_pylist() == ["carphone_pristine.mp4", "no_face.mp4"]
     assert table["reject_code"].to_pylist() == [None, "no_face"]
+
+
+def test_a_driver_that_holds_cpus_leaves_them_out_when_it_sizes_the_pools(
+    address: str, environment: dict[str, str], videos: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
+    holding = ["--entrypoint-num-cpus", "1"]  # of two
+    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job, options=holding)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][-1]
+    assert run["cluster"]["CPU"] == 1
+    assert (run["resources"]["decode_workers"], run["resources"]["model_workers"]) == (1, 1)
 
 
 def test_a_users_mistake_fails_the_job_with_one_line(
