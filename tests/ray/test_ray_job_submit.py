@@ -1,5 +1,6 @@
 """The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
+from cluster_files import commands, fences
 
 from dfdm_ray import assets
 
@@ -23,6 +25,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 START_S = 300.0
+SHOW_CPUS = (
+    "import ray; ray.init(logging_level='ERROR'); print(f'CPU={ray.cluster_resources()[\"CPU\"]:.0f}')"
+)
 
 
 def free_port() -> int:
@@ -64,31 +69,47 @@ def metrics_port() -> int:
 def address(
     environment: dict[str, str], metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Dashboard address of a Ray head of our own, stopped by stopping this one process."""
-    dashboard, log = free_port(), tmp_path_factory.mktemp("head") / "log"
-    # Every port of its own: another Ray on this machine, such as that of other tests, may hold the defaults.
-    names = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
-    options = [f"--dashboard-port={dashboard}", *(f"--{name}={free_port()}" for name in names)]
-    options += ["--num-cpus=2", "--dashboard-host=127.0.0.1", f"--metrics-export-port={metrics_port}"]
-    with log.open("wb") as stream:
-        head = subprocess.Popen(
-            [RAY, "start", "--head", "--block", *options],
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    """Dashboard address of a Ray cluster of our own, a head as documented and two more nodes, a CPU each."""
+    logs, dashboard, gcs = tmp_path_factory.mktemp("nodes"), free_port(), free_port()
+    documented = next(words for words in commands("\n".join(fences())) if words[:2] == ["ray", "start"])
+    head = [f"--dashboard-port={dashboard}", f"--port={gcs}", f"--ray-client-server-port={free_port()}"]
+    nodes = [start_node(environment, logs / "0", *documented[2:], *head, metrics_port=metrics_port)]
     try:
         url = f"http://127.0.0.1:{dashboard}"
         deadline = time.monotonic() + START_S
         while submit(url, environment, "true").returncode:  # a head takes jobs some time after it is up
-            assert head.poll() is None, log.read_text()
+            assert nodes[0].poll() is None, (logs / "0").read_text()
             assert time.monotonic() < deadline, "no job was taken"
             time.sleep(1)
+        for name in ("1", "2"):  # one after the other: of two that start at once on a host, one may give up
+            nodes.append(start_node(environment, logs / name, f"--address=127.0.0.1:{gcs}"))
+            while f"CPU={len(nodes)}" not in submit(url, environment, "python", "-c", SHOW_CPUS).stdout:
+                assert nodes[-1].poll() is None, (logs / name).read_text()
+                assert time.monotonic() < deadline, "a node did not join"
         yield url
     finally:
-        os.killpg(head.pid, signal.SIGKILL)  # all of it is ours; an orderly end takes half a minute
-        head.wait(timeout=60)
+        for node in nodes:  # all of it is ours; an orderly end takes half a minute
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+            node.wait(timeout=60)
+
+
+def start_node(
+    environment: dict[str, str], log: Path, *options: str, metrics_port: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a node that a signal to its process group ends."""
+    # Every port of its own: another Ray on this machine, such as that of other tests, may hold the defaults.
+    names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+    ports = [*(f"--{name}={free_port()}" for name in names), "--min-worker-port=0", "--max-worker-port=0"]
+    ports.append(f"--metrics-export-port={metrics_port or free_port()}")
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [RAY, "start", "--block", "--num-cpus=1", *ports, *options],
+            env={**environment, "RAY_raylet_start_wait_time_s": "120"},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def test_a_job_without_the_token_is_refused(address: str, environment: dict[str, str]) -> None:
@@ -122,12 +143,12 @@ def test_a_driver_that_holds_cpus_leaves_them_out_when_it_sizes_the_pools(
     address: str, environment: dict[str, str], videos: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
-    holding = ["--entrypoint-num-cpus", "1"]  # of two
+    holding = ["--entrypoint-num-cpus", "1"]  # of three
     done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job, options=holding)
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][-1]
-    assert run["cluster"]["CPU"] == 1
-    assert (run["resources"]["decode_workers"], run["resources"]["model_workers"]) == (1, 1)
+    assert run["cluster"]["CPU"] == 2
+    assert (run["resources"]["decode_workers"], run["resources"]["model_workers"]) == (1, 2)
 
 
 def test_a_users_mistake_fails_the_job_with_one_line(
