@@ -95,7 +95,9 @@ def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
     """Split a manifest into the tables that travel.
 
     They are small, so that no worker idles while another has a queue and a worker that dies costs little, and
-    not too many for Ray to hand out.
+    not too many for Ray to hand out. Of a power of two, which batches of the model are by default too: blocks
+    of six would come to it as 32 and 4 videos.
     """
-    rows = min(_MOST_ROWS, max(1, videos.num_rows // (workers * _BLOCKS_PER_WORKER)))
+    wanted = min(_MOST_ROWS, max(1, videos.num_rows // (workers * _BLOCKS_PER_WORKER)))
+    rows = 1 << wanted.bit_length() - 1
     return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]
