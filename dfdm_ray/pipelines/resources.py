@@ -90,11 +90,16 @@ def _cpus_each(num_cpus: float, workers: int) -> float:
     return each if each == 1.0 else int(each * 100) / 100
 
 
-def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
-    """Split a manifest into the tables that travel.
+def rows_of_block(num_videos: int, *, workers: int) -> int:
+    """Return how many videos travel together.
 
-    They are small, so that no worker idles while another has a queue and a worker that dies costs little, and
-    not too many for Ray to hand out.
+    They are few, so that no worker idles while another has a queue and a worker that dies costs little, and
+    blocks are not too many for Ray to hand out.
     """
-    rows = min(_MOST_ROWS, max(1, videos.num_rows // (workers * _BLOCKS_PER_WORKER)))
+    return min(_MOST_ROWS, max(1, num_videos // (workers * _BLOCKS_PER_WORKER)))
+
+
+def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
+    """Split a manifest into the tables that travel, of :func:`rows_of_block` rows."""
+    rows = rows_of_block(videos.num_rows, workers=workers)
     return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]
