@@ -7,45 +7,53 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dfdm_ray import storage
+from dfdm_ray.object_store import RemoteFile
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import plan_frames
 
 
-class CountedFile(io.FileIO):
-    """A local file that counts what reaches it through the read-ahead of remote files."""
+class Counted:
+    """A local file that answers as an object does, and counts."""
 
-    bytes_read, requests = 0, 0
+    def __init__(self) -> None:
+        self.bytes_read, self.requests = 0, 2  # size and existence are asked before
 
-    def readinto(self, buffer: Any) -> int:
-        """Read, and count."""
-        count = super().readinto(buffer)
-        CountedFile.bytes_read += count
-        CountedFile.requests += 1
-        return count
+    def open(self, uri: str) -> BinaryIO:
+        """Return ``uri`` opened as a remote file."""
+        self._content = Path(uri).read_bytes()
+        file = RemoteFile(cast(Any, self))
+        return cast(BinaryIO, io.BufferedReader(file, buffer_size=storage.READ_AHEAD_BYTES))
+
+    def size(self) -> int:
+        """Return the object's size, bytes."""
+        return len(self._content)
+
+    def read_at(self, count: int, start: int) -> bytes:
+        """Return a range of the object."""
+        content = self._content[start : start + count]
+        self.bytes_read += len(content)
+        self.requests += 1
+        return content
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 @contextmanager
-def _counted() -> Iterator[None]:
-    usual, CountedFile.bytes_read, CountedFile.requests = storage.open_input, 0, 0
-
-    def open_input(uri: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(CountedFile(uri), buffer_size=storage.READ_AHEAD_BYTES))
-
-    storage.open_input = open_input
+def _counted() -> Iterator[Counted]:
+    usual, counted = storage.open_input, Counted()
+    storage.open_input = counted.open
     try:
-        yield
+        yield counted
     finally:
         storage.open_input = usual
 
 
 def reading(path: Path) -> tuple[int, int]:
-    """Return bytes and requests to decode ten frames of ``path`` in two runs, the default of ``score``.
-
-    One request more asks for the file's size.
-    """
-    with _counted(), VideoReader(str(path)) as reader:
+    """Return bytes and requests to decode ten frames of ``path`` in two runs, the default of ``score``."""
+    with _counted() as counted, VideoReader(str(path)) as reader:
         keys, count = reader.index.keys, len(reader.index)
         plan = plan_frames("keyframe_runs", keys, num_frames=count, wanted=10, runs=2)
         for batch in reader.read_planned(plan.runs, flexible=True):
             assert len(batch.rgb)
-    return CountedFile.bytes_read, CountedFile.requests + 1
+    return counted.bytes_read, counted.requests

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import page_plots
-from scale_tables import Table, all_tables
+from scale_tables import all_tables
+from tables import Table
 
 from dfdm_ray.evaluation.markdown import escape
 from dfdm_ray.labels import QUALITIES

@@ -8,8 +8,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scale_model import Node, Storage, predict
-from scale_tables import MILLION, costs_in, rows_for, simulated
+from scale_model import MILLION, Node, Storage
+from scale_tables import costs_in, predicted
+from simulation_tables import simulated
 
 from dfdm_ray.labels import QUALITIES
 
@@ -114,19 +115,20 @@ def simulated_png(path: Path, scale: Content) -> None:
 
 def predicted_png(path: Path, scale: Content) -> None:
     """Draw predicted rates of the kinds of nodes over their number."""
-    costs, storage = costs_in(scale), Storage(**scale["storage"])
+    costs, storages = costs_in(scale), [Storage(**storage) for storage in scale["storages"]]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
-        counts = [2**power for power in range(7)]
+        counts, marks = [2**power for power in range(7)], {}
         for raw, colour in zip(scale["nodes"], _COLOURS, strict=False):
             node = Node(**raw)
-            ones = [
-                predict(MILLION, node, n, costs, storage, rows=rows_for(MILLION, node, n)) for n in counts
-            ]
-            axes.plot(counts, [one.rate for one in ones], "o-", color=colour, label=node.name)
-        for name in ("driver", "storage"):
-            limit = ones[0].limits[name]
+            for storage, line in zip(storages, (":", "-"), strict=True):
+                ones = [predicted(MILLION, node, count, costs, storage) for count in counts]
+                label = f"{node.name}, {storage.name}"
+                axes.plot(counts, [one.rate for one in ones], line, marker="o", color=colour, label=label)
+                marks[storage.name] = ones[-1].limits["storage"]
+        marks["driver"] = ones[-1].limits["driver"]
+        for name, limit in marks.items():
             axes.axhline(limit, color=_MUTED, linestyle="--", linewidth=1.2)
             axes.annotate(f"{name}: {limit:.0f}", (1, limit), (0, 3), textcoords="offset points", fontsize=9)
         axes.set_xscale("log", base=2)

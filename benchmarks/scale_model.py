@@ -3,6 +3,7 @@
 Each part of a cluster lets so many videos pass in a second; the least of them is the rate of all::
 
     CPUs       cores that decode / seconds of a video up to its crops
+    waiting    decode workers / (those seconds + seconds that a worker waits for the storage)
     GPUs       GPUs * videos a GPU scores in a second
     network    what a node takes in / (bytes read of a video + its crops, when they change nodes)
     storage    bytes, or requests, that the storage answers in a second / those of a video
@@ -65,11 +66,15 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """Where the videos lie."""
+    """Where the videos lie; assumptions, too."""
 
+    name: str
     mb_s: float | None
     """MB a second in all; ``None`` where it grows with the cluster."""
-    requests_s: float
+    requests_s: float | None
+    """Requests a second in all."""
+    latency_s: float
+    """Until a request of up to 1 MiB is answered; a worker has one at a time."""
     usd_per_1000_requests: float
 
 
@@ -111,15 +116,30 @@ def cpu_rate(node: Node, costs: Costs) -> float:
     return node.cores / (mean(costs.prepare_s) + costs.model_s)
 
 
-def limits(node: Node, num_nodes: int, costs: Costs, storage: Storage, *, rows: int) -> dict[str, float]:
-    """Return the videos a second that each part of a cluster lets pass."""
+def limits(
+    node: Node, num_nodes: int, costs: Costs, storage: Storage, *, rows: int, workers: int
+) -> dict[str, float]:
+    """Return the videos a second that each part of a cluster lets pass.
+
+    Args:
+        node: The kind of nodes.
+        num_nodes: How many.
+        costs: Of a video.
+        storage: Where the videos lie.
+        rows: Videos in a block.
+        workers: Decode workers of all nodes.
+    """
     # At worst, crops go to any node's model worker with equal chance.
     arriving_mb = mean(costs.read_mb) + costs.crops_mb * (1 - 1 / num_nodes)
-    answered = [storage.requests_s / mean(costs.requests)]
+    answered = [float("inf")]
+    if storage.requests_s is not None:
+        answered.append(storage.requests_s / mean(costs.requests))
     if storage.mb_s is not None:
         answered.append(storage.mb_s / mean(costs.read_mb))
+    worker_s = mean(costs.prepare_s) + storage.latency_s * mean(costs.requests)
     passed = {
         "CPUs": num_nodes * cpu_rate(node, costs),
+        "waiting": workers / worker_s,
         "network": num_nodes * node.gbit_s * 125 / arriving_mb,
         "storage": min(answered),
         "driver": driver_rate(costs, rows=rows),
@@ -128,10 +148,10 @@ def limits(node: Node, num_nodes: int, costs: Costs, storage: Storage, *, rows: 
 
 
 def predict(
-    archive: Archive, node: Node, num_nodes: int, costs: Costs, storage: Storage, *, rows: int
+    archive: Archive, node: Node, num_nodes: int, costs: Costs, storage: Storage, *, rows: int, workers: int
 ) -> Prediction:
-    """Return time and cost of ``archive`` on ``num_nodes`` nodes that run already."""
-    passed = limits(node, num_nodes, costs, storage, rows=rows)
+    """Return time and cost of ``archive`` on nodes that run already; for the others see :func:`limits`."""
+    passed = limits(node, num_nodes, costs, storage, rows=rows, workers=workers)
     alone_s = costs.plan_s * archive.num_videos / rows + costs.finish_s * archive.num_videos
     seconds = costs.start_s + alone_s + archive.num_videos / min(passed.values())
     requests = archive.num_videos * mean(costs.requests)

@@ -1,8 +1,6 @@
 """The tables of scale.py, of what it wrote as JSON: printed by itself, and on the page."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from scale_model import (
@@ -15,31 +13,20 @@ from scale_model import (
     Storage,
     cores_for_gpu,
     cpu_rate,
-    driver_rate,
     duration,
     mean,
     predict,
 )
-from simulated import NODE_VIDEOS_S, SleepingPrepareClips
+from simulated import SleepingPrepareClips
+from simulation_tables import driver_table, simulation_table
+from tables import Table
 
 from dfdm_ray.config import ResourceConfig
 from dfdm_ray.labels import QUALITIES
-from dfdm_ray.pipelines.resources import rows_of_block, share_out
+from dfdm_ray.pipelines.resources import Shares, rows_of_block, share_out
 from dfdm_ray.stages.base import Stage, waiting_bytes
 
 CLUSTERS = (1, 4, 16, 64)
-_FULL = 0.9
-"""Part of its limit from which something is called full."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Headings, rows of cells, and a sentence below."""
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    remark: str = ""
 
 
 def by_crf(values: Mapping[Any, float]) -> dict[int, float]:
@@ -55,13 +42,14 @@ def costs_in(content: Mapping[str, Any]) -> Costs:
 
 def all_tables(content: Mapping[str, Any]) -> Iterator[Table]:
     """Yield the tables, predictions first."""
-    costs, storage = costs_in(content), Storage(**content["storage"])
+    costs, storages = costs_in(content), [Storage(**storage) for storage in content["storages"]]
     nodes = [Node(**node) for node in content["nodes"]]
     node = nodes[content["default_node"]]
     yield costs_table(costs)
     yield nodes_table(nodes, content["of_peak"])
-    yield predictions_table(node, costs, storage)
-    yield kinds_table(nodes, costs, storage)
+    yield storages_table(storages)
+    yield predictions_table(node, costs, storages)
+    yield kinds_table(nodes, costs, storages[1])
     yield balance_table(nodes, costs)
     yield way_table(node, costs)
     yield driver_table(costs, content["runs"])
@@ -105,31 +93,51 @@ def nodes_table(nodes: Sequence[Node], of_peak: float) -> Table:
 
 
 def predicted(archive: Archive, node: Node, count: int, costs: Costs, storage: Storage) -> Prediction:
-    """Return the prediction with blocks as ``score`` makes them."""
-    return predict(archive, node, count, costs, storage, rows=rows_for(archive, node, count))
+    """Return the prediction with the workers and blocks that ``score`` takes."""
+    workers, rows = shares_of(node, count).decode_workers, rows_for(archive, node, count)
+    return predict(archive, node, count, costs, storage, rows=rows, workers=workers)
+
+
+def shares_of(node: Node, count: int) -> Shares:
+    """Return the pools that ``score`` makes on ``count`` nodes."""
+    return share_out(ResourceConfig(), num_cpus=node.cores * count, num_gpus=node.gpus * count)
 
 
 def rows_for(archive: Archive, node: Node, count: int) -> int:
     """Return the videos in a block that ``score`` takes."""
-    shares = share_out(ResourceConfig(), num_cpus=node.cores * count, num_gpus=node.gpus * count)
-    return rows_of_block(archive.num_videos, workers=shares.decode_workers)
+    return rows_of_block(archive.num_videos, workers=shares_of(node, count).decode_workers)
 
 
-def predictions_table(node: Node, costs: Costs, storage: Storage) -> Table:
+def storages_table(storages: Sequence[Storage]) -> Table:
+    """What is assumed of storage."""
+    rows = [
+        [
+            one.name,
+            f"{one.mb_s:.0f}" if one.mb_s else "grows",
+            f"{one.requests_s:.0f}" if one.requests_s else "",
+            f"{1000 * one.latency_s:g}",
+            f"{one.usd_per_1000_requests:g}",
+        ]
+        for one in storages
+    ]
+    headings = ["storage", "MB/s", "requests/s", "ms a request", "$ per 1,000 requests"]
+    return Table(title="Assumed storage", headings=headings, rows=rows)
+
+
+def predictions_table(node: Node, costs: Costs, storages: Sequence[Storage]) -> Table:
     """Time and cost by the number of nodes."""
     rows = []
     for archive in (DFDM, MILLION):
-        for count in CLUSTERS:
-            one = predicted(archive, node, count, costs, storage)
-            block = rows_for(archive, node, count)
-            cells = [archive.name, str(count), str(block), f"{one.rate:.0f}", one.bound]
-            rows.append([*cells, duration(one.seconds), f"{one.usd:.2f}"])
-    headings = ["archive", "nodes", "videos a block", "videos/s", "full first", "time", "$"]
+        for storage in storages:
+            for count in CLUSTERS:
+                one = predicted(archive, node, count, costs, storage)
+                block = rows_for(archive, node, count)
+                cells = [archive.name, storage.name, str(count), str(block), f"{one.rate:.0f}", one.bound]
+                rows.append([*cells, duration(one.seconds), f"{one.usd:.2f}"])
+    headings = ["archive", "storage", "nodes", "videos a block", "videos/s", "full first", "time", "$"]
     remark = (
         "Arithmetic, not measured. The time begins with the command on a cluster that runs, and listing the "
-        "archive is not in it; $ are nodes and requests, without a head. Storage: "
-        f"{storage.requests_s:.0f} requests/s of one prefix"
-        + (f", {storage.mb_s:.0f} MB/s." if storage.mb_s else ".")
+        "archive is not in it; $ are nodes and requests, without a head."
     )
     return Table(title=f"Predicted on {node.name}", headings=headings, rows=rows, remark=remark)
 
@@ -172,7 +180,7 @@ def way_table(node: Node, costs: Costs) -> Table:
     """What storage, network and object store must bear."""
     rows = []
     for count in CLUSTERS:
-        shares = share_out(ResourceConfig(), num_cpus=node.cores * count, num_gpus=node.gpus * count)
+        shares = shares_of(node, count)
         block = rows_for(MILLION, node, count)
         stages = [
             Stage(
@@ -207,86 +215,3 @@ def way_table(node: Node, costs: Costs) -> Table:
     remark = "What the CPUs and GPUs of these nodes ask for when nothing else is full."
     title = f"On the way, {node.name}, a million videos"
     return Table(title=title, headings=headings, rows=rows, remark=remark)
-
-
-def driver_table(costs: Costs, runs: Sequence[Mapping[str, Any]]) -> Table:
-    """What one driver passes, by the size of blocks."""
-    rows = []
-    for block in sorted({run["rows"] for run in runs if run["idle"]}):
-        spent = [1000 * run["cpu_s"]["driver"] for run in runs if run["idle"] and run["rows"] == block]
-        rates = [run["rate"] for run in runs if run["idle"] and run["rows"] == block]
-        cells = [f"{statistics.median(spent):.2f} ± {(max(spent) - min(spent)) / 2:.2f}"]
-        cells += [f"{driver_rate(costs, rows=block):.0f}", f"{statistics.median(rates):.0f}"]
-        rows.append([str(block), *cells])
-    headings = ["videos a block", "driver, CPU ms a video", "its limit, videos/s", "reached here, videos/s"]
-    remark = "Stages that do nothing. Less was reached here, as workers and Ray share its CPUs."
-    return Table(title="The driver alone", headings=headings, rows=rows, remark=remark)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Simulated:
-    """All runs of one size."""
-
-    nodes: int
-    rows: int
-    raylets: int
-    rates: Sequence[float]
-    ideal: float
-    predicted: float
-    driver_share: float
-    """Of one core."""
-    machine_share: float
-    """Of all cores of the machine that stands for the cluster."""
-
-    @property
-    def full(self) -> str:
-        """What held the rate down."""
-        if statistics.median(self.rates) >= _FULL * self.ideal:
-            return "the nodes, as planned"
-        if self.machine_share >= _FULL:
-            return "this machine's CPUs"
-        return "driver" if self.driver_share >= _FULL else "neither driver nor CPUs"
-
-
-def simulated(costs: Costs, content: Mapping[str, Any]) -> list[Simulated]:
-    """Return the simulations by size, those with idle stages left out."""
-    runs = [run for run in content["runs"] if not run["idle"]]
-    groups = []
-    for key in sorted({(run["nodes"], run["rows"], run["raylets"]) for run in runs}):
-        nodes, rows, raylets = key
-        own = [run for run in runs if (run["nodes"], run["rows"], run["raylets"]) == key]
-        shares = {
-            part: statistics.median(run["cpu_s"][part] * run["rate"] for run in own)
-            for part in ("driver", "machine")
-        }
-        groups.append(
-            Simulated(
-                nodes=nodes,
-                rows=rows,
-                raylets=raylets,
-                rates=[run["rate"] for run in own],
-                ideal=nodes * NODE_VIDEOS_S,
-                predicted=min(nodes * NODE_VIDEOS_S, driver_rate(costs, rows=rows)),
-                driver_share=shares["driver"],
-                machine_share=shares["machine"] / content["cpus"],
-            )
-        )
-    return groups
-
-
-def simulation_table(costs: Costs, content: Mapping[str, Any]) -> Table:
-    """Simulated against predicted."""
-    rows = []
-    for one in simulated(costs, content):
-        rate, half = statistics.median(one.rates), (max(one.rates) - min(one.rates)) / 2
-        name = f"{one.nodes}" + (f" ({one.raylets} Ray nodes)" if one.raylets > 1 else "")
-        cells = [name, str(one.rows), f"{one.ideal:.0f}", f"{one.predicted:.0f}", f"{rate:.0f} ± {half:.0f}"]
-        cells += [f"{rate / one.ideal:.0%}", f"{one.driver_share:.0%}", f"{one.machine_share:.0%}", one.full]
-        rows.append(cells)
-    headings = ["logical nodes", "videos a block", "ideal", "predicted", "simulated, videos/s", "efficiency"]
-    headings += ["driver, of a core", "machine", "full first"]
-    remark = (
-        f"A logical node is two workers that sleep, {NODE_VIDEOS_S:g} videos/s; driver, Ray and all workers "
-        f"share {content['cpus']} CPUs here."
-    )
-    return Table(title="Simulated", headings=headings, rows=rows, remark=remark)

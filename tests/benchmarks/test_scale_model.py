@@ -28,7 +28,7 @@ COSTS = Costs(
     start_s=10.0,
 )
 NODE = Node(name="n", cores=16, gpus=1, gpu_videos_s=40.0, gbit_s=8.0, usd_per_hour=1.8)
-S3 = Storage(mb_s=None, requests_s=5500.0, usd_per_1000_requests=0.0004)
+S3 = Storage(name="s", mb_s=None, requests_s=5500.0, latency_s=0.0, usd_per_1000_requests=0.0004)
 
 
 def test_cores_decode_but_for_one_that_feeds_the_gpu() -> None:
@@ -37,14 +37,15 @@ def test_cores_decode_but_for_one_that_feeds_the_gpu() -> None:
 
 def test_without_a_gpu_cores_run_the_network_too() -> None:
     assert cpu_rate(replace(NODE, gpus=0), COSTS) == pytest.approx(16.0)
-    assert "GPUs" not in limits(replace(NODE, gpus=0), 4, COSTS, S3, rows=8)
+    assert "GPUs" not in limits(replace(NODE, gpus=0), 4, COSTS, S3, rows=8, workers=60)
 
 
 def test_each_part_lets_so_many_videos_pass() -> None:
-    passed = limits(NODE, 4, COSTS, S3, rows=8)
+    passed = limits(NODE, 4, COSTS, S3, rows=8, workers=60)
     assert passed == pytest.approx(
         {
             "CPUs": 4 * 125.0,
+            "waiting": 60 / 0.12,
             "GPUs": 160.0,
             "network": 4 * 1000 / (5 + 1.5 * 3 / 4),  # three of four crops come from another node
             "storage": 550.0,
@@ -53,13 +54,23 @@ def test_each_part_lets_so_many_videos_pass() -> None:
     )
 
 
+def test_workers_wait_for_each_request() -> None:
+    far = replace(S3, latency_s=0.05)  # ten requests of a video: half a second beside 0.12
+    assert limits(NODE, 4, COSTS, far, rows=8, workers=60)["waiting"] == pytest.approx(60 / 0.62)
+    assert limits(NODE, 4, COSTS, far, rows=8, workers=120)["waiting"] == pytest.approx(120 / 0.62)
+
+
 def test_crops_of_one_node_do_not_travel() -> None:
-    assert limits(NODE, 1, COSTS, S3, rows=8)["network"] == pytest.approx(1000 / 5)
+    assert limits(NODE, 1, COSTS, S3, rows=8, workers=60)["network"] == pytest.approx(1000 / 5)
 
 
 def test_storage_is_bound_by_bytes_or_by_requests() -> None:
-    assert limits(NODE, 1, COSTS, replace(S3, mb_s=500.0), rows=8)["storage"] == pytest.approx(100)
-    assert limits(NODE, 1, COSTS, replace(S3, mb_s=5000.0), rows=8)["storage"] == pytest.approx(550)
+    assert limits(NODE, 1, COSTS, replace(S3, mb_s=500.0), rows=8, workers=15)["storage"] == pytest.approx(
+        100
+    )
+    assert limits(NODE, 1, COSTS, replace(S3, mb_s=5000.0), rows=8, workers=15)["storage"] == pytest.approx(
+        550
+    )
 
 
 BOUNDS = [
@@ -74,13 +85,14 @@ BOUNDS = [
 
 @pytest.mark.parametrize(("nodes", "rows", "changed", "bound"), BOUNDS)
 def test_the_least_limit_is_the_rate(nodes: int, rows: int, changed: dict[str, float], bound: str) -> None:
-    one = predict(Archive(name="a", num_videos=1000), replace(NODE, **changed), nodes, COSTS, S3, rows=rows)
+    archive, node = Archive(name="a", num_videos=1000), replace(NODE, **changed)
+    one = predict(archive, node, nodes, COSTS, S3, rows=rows, workers=15 * nodes)
     assert one.bound == bound
     assert one.rate == one.limits[bound] == min(one.limits.values())
 
 
 def test_time_and_cost_of_an_archive() -> None:
-    one = predict(Archive(name="a", num_videos=16000), NODE, 4, COSTS, S3, rows=8)
+    one = predict(Archive(name="a", num_videos=16000), NODE, 4, COSTS, S3, rows=8, workers=60)
     # start + blocks planned + videos at the GPUs' rate + rows finished
     assert one.seconds == pytest.approx(10 + 2000 * 0.001 + 16000 / 160 + 16000 * 0.0001)
     assert one.usd == pytest.approx(4 * 1.8 * one.seconds / 3600 + 160000 / 1000 * 0.0004)
