@@ -6,6 +6,7 @@ node is one decode worker and one model worker.
 """
 
 import io
+import logging
 import os
 import shutil
 import time
@@ -203,19 +204,20 @@ def _manifest(videos: int) -> pa.Table:
 
 @contextmanager
 def _ray(nodes: int, raylets: int) -> Iterator[None]:
-    cpus = 2 * nodes + raylets
+    cpus, quiet = 2 * nodes + raylets, {"log_to_driver": False, "logging_level": logging.WARNING}
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.data.DataContext.get_current().wait_for_min_actors_s = 600  # rates without the start of workers
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         if raylets == 1:
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             cluster = Cluster()
             stack.callback(cluster.shutdown)
             for _ in range(raylets):
                 cluster.add_node(num_cpus=-(-cpus // raylets), object_store_memory=300 * 2**20)
-            ray.init(address=cluster.address, log_to_driver=False)
+            ray.init(address=cluster.address, **quiet)
         yield
 
 

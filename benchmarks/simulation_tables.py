@@ -18,12 +18,11 @@ def driver_table(costs: Costs, runs: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for block in sorted({run["rows"] for run in runs if run["idle"]}):
         spent = [1000 * run["cpu_s"]["driver"] for run in runs if run["idle"] and run["rows"] == block]
-        rates = [run["rate"] for run in runs if run["idle"] and run["rows"] == block]
         cells = [f"{statistics.median(spent):.2f} ± {(max(spent) - min(spent)) / 2:.2f}"]
-        cells += [f"{driver_rate(costs, rows=block):.0f}", f"{statistics.median(rates):.0f}"]
+        cells += [f"{driver_rate(costs, rows=block):.0f}"]
         rows.append([str(block), *cells])
-    headings = ["videos a block", "driver, CPU ms a video", "its limit, videos/s", "reached here, videos/s"]
-    remark = "Stages that do nothing. Less was reached here, as workers and Ray share its CPUs."
+    headings = ["videos a block", "driver, CPU ms a video", "its limit, videos/s"]
+    remark = "Measured with stages that do nothing."
     return Table(title="The driver alone", headings=headings, rows=rows, remark=remark)
 
 
