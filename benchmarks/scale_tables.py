@@ -17,8 +17,8 @@ from scale_model import (
     mean,
     predict,
 )
-from simulated import SleepingPrepareClips
 from simulation_tables import driver_table, simulation_table
+from sleepers import SleepingPrepareClips
 from tables import Table
 
 from dfdm_ray.config import ResourceConfig

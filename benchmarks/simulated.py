@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,73 +21,21 @@ import ray
 import ray.data
 from ray.cluster_utils import Cluster
 from rich.console import Console
+from sleepers import CROPS_BYTES, SleepingAttributeClips, SleepingPrepareClips
 from usage import cpu_seconds, difference
 
 from dfdm_ray.config import RunConfig
 from dfdm_ray.pipelines import run as pipeline
 from dfdm_ray.pipelines.output import RunFolder
-from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, PREDICTIONS_FOLDER, SCORED
-from dfdm_ray.stages.base import Stage, worker_name
+from dfdm_ray.schemas import MANIFEST, PREDICTIONS, PREDICTIONS_FOLDER
+from dfdm_ray.stages.base import Stage
 
 NODE_VIDEOS_S = 16.0
 """What a logical node does: a decode worker sleeps 1/16 s a video, a model worker half of that."""
-CROPS_BYTES = 10 * 224 * 224 * 3 // 100
 BATCH = 32
 """Videos in one call of the model, as on a GPU."""
-_MOST_ROWS = 64
 _FROM, _TO = 0.25, 0.75
 """Part of the rows between which is measured, so that start and end do not count."""
-
-_FRAMES = 10
-_ROW: dict[str, Any] = {
-    **dict.fromkeys(("num_frames_in_video", "num_frames_missing", "num_frames_decoded", "num_faces"), 10),
-    **dict.fromkeys(("seconds_decode", "seconds_detect", "seconds_model", "probability", "face_score"), 0.5),
-    "status": SCORED,
-    "num_frames_scored": _FRAMES,
-    "pts_s": [0.1] * _FRAMES,
-    "boxes_xyxy": [[1.0, 2.0, 3.0, 4.0]] * _FRAMES,
-    "landmarks": [[[1.0, 2.0]] * 5] * _FRAMES,
-    "faults": [],
-    "detector": "none",
-    "crops": bytes(CROPS_BYTES),
-    "generator": "iae",
-    "probabilities": [0.2] * 5,
-    "logits": [0.2] * 5,
-    "temporal_attention": [0.1] * _FRAMES,
-}
-
-
-class _Sleeper:
-    """Ray Data actor: sleeps, then adds the columns that its stage would add."""
-
-    schema: pa.Schema
-    named: str
-
-    def __init__(self, *, video_s: float) -> None:
-        self._video_s = video_s
-        row = {**_ROW, self.named: worker_name()}
-        names = [name for name in self.schema.names if name not in MANIFEST.names]
-        schema = pa.schema([self.schema.field(name) for name in names])
-        self._rows = pa.Table.from_pylist([row] * _MOST_ROWS, schema=schema)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Sleep for the videos of ``batch``."""
-        time.sleep(self._video_s * batch.num_rows)
-        made = self._rows.slice(0, batch.num_rows)
-        columns = [batch[n] if n in batch.column_names else made[n] for n in self.schema.names]
-        return pa.Table.from_arrays(columns, schema=self.schema)
-
-
-class SleepingPrepareClips(_Sleeper):
-    """Stands for ``PrepareClips``. In: :data:`schemas.MANIFEST`. Out: :data:`schemas.CLIPS`."""
-
-    schema, named = CLIPS, "prepared_by"
-
-
-class SleepingAttributeClips(_Sleeper):
-    """Stands for ``AttributeClips``. In: :data:`schemas.CLIPS`. Out: :data:`schemas.PREDICTIONS`."""
-
-    schema, named = PREDICTIONS, "scored_by"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +102,7 @@ def simulate(
         verb="scored",
         check=window,
     )
-    with _ray(nodes, raylets), _blocks_of(rows) as plans:
+    with _ray(nodes, raylets), _blocks_of(rows) as plans, redirect_stderr(io.StringIO()):
         table, _ = pipeline.run(job, Console(file=io.StringIO()))
         ended_s = time.monotonic()
     if table.num_rows != videos:
