@@ -134,7 +134,10 @@ def costs_of(steps: Mapping[str, Any], runs: Sequence[Measured], *, quick: bool)
 
 
 def simulations(args: argparse.Namespace) -> list[Measured]:
-    """Return runs of the pipeline with sleeping stages: all sizes in turn, then all again."""
+    """Return runs of the pipeline with sleeping stages: all sizes in turn, then all again.
+
+    Each is on disk as it ends; with ``--more`` those of earlier calls come first.
+    """
     plans = [{"nodes": _IDLE_NODES, "rows": rows, "seconds": 4.0, "idle": True} for rows in args.blocks]
     plans += [{"nodes": nodes, "rows": 8, "seconds": args.seconds} for nodes in args.nodes]
     if not args.quick:
@@ -143,20 +146,19 @@ def simulations(args: argparse.Namespace) -> list[Measured]:
     plans += [{"nodes": args.raylets, "rows": 8, "seconds": args.seconds, "raylets": args.raylets}] * bool(
         args.raylets
     )
-    runs = []
+    kept = OUT / "scale_runs.json"
+    runs = [Measured(**run) for run in json.loads(kept.read_text())] if args.more and kept.exists() else []
     for repeat in range(args.repeats):
         for number, plan in enumerate(plans):
             print(f"simulation {repeat * len(plans) + number + 1} of {args.repeats * len(plans)}", end="\r")
             runs.append(simulate(out=OUT / "rows_simulated", **plan))
+            kept.write_text(json.dumps([asdict(run) for run in runs]))
     return runs
 
 
 def main() -> None:
     args = _arguments()
-    path = OUT / "scale.json"
     runs = simulations(args)
-    if args.more:
-        runs = [Measured(**run) for run in json.loads(path.read_text())["runs"]] + runs
     costs = costs_of(measured_steps(quick=args.quick), runs, quick=args.quick)
     nodes = [*NODES, *([_given(args.node)] if args.node else [])]
     disk = replace(STORAGES[1], mb_s=args.disk_mb_s)
@@ -174,7 +176,7 @@ def main() -> None:
         "runs": [asdict(run) for run in runs],
     }
     content = json.loads(json.dumps(content))  # as a page reads it
-    path.write_text(json.dumps(content, indent=2))
+    (OUT / "scale.json").write_text(json.dumps(content, indent=2))
     show(content)
 
 
@@ -217,7 +219,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, nargs="+", default=_BLOCKS, help="videos in a block")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each simulation, when all goes well")
     parser.add_argument("--raylets", type=int, default=8, help="also as many Ray nodes of their own; 0: none")
-    parser.add_argument("--more", action="store_true", help="add to the runs of the call before")
+    parser.add_argument("--more", action="store_true", help="add to the runs of earlier calls")
     parser.add_argument(
         "--node",
         nargs=6,

@@ -157,7 +157,6 @@ def _ray(nodes: int, raylets: int) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.data.DataContext.get_current().wait_for_min_actors_s = 600  # rates without the start of workers
     with ExitStack() as stack:
-        stack.callback(ray.shutdown)
         if raylets == 1:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
@@ -166,6 +165,7 @@ def _ray(nodes: int, raylets: int) -> Iterator[None]:
             for _ in range(raylets):
                 cluster.add_node(num_cpus=-(-cpus // raylets), object_store_memory=300 * 2**20)
             ray.init(address=cluster.address, **quiet)
+        stack.callback(ray.shutdown)
         yield
 
 
