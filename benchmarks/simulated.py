@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def simulate(
         verb="scored",
         check=window,
     )
-    with _ray(nodes, raylets), _blocks_of(rows) as plans, redirect_stderr(io.StringIO()):
+    quiet = io.StringIO()  # Ray counts workers at length
+    with redirect_stdout(quiet), redirect_stderr(quiet), _ray(nodes, raylets), _blocks_of(rows) as plans:
         table, _ = pipeline.run(job, Console(file=io.StringIO()))
         ended_s = time.monotonic()
     if table.num_rows != videos:
