@@ -118,6 +118,8 @@ def costs_of(steps: Mapping[str, Any], runs: Sequence[Measured], *, quick: bool)
         rows: statistics.median(run.cpu_s["driver"] for run in idle if run.rows == rows)
         for rows in {run.rows for run in idle}
     }
+    if len(driver) < 2:
+        raise SystemExit("--blocks: the driver's costs need blocks of two sizes at least")
     block_s, video_s = line(driver)
     return Costs(
         prepare_s={crf: statistics.median(rounds) for crf, rounds in prepare_s.items()},
@@ -127,8 +129,8 @@ def costs_of(steps: Mapping[str, Any], runs: Sequence[Measured], *, quick: bool)
         crops_mb=10 * 224 * 224 * 3 / 1e6,
         block_s=block_s,
         video_s=video_s,
-        plan_s=statistics.median(run.plan_s * run.rows / run.videos for run in runs),
-        finish_s=statistics.median(run.finish_s / run.videos for run in runs),
+        plan_s=statistics.median(run.plan_s * run.rows / run.videos for run in idle),
+        finish_s=statistics.median(run.finish_s / run.videos for run in idle),
         start_s=_START_S,
     )
 
