@@ -14,8 +14,10 @@ _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
-_MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32
-"""Videos in a block at most, which are 12 MB as crops (T = 10, 224 pixels), and blocks for each worker."""
+_ROWS, _MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32, 32
+"""Videos in a block, those in the largest clusters, and blocks for each worker; 8 are 12 MB as crops."""
+_WORKERS_PER_ROW = 8
+"""The driver's time goes to blocks, not videos: what it hands out grows with the workers that ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +96,10 @@ def rows_of_block(num_videos: int, *, workers: int) -> int:
     """Return how many videos travel together.
 
     They are few, so that no worker idles while another has a queue and a worker that dies costs little, and
-    blocks are not too many for Ray to hand out.
+    more where over 64 workers would wait for the driver.
     """
-    return min(_MOST_ROWS, max(1, num_videos // (workers * _BLOCKS_PER_WORKER)))
+    most = min(_MOST_ROWS, max(_ROWS, workers // _WORKERS_PER_ROW))
+    return min(most, max(1, num_videos // (workers * _BLOCKS_PER_WORKER)))
 
 
 def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
