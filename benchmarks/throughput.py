@@ -44,7 +44,8 @@ def run(way: str, videos: Path, model: Path) -> tuple[float, float, dict[str, li
         out.mkdir()
         options[-1] = str(out / "rows.parquet")
         command = [sys.executable, str(_HERE / "rivals.py"), way, *options]
-    environment = {**os.environ, "PYTHONPATH": str(_HERE), "DAFT_PROGRESS_BAR": "0"}
+    path = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "DAFT_PROGRESS_BAR": "0"}
     started = time.monotonic()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
