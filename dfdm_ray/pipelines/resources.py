@@ -14,10 +14,10 @@ _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
-_ROWS, _MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32, 32
-"""Videos in a block, those in the largest clusters, and blocks for each worker; 8 are 12 MB as crops."""
-_WORKERS_PER_ROW = 8
-"""The driver's time goes to blocks, not videos: what it hands out grows with the workers that ask."""
+_ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
+"""Videos in a block at most, 12 MB as crops; in the largest clusters; decode workers for each video above."""
+_MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
+"""Blocks for each worker, and for all where workers are many: a block costs the driver as much as 20 videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,8 @@ def rows_of_block(num_videos: int, *, workers: int) -> int:
     more where over 64 workers would wait for the driver.
     """
     most = min(_MOST_ROWS, max(_ROWS, workers // _WORKERS_PER_ROW))
-    return min(most, max(1, num_videos // (workers * _BLOCKS_PER_WORKER)))
+    blocks = max(workers * _LEAST_PER_WORKER, min(workers * _MOST_PER_WORKER, _BLOCKS))
+    return min(most, max(1, num_videos // blocks))
 
 
 def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:

@@ -57,7 +57,9 @@ BLOCKS = [
     (10**6, 128, 16),
     (10**6, 240, 30),
     (10**6, 960, 32),
-    (6450, 960, 1),  # a small archive is shared by all workers all the same
+    (6450, 64, 3),
+    (6450, 960, 3),  # two blocks for each worker
+    (1000, 960, 1),  # a small archive is shared by all workers all the same
 ]
 
 
