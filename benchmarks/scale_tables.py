@@ -49,7 +49,7 @@ def all_tables(content: Mapping[str, Any]) -> Iterator[Table]:
     yield nodes_table(nodes, content["of_peak"])
     yield storages_table(storages)
     yield predictions_table(node, costs, storages)
-    yield kinds_table(nodes, costs, storages[1])
+    yield kinds_table(nodes, costs, storages[0])
     yield balance_table(nodes, costs)
     yield way_table(node, costs)
     yield driver_table(costs, content["runs"])
@@ -160,7 +160,7 @@ def kinds_table(nodes: Sequence[Node], costs: Costs, storage: Storage) -> Table:
         "a million videos",
         "$",
     ]
-    return Table(title="Kinds of nodes", headings=headings, rows=rows)
+    return Table(title=f"Kinds of nodes, from {storage.name}", headings=headings, rows=rows)
 
 
 def balance_table(nodes: Sequence[Node], costs: Costs) -> Table:
