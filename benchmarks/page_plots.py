@@ -63,7 +63,7 @@ def steps_png(path: Path, floor: Content) -> None:
         axes.margins(x=0.12)
         axes.set(xlabel="CPU seconds of one core for a video")
         axes.legend(ncols=len(groups), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        _save(figure, axes, path, grid="x")
+        _save(figure, path, grid="x")
 
 
 def ways_png(path: Path, figures: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
@@ -83,7 +83,7 @@ def ways_png(path: Path, figures: Mapping[str, Mapping[str, Sequence[float]]]) -
         axes.invert_yaxis()
         axes.margins(x=0.1)
         axes.set(xlabel="videos a second, without start-up")
-        _save(figure, axes, path, grid="x")
+        _save(figure, path, grid="x")
 
 
 def simulated_png(path: Path, scale: Content) -> None:
@@ -100,47 +100,51 @@ def simulated_png(path: Path, scale: Content) -> None:
             at, middles = [one.nodes for one in own], [statistics.median(one.rates) for one in own]
             spread = [[m - min(o.rates) for m, o in zip(middles, own, strict=True)]]
             spread.append([max(o.rates) - m for m, o in zip(middles, own, strict=True)])
-            label = f"simulated, {rows} video{'s' * (rows > 1)} a block"
+            label = f"{rows} video{'s' * (rows > 1)} a block"
             axes.errorbar(at, middles, spread, fmt="o-", color=colour, capsize=3, label=label)
-            dots = {"marker": "x", "color": colour, "linestyle": ":", "markersize": 7}
-            axes.plot(at, [one.predicted for one in own], **dots, label=f"predicted, {rows}")
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log", base=2)
-        axes.set_xticks(nodes, [str(n) for n in nodes])
-        axes.yaxis.set_major_formatter("{x:.0f}")
+            axes.plot(at, [one.predicted for one in own], "x", color=colour, markersize=8)
+        axes.plot([], [], "o", color=_MUTED, label="simulated")
+        axes.plot([], [], "x", color=_MUTED, label="predicted")
+        _doubling(axes, nodes)
         axes.set(xlabel="logical nodes, all on one machine", ylabel="videos a second")
         axes.legend(fontsize=9)
-        _save(figure, axes, path, grid="both")
+        _save(figure, path, grid="both")
 
 
 def predicted_png(path: Path, scale: Content) -> None:
-    """Draw predicted rates of the kinds of nodes over their number."""
+    """Draw predicted rates of the kinds of nodes over their number, by storage."""
     costs, storages = costs_in(scale), [Storage(**storage) for storage in scale["storages"]]
+    counts = [2**power for power in range(7)]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axes = figure.subplots()
-        counts, marks = [2**power for power in range(7)], {}
-        for raw, colour in zip(scale["nodes"], _COLOURS, strict=False):
-            node = Node(**raw)
-            for storage, line in zip(storages, (":", "-"), strict=True):
+        figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+        for storage, axes in zip(storages, figure.subplots(1, len(storages), sharey=True), strict=True):
+            for at, (raw, colour) in enumerate(zip(scale["nodes"], _COLOURS, strict=False)):
+                node, size = Node(**raw), 9 - 1.5 * at  # equal ones show behind each other
                 ones = [predicted(MILLION, node, count, costs, storage) for count in counts]
-                label = f"{node.name}, {storage.name}"
-                axes.plot(counts, [one.rate for one in ones], line, marker="o", color=colour, label=label)
-                marks[storage.name] = ones[-1].limits["storage"]
-        marks["driver"] = ones[-1].limits["driver"]
-        for name, limit in marks.items():
-            axes.axhline(limit, color=_MUTED, linestyle="--", linewidth=1.2)
-            axes.annotate(f"{name}: {limit:.0f}", (1, limit), (0, 3), textcoords="offset points", fontsize=9)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log", base=2)
-        axes.set_xticks(counts, [str(n) for n in counts])
-        axes.yaxis.set_major_formatter("{x:.0f}")
-        axes.set(xlabel="nodes", ylabel="videos a second, predicted")
+                rates = [one.rate for one in ones]
+                axes.plot(counts, rates, "o-", color=colour, markersize=size, label=node.name)
+            for name in ("driver", "storage"):
+                limit = ones[-1].limits[name]
+                axes.axhline(limit, color=_MUTED, linestyle="--", linewidth=1.2)
+                place = {"xytext": (0, 3), "textcoords": "offset points", "fontsize": 9}
+                axes.annotate(f"{name}: {limit:.0f}", (1, limit), **place)
+            _doubling(axes, counts)
+            axes.set(xlabel="nodes", title=f"videos from {storage.name}")
+            axes.label_outer()
+        figure.axes[0].set_ylabel("videos a second, predicted")
         axes.legend(fontsize=9, loc="lower right")
-        _save(figure, axes, path, grid="both")
+        _save(figure, path, grid="both")
 
 
-def _save(figure: Figure, axes: Axes, path: Path, *, grid: Any) -> None:
-    axes.grid(axis=grid)
-    axes.set_axisbelow(True)
+def _doubling(axes: Axes, counts: Sequence[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.yaxis.set_major_formatter("{x:.0f}")
+
+
+def _save(figure: Figure, path: Path, *, grid: Any) -> None:
+    for one in figure.axes:
+        one.grid(axis=grid)
+        one.set_axisbelow(True)
     figure.savefig(path, facecolor="white")

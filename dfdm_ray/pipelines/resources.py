@@ -17,7 +17,7 @@ up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 _ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
 """Videos in a block at most, 12 MB as crops; in the largest clusters; decode workers for each video above."""
 _MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
-"""Blocks for each worker, and for all where workers are many: a block costs the driver as much as 20 videos."""
+"""Blocks for each worker, and for all where workers are many: a block costs the driver like 20 videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
