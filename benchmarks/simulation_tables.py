@@ -7,7 +7,7 @@ from typing import Any
 
 from scale_model import Costs, driver_rate
 from simulated import NODE_VIDEOS_S
-from tables import Table
+from tables import Table, spread
 
 _FULL = 0.9
 """Part of its limit from which something is called full."""
@@ -18,8 +18,7 @@ def driver_table(costs: Costs, runs: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for block in sorted({run["rows"] for run in runs if run["idle"]}):
         spent = [1000 * run["cpu_s"]["driver"] for run in runs if run["idle"] and run["rows"] == block]
-        cells = [f"{statistics.median(spent):.2f} ± {(max(spent) - min(spent)) / 2:.2f}"]
-        cells += [f"{driver_rate(costs, rows=block):.0f}"]
+        cells = [spread(spent, 2), f"{driver_rate(costs, rows=block):.0f}"]
         rows.append([str(block), *cells])
     headings = ["videos a block", "driver, CPU ms a video", "its limit, videos/s"]
     remark = "Measured with stages that do nothing."
@@ -81,9 +80,9 @@ def simulation_table(costs: Costs, content: Mapping[str, Any]) -> Table:
     """Simulated against predicted."""
     rows = []
     for one in simulated(costs, content):
-        rate, half = statistics.median(one.rates), (max(one.rates) - min(one.rates)) / 2
+        rate = statistics.median(one.rates)
         name = f"{one.nodes}" + (f" ({one.raylets} Ray nodes)" if one.raylets > 1 else "")
-        cells = [name, str(one.rows), f"{one.ideal:.0f}", f"{one.predicted:.0f}", f"{rate:.0f} ± {half:.0f}"]
+        cells = [name, str(one.rows), f"{one.ideal:.0f}", f"{one.predicted:.0f}", spread(one.rates)]
         cells += [f"{rate / one.ideal:.0%}", f"{one.driver_share:.0%}", f"{one.machine_share:.0%}", one.full]
         rows.append(cells)
     headings = ["logical nodes", "videos a block", "ideal", "predicted", "simulated, videos/s", "efficiency"]
