@@ -11,7 +11,7 @@ from typing import Any
 
 import page_plots
 from scale_tables import all_tables
-from tables import Table
+from tables import Table, spread
 
 from dfdm_ray.evaluation.markdown import escape
 from dfdm_ray.labels import QUALITIES
@@ -41,7 +41,7 @@ def ways_table(content: Content) -> Table:
     rows = []
     for way, one in median.items():
         rates = figures[way]["videos/s"]
-        cells = [f"{one['videos/s']:.2f} ± {(max(rates) - min(rates)) / 2:.2f}"]
+        cells = [spread(rates, 2)]
         cells.append(f"{median['dfdm-ray']['videos/s'] / one['videos/s']:.2f}")
         cells += [f"{one[name]:.1f}" if name in one else "" for name in ("first row, s", "all, s")]
         rows.append([way, *cells])
