@@ -5,6 +5,8 @@ when every core has one, of the network by floor.py, bytes and requests of a fil
 a block and a video. Nodes, GPUs, storage and prices are assumptions, which are printed.
 The simulation runs the pipeline with stages that sleep and compares its rates with the prediction.
 
+A repeat takes about 15 minutes on two cores, most of it for the start of workers.
+
 python benchmarks/scale.py [--quick] [--repeats 3] [--nodes 1 2 4 ... 64] [--node NAME ...]
 """
 
