@@ -22,11 +22,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## see benchmarks/README.md; ARGS=--quick takes a few minutes
+bench: $(READY)  ## see benchmarks/README.md; ARGS=--quick ends within five minutes
 	$(BIN)/dfdm-ray assets get > /dev/null
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(RIVAL)
 	$(BIN)/python benchmarks/floor.py $(ARGS)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+	$(BIN)/python benchmarks/scale.py $(ARGS)
+	$(BIN)/python benchmarks/page.py
 
 setup: $(READY)
 

@@ -29,7 +29,7 @@ from timing import machine
 from dfdm_ray.labels import QUALITIES
 
 WAYS = ("dfdm-ray", "pool", "daft")
-FEW = 24
+FEW, QUICK_FEW, QUICK_MANY = 24, 12, 60
 _HERE = Path(__file__).parent
 
 
@@ -44,7 +44,8 @@ def run(way: str, videos: Path, model: Path) -> tuple[float, float, dict[str, li
         out.mkdir()
         options[-1] = str(out / "rows.parquet")
         command = [sys.executable, str(_HERE / "rivals.py"), way, *options]
-    environment = {**os.environ, "PYTHONPATH": str(_HERE), "DAFT_PROGRESS_BAR": "0"}
+    path = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "DAFT_PROGRESS_BAR": "0"}
     started = time.monotonic()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
@@ -61,9 +62,9 @@ def run(way: str, videos: Path, model: Path) -> tuple[float, float, dict[str, li
 
 def ideal_rate(backbone: str) -> float:
     """Return videos a second of all CPUs by floor.py, a third of each quality."""
-    command = [sys.executable, str(_HERE / "floor.py"), "--quick", "--backbone", backbone]
+    command = [sys.executable, str(_HERE / "floor.py"), "--quick", "--ours-only", "--backbone", backbone]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    results = json.loads((OUT / "floor.json").read_text())["results"]
+    results = json.loads((OUT / f"floor_{backbone}_ours.json").read_text())["results"]
     times = [sum(results[str(crf)]["ms"][step] for step in STEPS) for crf in QUALITIES]
     return 1000 * (os.cpu_count() or 1) / statistics.mean(times)
 
@@ -72,7 +73,8 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Return, for each way, videos a second, seconds to the first row and seconds in all."""
     model = checkpoint(args.backbone)
     videos = originals(OUT / "corpus", num_scenes=2 if args.quick else 4)
-    few, many = (archive(OUT / "corpus", videos, num_videos=count) for count in (FEW, args.videos))
+    least = QUICK_FEW if args.quick else FEW
+    few, many = (archive(OUT / "corpus", videos, num_videos=count) for count in (least, args.videos))
     figures: dict[str, dict[str, list[float]]] = {way: {} for way in ("ideal", *WAYS)}
     for _ in range(args.repeats):
         figures["ideal"].setdefault("videos/s", []).append(ideal_rate(args.backbone))
@@ -80,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         for way in WAYS:  # in turn, so that a busy minute falls on all
             short, _, _ = run(way, few, model)
             seconds, first, answers[way] = run(way, many, model)
-            rate = (args.videos - FEW) / (seconds - short)
+            rate = (args.videos - least) / (seconds - short)
             for name, value in (("videos/s", rate), ("first row, s", first), ("all, s", seconds)):
                 figures[way].setdefault(name, []).append(value)
         check_equal(answers)
@@ -102,13 +104,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="48 videos and a small network")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_MANY} videos and a small network")
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--videos", type=int, default=324)
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args()
     if args.quick:
-        args.videos, args.backbone = 48, "resnet10"
+        args.videos, args.backbone = QUICK_MANY, "resnet10"
     figures = measure(args)
     median = {
         way: {name: statistics.median(v) for name, v in columns.items()} for way, columns in figures.items()
@@ -123,6 +125,7 @@ def main() -> None:
         table.add_row(way, f"{row['videos/s']:.2f}", f"{max(rates) - min(rates):.2f}", f"{ratio:.2f}", *later)
     console.print(table)
     content = {"command": sys.argv, "machine": machine("cpu"), "videos": args.videos, "figures": figures}
+    content |= {"backbone": args.backbone, "repeats": args.repeats}
     (OUT / f"throughput_{args.backbone}.json").write_text(json.dumps(content, indent=2))
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections import deque
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,6 +16,9 @@ _CONNECT_S, _REQUEST_S = 5.0, 20.0
 """After so long without a byte a request has failed, and is tried again."""
 _PIECE_BYTES = 1 << 24
 """Of a file that is read whole; a failure costs one piece."""
+_KEPT_PIECES, _KEPT_BYTES = 4, 1 << 20
+"""Pieces that an open file keeps, and how large they are at most. Demuxers go to and fro between index and
+frames, and would ask for most of what they read two or three times."""
 _S3_TEXTS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
 _S3_FLAGS = {"allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing"}
 """Options that ``pyarrow`` takes both in a URI and as arguments."""
@@ -54,12 +58,13 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads by range, each range tried until it comes."""
+    """Reads by range, each range tried until it comes; the last small ones are kept."""
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file = file
         self._size = file.size()
         self._position = 0
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=_KEPT_PIECES)
 
     def readable(self) -> bool:
         """It is."""
@@ -84,10 +89,24 @@ class RemoteFile(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0
-        content = persistently(lambda: self._file.read_at(wanted, self._position))
+        content = self._again(wanted) or self._asked(wanted)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def _again(self, wanted: int) -> memoryview:
+        """Return what a kept piece has from here on, up to ``wanted`` bytes; maybe none."""
+        for start, piece in self._kept:
+            if start <= self._position < start + len(piece):
+                offset = self._position - start
+                return memoryview(piece)[offset : offset + wanted]
+        return memoryview(b"")
+
+    def _asked(self, wanted: int) -> bytes:
+        content: bytes = persistently(lambda: self._file.read_at(wanted, self._position))
+        if len(content) <= _KEPT_BYTES:
+            self._kept.append((self._position, content))
+        return content
 
     def readall(self) -> bytes:
         """Return all that is left; by default it would come in small pieces, a request each."""

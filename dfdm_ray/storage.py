@@ -21,7 +21,7 @@ from dfdm_ray.object_store import RemoteFile, remote_filesystem
 from dfdm_ray.retry import persistently
 
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-_READ_AHEAD_BYTES = 1 << 20
+READ_AHEAD_BYTES = 1 << 20
 """Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
 
@@ -119,7 +119,7 @@ def open_input(uri: str) -> BinaryIO:
         return open(local_path(uri), "rb")
     filesystem, path = resolve(uri)
     file = persistently(lambda: filesystem.open_input_file(path))
-    return cast(BinaryIO, io.BufferedReader(RemoteFile(file), buffer_size=_READ_AHEAD_BYTES))
+    return cast(BinaryIO, io.BufferedReader(RemoteFile(file), buffer_size=READ_AHEAD_BYTES))
 
 
 def read_bytes(uri: str, *, what: str) -> bytes:

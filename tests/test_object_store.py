@@ -1,5 +1,6 @@
 """Object stores that fail now and then: what may pass is tried again and counted, what will not is told."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -117,3 +118,63 @@ def test_other_errors_are_raised_at_once() -> None:
     with pytest.raises(FileNotFoundError):
         persistently(fail)
     assert len(calls) == 1
+
+
+class Object:
+    """What ``pyarrow`` opens, of known content; counts what is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.asked: list[tuple[int, int]] = []
+
+    def size(self) -> int:
+        return len(self.content)
+
+    def read_at(self, count: int, start: int) -> bytes:
+        self.asked.append((start, count))
+        return self.content[start : start + count]
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_was_read_is_not_asked_for_again() -> None:
+    held = Object(bytes(range(256)) * 20)
+    file = object_store.RemoteFile(held)
+    for start, count in ((0, 1000), (4000, 1000), (48, 1000), (4100, 10), (999, 1), (1000, 20)):
+        file.seek(start)
+        wanted = held.content[start : start + count]
+        got = file.read(count)
+        assert got == wanted[: len(got)]
+        assert got
+    assert held.asked == [(0, 1000), (4000, 1000), (1000, 20)]
+
+
+def test_an_open_file_keeps_few_and_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_KEPT_BYTES", 100)
+    held = Object(bytes(10_000))
+    file = object_store.RemoteFile(held)
+    for start, count in (
+        (0, 101),
+        (0, 100),
+        (1000, 10),
+        (2000, 10),
+        (3000, 10),
+        (0, 10),
+        (4000, 10),
+        (0, 10),
+    ):
+        file.seek(start)
+        assert file.read(count) == bytes(count)
+    assert [start for start, _ in held.asked] == [0, 0, 1000, 2000, 3000, 4000, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reading_to_and_fro_gives_the_files_bytes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    held = Object(rng.bytes(5000))
+    file = io.BufferedReader(object_store.RemoteFile(held), buffer_size=700)
+    for _ in range(300):
+        start, count = int(rng.integers(0, 5100)), int(rng.integers(0, 2000))
+        file.seek(start)
+        assert file.read(count) == held.content[start : start + count]

@@ -14,8 +14,10 @@ _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
 up to 16; a process with detector and libraries has 0.2 GB to begin with."""
 
-_MOST_ROWS, _BLOCKS_PER_WORKER = 8, 32
-"""Videos in a block at most, which are 12 MB as crops (T = 10, 224 pixels), and blocks for each worker."""
+_ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
+"""Videos in a block at most, 12 MB as crops; in the largest clusters; decode workers for each video above."""
+_MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
+"""Blocks for each worker, and for all where workers are many: a block costs the driver like 20 videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +93,20 @@ def _cpus_each(num_cpus: float, workers: int) -> float:
     return each if each == 1.0 else int(each * 100) / 100
 
 
-def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
-    """Split a manifest into the tables that travel.
+def rows_of_block(num_videos: int, *, workers: int) -> int:
+    """Return how many videos travel together.
 
-    They are small, so that no worker idles while another has a queue and a worker that dies costs little, and
-    not too many for Ray to hand out. Of a power of two, which batches of the model are by default too: blocks
-    of six would come to it as 32 and 4 videos.
+    They are few, so that no worker idles while another has a queue and a worker that dies costs little, and
+    more where over 64 workers would wait for the driver. A power of two, as the batches of the model are by
+    default: blocks of six would come to it as 32 and 4 videos.
     """
-    wanted = min(_MOST_ROWS, max(1, videos.num_rows // (workers * _BLOCKS_PER_WORKER)))
-    rows = 1 << wanted.bit_length() - 1
+    most = min(_MOST_ROWS, max(_ROWS, workers // _WORKERS_PER_ROW))
+    blocks = max(workers * _LEAST_PER_WORKER, min(workers * _MOST_PER_WORKER, _BLOCKS))
+    wanted = min(most, max(1, num_videos // blocks))
+    return 1 << (wanted - 1).bit_length()
+
+
+def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
+    """Split a manifest into the tables that travel, of :func:`rows_of_block` rows."""
+    rows = rows_of_block(videos.num_rows, workers=workers)
     return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]

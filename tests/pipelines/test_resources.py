@@ -52,7 +52,23 @@ def test_cuda_without_a_gpu_is_the_users_mistake() -> None:
         share_out(ResourceConfig(device="cuda"), num_cpus=8, num_gpus=0)
 
 
-@pytest.mark.parametrize(("videos", "workers", "rows"), [(1, 8, 1), (64, 1, 2), (6450, 30, 4), (10**5, 8, 8)])
+BLOCKS = [
+    # videos, workers, videos in a block
+    (1, 8, 1),
+    (64, 1, 2),
+    (6450, 30, 8),
+    (10**5, 8, 8),
+    (10**6, 64, 8),  # one driver keeps up
+    (10**6, 128, 16),
+    (10**6, 240, 32),
+    (10**6, 960, 32),
+    (6450, 64, 4),
+    (6450, 960, 4),  # about two blocks for each worker
+    (1000, 960, 1),  # a small archive is shared by all workers all the same
+]
+
+
+@pytest.mark.parametrize(("videos", "workers", "rows"), BLOCKS)
 def test_blocks_are_small_enough_to_keep_every_worker_busy(videos: int, workers: int, rows: int) -> None:
     table = pa.table({"video_id": range(videos)})
     made = blocks(table, workers=workers)
