@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from dfdm_ray.cluster import require_listener
+from dfdm_ray.cluster import require_cluster
 from dfdm_ray.errors import UserError
 
 
@@ -12,11 +12,11 @@ def test_an_address_where_nothing_listens_is_told_at_once(scheme: str) -> None:
         sock.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{sock.getsockname()[1]}"  # bound, but nobody listens
         with pytest.raises(UserError, match="no Ray cluster answers at"):
-            require_listener(address)
+            require_cluster(address)
 
 
 def test_a_listener_and_words_for_addresses_pass() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        require_listener(f"127.0.0.1:{server.getsockname()[1]}")
+        require_cluster(f"127.0.0.1:{server.getsockname()[1]}")
     for word in ("auto", "local"):
-        require_listener(word)
+        require_cluster(word)
