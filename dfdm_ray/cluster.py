@@ -97,15 +97,17 @@ def require_cluster(address: str) -> None:
 
 
 def _ask_head(address: str) -> None:
-    import grpc
+    import grpc  # type: ignore[import-untyped]  # publishes no types
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
+    messages: Any = gcs_service_pb2  # made by protobuf, without types
+    services: Any = gcs_service_pb2_grpc
     # As Ray's own channels to the head: with the token and TLS that are set, and past proxies.
     channel = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
     try:
-        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-        head.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=_ANSWER_S)
+        head = services.NodeInfoGcsServiceStub(channel)
+        head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
     except grpc.RpcError as error:
         raise UserError(_refusal(address, error.code().name)) from error
     finally:

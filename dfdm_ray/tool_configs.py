@@ -57,8 +57,8 @@ class DoctorConfig:
     reads: tuple[str, ...] = ()
     """Files, folders or prefixes that jobs read: each node with CPUs or GPUs and the driver tries to."""
     writes: tuple[str, ...] = ()
-    """Folders or prefixes that workers write into, as of preprocess, train, ablate and generate. Nothing stays
-    there."""
+    """Folders or prefixes that workers write into, as those of preprocess, train, ablate and generate do.
+    Nothing stays there."""
     driver_writes: tuple[str, ...] = ()
     """The same of those that only the driver writes into, as of score."""
     checkpoint: str | None = None

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dfdm_ray.doctor.facts import Cluster, Node, Told
 from dfdm_ray.doctor.findings import Finding, Status
 
-_PACKAGE_FIX = "install dfdm-ray and requirements.lock there, or submit with `ray job submit` from the root of the repository"
+_PACKAGE_FIX = (
+    "install this dfdm-ray there, or send it along by `ray job submit` from the root of its repository"
+)
 _SAME_FIX = "install the same requirements.lock on all nodes and start Ray there again"
 
 

@@ -100,4 +100,5 @@ class Cluster:
     @property
     def workplaces(self) -> tuple[tuple[Node, Told], ...]:
         """Where jobs run: nodes with CPUs or GPUs, and the driver."""
-        return tuple((node, told) for node, told in self.places if node.works or node is self.driver)
+        here = ((self.driver, self.driver.told),) if self.driver.told is not None else ()
+        return (*((node, told) for node, told in self.answered if node.works), *here)

@@ -1,4 +1,4 @@
-"""Files that the driver alone reads and sends to the workers: the checkpoint and the face detector's weights."""
+"""What the driver alone reads and sends to workers: the checkpoint and the face detector's weights."""
 
 from collections.abc import Iterator
 

@@ -6,10 +6,11 @@ from dfdm_ray.doctor.facts import Cluster, Node, Told
 from dfdm_ray.doctor.findings import Finding, Status
 
 _CPU_BYTES, _GPU_BYTES = 48e6, 190e6
-"""On the way in the object store for each CPU and GPU at most (cluster/README.md, "How many CPUs for a GPU")."""
+"""On the way for each CPU and GPU at most (cluster/README.md, "How many CPUs for a GPU")."""
 _FULL_FRACTION = 0.95
 """Ray makes no objects on a disk that is fuller (``RAY_local_fs_capacity_threshold``)."""
 _LITTLE_BYTES = 10e9
+_ROOM_FIX = "make room there, or start Ray with another --temp-dir"
 
 
 def check_gpus(cluster: Cluster) -> Iterator[Finding]:
@@ -86,10 +87,10 @@ def check_disks(cluster: Cluster) -> Iterator[Finding]:
             free_bytes.append(free)
             found = f"{folder} has {_size(free)} of {_size(total)} free"
             if free <= (1 - _FULL_FRACTION) * total:
-                fix = "make room there, or start Ray with another --temp-dir: it makes no objects on a full disk"
+                fix = f"{_ROOM_FIX}: Ray makes no objects on a full disk"
                 yield Finding(check="disk", status=Status.FAIL, nodes=(node.name,), found=found, fix=fix)
             elif free < _LITTLE_BYTES:
-                yield _warned("disk", node, found, "make room there, or start Ray with another --temp-dir")
+                yield _warned("disk", node, found, _ROOM_FIX)
             else:
                 continue
             break

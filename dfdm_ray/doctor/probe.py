@@ -80,7 +80,7 @@ def look(
         storage: Arguments of :func:`dfdm_ray.doctor.storage_probe.look_at`.
     """
     package = _package()
-    told = {
+    told: dict[str, Any] = {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "package": getattr(package, "__version__", None),
         "code": _sha256(package),

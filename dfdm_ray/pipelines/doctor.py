@@ -123,9 +123,11 @@ def _mark(marks: ExitStack, uri: str, name: str, timeout_s: float) -> str | None
 
 def _ask(nodes: Sequence[Mapping[str, Any]], **arguments: Any) -> dict[Any, str]:
     """Start a look at each node, which takes no CPU; return the ids of nodes by their answers to come."""
-    ray.cloudpickle.register_pickle_by_value(probe)  # nodes may lack it
+    pickling: Any = ray.cloudpickle
+    pickling.register_pickle_by_value(probe)  # nodes may lack it
     try:
-        look: Any = ray.remote(num_cpus=0, max_retries=0)(probe.look)
+        remote: Any = ray.remote(num_cpus=0, max_retries=0)
+        look = remote(probe.look)
         return {
             look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -133,7 +135,7 @@ def _ask(nodes: Sequence[Mapping[str, Any]], **arguments: Any) -> dict[Any, str]
             for node in nodes
         }
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(probe)
+        pickling.unregister_pickle_by_value(probe)
 
 
 def _gather(pending: dict[Any, str], work: Work, show: Show, *, timeout_s: float) -> dict[str, Told | str]:
@@ -172,4 +174,4 @@ def _node(node: Mapping[str, Any], name: str, answer: Told | str) -> Node:
 
 
 def _session_folder(node: Mapping[str, Any]) -> str:
-    return os.path.dirname(os.path.dirname(node["ObjectStoreSocketName"]))
+    return os.path.dirname(os.path.dirname(str(node["ObjectStoreSocketName"])))
