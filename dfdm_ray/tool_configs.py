@@ -58,7 +58,7 @@ class DoctorConfig:
     """Files, folders or prefixes that jobs read: each node with CPUs or GPUs and the driver tries to."""
     writes: tuple[str, ...] = ()
     """Folders or prefixes that workers write into, as those of preprocess, train, ablate and generate do.
-    Nothing stays there."""
+    Nothing stays there, at most an empty folder in an object store."""
     driver_writes: tuple[str, ...] = ()
     """The same of those that only the driver writes into, as of score."""
     checkpoint: str | None = None

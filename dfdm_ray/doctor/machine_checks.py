@@ -59,19 +59,25 @@ def _compare_gpus(node: Node, told: Told) -> Finding:
 
 def check_object_store(cluster: Cluster) -> Iterator[Finding]:
     """The object store holds what is on the way, and lies in memory."""
+    sound = []
     for node, told in cluster.answered:
         store, needed = node.store_bytes, needed_bytes(node)
-        shm = told.shm_bytes
+        in_memory = told.shm_bytes is None or store <= told.shm_bytes
         if store < needed:
             found = f"{_size(store)} for {_size(needed)} on the way at most: the rest goes over the disk"
             yield _warned("object store", node, found, f"ray start --object-store-memory={needed:.0f}")
-        if shm is not None and store > shm:
-            found = f"/dev/shm has {_size(shm)} for an object store of {_size(store)}, which is on disk then"
+        if not in_memory:
+            found = f"/dev/shm has {_size(told.shm_bytes or 0)} for an object store of {_size(store)}"
+            found += ", which is on disk then"
             fix = f"docker run --shm-size={store}; in Kubernetes an emptyDir with medium: Memory"
             yield _warned("/dev/shm", node, found, fix)
-        elif store >= needed:
-            found = f"{_size(store)}, at most {_size(needed)} on the way"
-            yield Finding(check="object store", status=Status.OK, nodes=(node.name,), found=found)
+        if in_memory and store >= needed:
+            sound.append(node)
+    if sound:
+        least, most = min(node.store_bytes for node in sound), max(needed_bytes(node) for node in sound)
+        found = f"at least {_size(least)} in memory, at most {_size(most)} on the way"
+        nodes = tuple(node.name for node in sound)
+        yield Finding(check="object store", status=Status.OK, nodes=nodes, found=found)
 
 
 def needed_bytes(node: Node) -> float:
@@ -81,23 +87,22 @@ def needed_bytes(node: Node) -> float:
 
 def check_disks(cluster: Cluster) -> Iterator[Finding]:
     """There is room for logs, for what the object store spills, and for temporary files."""
+    sound: dict[str, int] = {}
     for node, told in cluster.places:
-        free_bytes = []
-        for folder, (total, free) in told.disks.items():
-            free_bytes.append(free)
-            found = f"{folder} has {_size(free)} of {_size(total)} free"
-            if free <= (1 - _FULL_FRACTION) * total:
-                fix = f"{_ROOM_FIX}: Ray makes no objects on a full disk"
-                yield Finding(check="disk", status=Status.FAIL, nodes=(node.name,), found=found, fix=fix)
-            elif free < _LITTLE_BYTES:
-                yield _warned("disk", node, found, _ROOM_FIX)
-            else:
-                continue
-            break
+        if not told.disks:
+            continue
+        folder, (total, free) = min(told.disks.items(), key=lambda disk: disk[1][1])
+        found = f"{folder} has {_size(free)} of {_size(total)} free"
+        if free <= (1 - _FULL_FRACTION) * total:
+            fix = f"{_ROOM_FIX}: Ray makes no objects on a full disk"
+            yield Finding(check="disk", status=Status.FAIL, nodes=(node.name,), found=found, fix=fix)
+        elif free < _LITTLE_BYTES:
+            yield _warned("disk", node, found, _ROOM_FIX)
         else:
-            if free_bytes:
-                found = f"at least {_size(min(free_bytes))} free for Ray's session and temporary files"
-                yield Finding(check="disk", status=Status.OK, nodes=(node.name,), found=found)
+            sound[node.name] = free
+    if sound:
+        found = f"at least {_size(min(sound.values()))} free for Ray's session and temporary files"
+        yield Finding(check="disk", status=Status.OK, nodes=tuple(sound), found=found)
 
 
 def check_token(cluster: Cluster) -> Iterator[Finding]:

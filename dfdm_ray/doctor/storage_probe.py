@@ -1,4 +1,7 @@
-"""Reads and writes storage as jobs do, and leaves nothing there."""
+"""Reads and writes storage as jobs do, and leaves nothing there.
+
+But that ``pyarrow`` marks the folder of an object it has deleted as an empty one.
+"""
 
 import hashlib
 import os

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flaky_s3 import FlakyS3, serving
 
+from dfdm_ray import storage
 from dfdm_ray.doctor.probe import within
 from dfdm_ray.doctor.storage_probe import look_at, marked
 
@@ -62,3 +64,20 @@ def test_a_call_that_hangs_is_left_behind() -> None:
     assert within(5.0, lambda: 3) == 3
     with pytest.raises(OSError, match="gone"):
         within(5.0, lambda: (_ for _ in ()).throw(OSError("gone")))
+
+
+def test_object_stores_are_read_and_written_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with serving(FlakyS3(share=0.0)) as bucket:
+        archive, out = bucket.format("archive"), bucket.format("new/out")
+        storage.write_atomic(storage.join(archive, "crf0", "a.mp4"), b"12345")
+        with marked(out, "mark"):
+            seen = look_at(
+                reads=[archive, bucket.format("gone")], writes=[out], marks=[out], name="mark", seconds=30.0
+            )
+        assert [one.get("error") for one in seen] == [None, "not there", None]
+        assert seen[0]["num_names"] == 1
+        assert seen[2]["shared"] is True
+        assert storage.list_names(out) == []

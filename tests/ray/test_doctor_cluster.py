@@ -1,4 +1,4 @@
-"""`dfdm-ray doctor` on real nodes: sound ones, one without the package, one with an old library, one that dies."""
+"""`dfdm-ray doctor` on real nodes: sound, without the package, with an old library, and stopped."""
 
 import contextlib
 import json
@@ -41,12 +41,15 @@ class RealCluster:
     def start(self, name: str, *options: str, paths: tuple[Path, ...] = (REPOSITORY,)) -> None:
         """Start a node whose Python looks into ``paths`` first, and wait until it is there."""
         seen = {**self.environment, "PYTHONPATH": os.pathsep.join(str(path) for path in paths)}
-        self.nodes.append(start_node(seen, self.folder / name, *options))
+        self.nodes.append(start_node(seen, self.log(name), *options))
         deadline = time.monotonic() + START_S
         while self.num_alive() < len(self.nodes):
-            assert self.nodes[-1].poll() is None, (self.folder / name).read_text()
+            assert self.nodes[-1].poll() is None, self.log(name).read_text()
             assert time.monotonic() < deadline, "the node did not join"
             time.sleep(1)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
 
     def num_alive(self) -> int:
         code = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
