@@ -51,7 +51,8 @@ if torch is not None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
-    found, error = torch.cuda.device_count() if usable else 0, " ".join(str(one.message) for one in said)
+    found = torch.cuda.device_count() if usable else 0
+    error = "" if usable else " ".join(str(one.message) for one in said)
     for index in range(found):
         try:
             torch.ones(1, device=f"cuda:{index}").add(1).item()

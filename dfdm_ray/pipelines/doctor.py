@@ -73,7 +73,7 @@ def examine(config: DoctorConfig, *, local: bool, console: Console) -> Cluster:
     name = f".dfdm-ray-doctor-{uuid.uuid4().hex}"
     work = Work(planned=len(nodes), unit="nodes")
     with ExitStack() as marks, progress(work, console, title="nodes looked at") as show:
-        show(note=f"looking at {len(nodes)} nodes")
+        show(note="waiting for this machine" if local else f"waiting for {len(nodes)} nodes")
         errors = {uri: _mark(marks, uri, name, config.timeout_s) for uri in writes}
         errors |= {uri: _mark(marks, uri, name, config.timeout_s) for uri in _absolute(config.driver_writes)}
         marked = [uri for uri in writes if errors[uri] is None]

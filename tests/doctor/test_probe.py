@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hidden_package import hide_package
 
 from dfdm_ray import __version__
 from dfdm_ray.doctor import probe
@@ -42,6 +43,36 @@ def test_a_module_that_cannot_be_imported_is_told_however_it_fails(
     assert told["import_errors"] == {"broken": says}
 
 
+FAKE_TORCH = """
+class version:
+    cuda = "12.8"
+class cuda:
+    OutOfMemoryError = MemoryError
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 3)
+class ones:
+    def __init__(self, size, device):
+        if device == "cuda:1":
+            raise RuntimeError("no kernel image is available")
+        if device == "cuda:2":
+            raise MemoryError
+    def add(self, number):
+        return self
+    def item(self):
+        return 2.0
+"""
+
+
+def test_each_gpu_computes_something_and_a_full_one_is_none_the_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = probe.look(session=None, timeout_s=60.0, modules=("torch",))
+    assert (told["gpus"], told["cuda_build"], told["import_errors"]) == (3, "12.8", {})
+    assert told["gpu_error"] == "cuda:1: no kernel image is available"
+
+
 def test_it_needs_nothing_but_the_standard_library() -> None:
     imports = list(ast.walk(ast.parse(Path(probe.__file__).read_text())))
     roots = {
@@ -64,16 +95,3 @@ def test_it_tells_that_the_package_is_missing(tmp_path: Path) -> None:
     )
     told = ast.literal_eval(done.stdout.replace("null", "None"))
     assert (told["package"], told["code"], told["import_errors"]) == (None, None, {})
-
-
-def hide_package(folder: Path) -> None:
-    """Make Python processes that have ``folder`` in their PYTHONPATH lack dfdm_ray."""
-    folder.joinpath("sitecustomize.py").write_text(
-        "import sys\n"
-        "class Hide:\n"
-        "    @staticmethod\n"
-        "    def find_spec(name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'dfdm_ray':\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Hide)\n"
-    )
