@@ -14,6 +14,7 @@ import ray.data
 from dfdm_ray.errors import UserError
 
 _CONNECT_S, _ANSWER_S = 10.0, 30.0
+_TOKEN_PLACES = "the cluster's into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for drivers that `ray job submit` starts (``ray/_private/runtime_env/constants.py``)."""
 
@@ -108,6 +109,8 @@ def _ask_head(address: str) -> None:
     try:
         head = services.NodeInfoGcsServiceStub(channel)
         head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(f"RAY_AUTH_MODE is token, but there is no token: put {_TOKEN_PLACES}") from error
     except grpc.RpcError as error:
         raise UserError(_refusal(address, error.code().name)) from error
     finally:
@@ -116,10 +119,8 @@ def _ask_head(address: str) -> None:
 
 def _refusal(address: str, code: str) -> str:
     if code == "UNAUTHENTICATED":
-        return (
-            f"the Ray cluster at {address} refuses this token: set RAY_AUTH_MODE=token and put the cluster's "
-            "into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
-        )
+        mend = f"set RAY_AUTH_MODE=token and put {_TOKEN_PLACES}"
+        return f"the Ray cluster at {address} refuses this token: {mend}"
     if code == "UNIMPLEMENTED":
         return f"another service of Ray listens at {address}: give the port of the head, 6379 by default"
     return f"no Ray cluster answers at {address}: something else listens there ({code})"

@@ -52,17 +52,15 @@ class RealCluster:
 
     def doctor(self, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run the command in a folder that is not this repository, as a driver of its own."""
+        with self.begin(*options, **changes) as run:
+            out, err = run.communicate(timeout=300)
+        return subprocess.CompletedProcess(run.args, run.returncode, out, err)
+
+    def begin(self, *options: str, **changes: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "dfdm_ray.cli", "doctor", "--ray-address", self.address, *options]
         environment = {**self.environment, "PYTHONPATH": str(REPOSITORY), **changes}
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
 
     def findings(self, *options: str) -> tuple[int, list[dict[str, Any]]]:
         """Return the exit code and what is not ok."""
@@ -108,13 +106,18 @@ def test_sound_nodes_are_ready(cluster: RealCluster, tmp_path: Path) -> None:
 
 def test_a_wrong_token_is_told_at_once(cluster: RealCluster, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("f" * 32)
-    for wrong in ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}, {"RAY_AUTH_MODE": "disabled"}):
+    refused, missing = "refuses this token", "there is no token"
+    for wrong, says in (
+        ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}, refused),
+        ({"RAY_AUTH_MODE": "disabled"}, refused),
+        ({"RAY_AUTH_TOKEN_PATH": "", "HOME": str(tmp_path)}, missing),
+    ):
         begun = time.monotonic()
         done = cluster.doctor(**wrong)
         assert time.monotonic() - begun < 20
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1, done.stderr
-        assert "refuses this token" in done.stderr
+        assert says in done.stderr
 
 
 def test_storage_that_cannot_be_written_or_read_fails_with_what_helps(
@@ -181,7 +184,7 @@ def test_a_node_that_hangs_is_told_and_holds_nothing_up(unequal: RealCluster) ->
 
 
 def test_a_node_that_dies_meanwhile_is_told(unequal: RealCluster) -> None:
-    last = unequal.nodes.pop()
+    last = unequal.nodes[-1]
     os.killpg(last.pid, signal.SIGSTOP)
     with unequal.begin("--json", "--timeout-s", "200") as run:
         assert run.stderr is not None
@@ -189,7 +192,6 @@ def test_a_node_that_dies_meanwhile_is_told(unequal: RealCluster) -> None:
         time.sleep(3)
         os.killpg(last.pid, signal.SIGKILL)
         out, _ = run.communicate(timeout=150)
-    last.wait(timeout=60)
     assert run.returncode == 1
     (silent,) = [one for one in json.loads(out)["findings"] if one["check"] == "answers" and one["fix"]]
     assert "died" in silent["found"], silent
