@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from typing import Any
 
 import ray
@@ -50,7 +50,9 @@ def doctor(config: DoctorConfig, console: Console) -> bool:
     for uri in (*config.reads, *config.writes, *config.driver_writes):
         storage.require_known(uri)
     local = not ray.is_initialized() and chosen_address(config.ray_address) == "local"
-    with ray_session(config.ray_address, worker_output=False):
+    # Ray prints to stdout when a node dies.
+    quiet = redirect_stdout(sys.stderr) if config.json else nullcontext()
+    with quiet, ray_session(config.ray_address, worker_output=False):
         cluster = examine(config, local=local, console=SafeConsole(stderr=True) if config.json else console)
     findings = merged(
         [
