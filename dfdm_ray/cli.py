@@ -14,7 +14,7 @@ from dfdm_ray.evaluation.config import EvaluateConfig
 from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.terminal import SafeConsole, visible
-from dfdm_ray.tool_configs import AssetsConfig, CropsConfig, DemoConfig, VerifyConfig
+from dfdm_ray.tool_configs import AssetsConfig, CropsConfig, DemoConfig, DoctorConfig, VerifyConfig
 from dfdm_ray.training.config import TrainConfig, paper_config
 from dfdm_ray.training.variants import AblateConfig
 
@@ -92,6 +92,13 @@ def _ablate(config: AblateConfig, console: Console) -> None:
     ablate(config, console)
 
 
+def _doctor(config: DoctorConfig, console: Console) -> None:
+    from dfdm_ray.pipelines.doctor import doctor
+
+    if not doctor(config, console):
+        sys.exit(1)
+
+
 def _crops(config: CropsConfig, console: Console) -> None:
     from dfdm_ray.pipelines.crops import draw_crops
 
@@ -132,6 +139,7 @@ _JOBS: dict[type, tuple[str, Callable[[Any, Console], None]]] = {
     VerifyConfig: ("verify", _verify),
     EvaluateConfig: ("evaluate", _evaluate),
     GenerateConfig: ("generate", _generate),
+    DoctorConfig: ("doctor", _doctor),
     CropsConfig: ("crops", _crops),
     AssetsConfig: ("assets", _assets),
     DemoConfig: ("demo", _demo),
@@ -155,6 +163,7 @@ Job = (
     | Annotated[VerifyConfig, tyro.conf.subcommand("verify")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
+    | Annotated[DoctorConfig, tyro.conf.subcommand("doctor")]
     | Annotated[CropsConfig, tyro.conf.subcommand("crops")]
     | Annotated[AssetsConfig, tyro.conf.subcommand("assets")]
     | Annotated[DemoConfig, tyro.conf.subcommand("demo")]

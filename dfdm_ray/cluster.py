@@ -13,7 +13,8 @@ import ray.data
 
 from dfdm_ray.errors import UserError
 
-_CONNECT_S = 10.0
+_CONNECT_S, _ANSWER_S = 10.0, 30.0
+_TOKEN_PLACES = "the cluster's into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for drivers that `ray job submit` starts (``ray/_private/runtime_env/constants.py``)."""
 
@@ -33,9 +34,9 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    chosen = address or os.environ.get("RAY_ADDRESS") or "local"
+    chosen = chosen_address(address)
     _quieten("ray._private.authentication")  # says that token authentication is on
-    require_listener(chosen)
+    require_cluster(chosen)
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=worker_output, **options)
@@ -45,6 +46,11 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
         yield
     finally:
         ray.shutdown()
+
+
+def chosen_address(address: str | None) -> str:
+    """Return the address that :func:`ray_session` joins; ``local`` is a Ray in this process."""
+    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def worker_resources() -> dict[str, float]:
@@ -74,8 +80,12 @@ def _held_by_driver() -> dict[str, float]:
     return {name: float(amount) for name, amount in held.items() if amount}
 
 
-def require_listener(address: str) -> None:
-    """Tell at once that nothing listens at ``host:port``; Ray itself would try for many minutes."""
+def require_cluster(address: str) -> None:
+    """Tell at once that no cluster at ``host:port`` would take this driver; Ray itself tries for minutes.
+
+    Raises:
+        UserError: If nothing listens there, it is no Ray, or it refuses the token.
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # auto, local
@@ -83,6 +93,37 @@ def require_listener(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise UserError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
+    if not address.startswith("ray://"):
+        _ask_head(address)
+
+
+def _ask_head(address: str) -> None:
+    import grpc  # type: ignore[import-untyped]  # publishes no types
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    messages: Any = gcs_service_pb2  # made by protobuf, without types
+    services: Any = gcs_service_pb2_grpc
+    # As Ray's own channels to the head: with the token and TLS that are set, and past proxies.
+    channel = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    try:
+        head = services.NodeInfoGcsServiceStub(channel)
+        head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(f"RAY_AUTH_MODE is token, but there is no token: put {_TOKEN_PLACES}") from error
+    except grpc.RpcError as error:
+        raise UserError(_refusal(address, error.code().name)) from error
+    finally:
+        channel.close()
+
+
+def _refusal(address: str, code: str) -> str:
+    if code == "UNAUTHENTICATED":
+        mend = f"set RAY_AUTH_MODE=token and put {_TOKEN_PLACES}"
+        return f"the Ray cluster at {address} refuses this token: {mend}"
+    if code == "UNIMPLEMENTED":
+        return f"another service of Ray listens at {address}: give the port of the head, 6379 by default"
+    return f"no Ray cluster answers at {address}: something else listens there ({code})"
 
 
 def _quieten_ray_data() -> None:

@@ -80,19 +80,33 @@ def split(uri: str) -> tuple[str, str]:
     return folder + (f"?{query}" if query else ""), unquote(name)
 
 
-def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Return the file system of ``uri`` and the path on it.
+def require_known(uri: str) -> None:
+    """Look at the form of ``uri`` alone.
 
     Raises:
-        UserError: If the scheme is not one pyarrow knows, or its options are wrong.
+        UserError: If the scheme is not one pyarrow knows, or no bucket is named.
     """
     if "://" not in uri or uri.startswith("file://"):
-        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+        return
     parts = _split_remote(uri)
     if parts.scheme not in _REMOTE_SCHEMES:
         raise UserError(
             f"cannot read {uri}: scheme {parts.scheme!r} is none of file, {', '.join(_REMOTE_SCHEMES)}"
         )
+    if not parts.netloc and parts.scheme in ("s3", "gs", "gcs"):
+        raise UserError(f"cannot read {uri}: it names no bucket")
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of ``uri`` and the path on it.
+
+    Raises:
+        UserError: As :func:`require_known`, or if its options are wrong.
+    """
+    require_known(uri)
+    if "://" not in uri or uri.startswith("file://"):
+        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+    parts = _split_remote(uri)
     query = f"?{parts.query}" if parts.query else ""
     try:
         filesystem = remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")

@@ -2,7 +2,8 @@ import socket
 
 import pytest
 
-from dfdm_ray.cluster import require_listener
+from dfdm_ray import cluster
+from dfdm_ray.cluster import require_cluster
 from dfdm_ray.errors import UserError
 
 
@@ -12,11 +13,17 @@ def test_an_address_where_nothing_listens_is_told_at_once(scheme: str) -> None:
         sock.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{sock.getsockname()[1]}"  # bound, but nobody listens
         with pytest.raises(UserError, match="no Ray cluster answers at"):
-            require_listener(address)
+            require_cluster(address)
 
 
-def test_a_listener_and_words_for_addresses_pass() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        require_listener(f"127.0.0.1:{server.getsockname()[1]}")
+def test_a_listener_that_is_no_ray_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match=rf"no Ray cluster answers at {address}: something else listens"):
+            require_cluster(address)
+
+
+def test_words_for_addresses_pass() -> None:
     for word in ("auto", "local"):
-        require_listener(word)
+        require_cluster(word)

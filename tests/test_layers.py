@@ -20,7 +20,7 @@ LAYERS = (
     ("png_tree",),
     ("clip_work",),
     ("stages", "testing"),
-    ("cluster", "reports", "curves", "evaluation"),
+    ("cluster", "reports", "curves", "evaluation", "doctor"),
     ("pipelines",),
     ("cli",),
 )
@@ -40,6 +40,7 @@ FORBIDDEN = {
     "crops_dataset": {"ray", "torch", "av"},
     "png_tree": {"ray", "torch"},
     "evaluation": {"ray", "av"},
+    "doctor": {"ray", "torch", "av"},
     "images": {"ray", "torch", "av", "pyarrow"},
     "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
     "errors": {"ray", "torch", "av", "pyarrow", "numpy"},
@@ -51,6 +52,7 @@ RAY_USERS = {
     "pipelines/observe.py",
     "pipelines/generate.py",
     "pipelines/train.py",
+    "pipelines/doctor.py",
 }
 
 

@@ -190,6 +190,13 @@ def test_png_tree_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not out.exists()
 
 
+def test_doctor_tells_a_wrong_uri_or_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "scheme 'http' is none of" in mistake(["doctor", "--reads", "http://host/a"], capsys)
+    assert "names no bucket" in mistake(["doctor", "--writes", "s3:///a"], capsys)
+    assert "--timeout-s must be above 0" in mistake(["doctor", "--timeout-s", "0"], capsys)
+    assert "no Ray cluster answers at" in mistake(["doctor", "--ray-address", "127.0.0.1:1"], capsys)
+
+
 def test_an_unknown_flag_exits_with_2_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(["score", "--video", "x"], capsys)
     assert code == MISTAKE

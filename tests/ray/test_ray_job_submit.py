@@ -128,6 +128,18 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_documented_check_of_a_cluster_finds_nothing_to_mend(
+    address: str, environment: dict[str, str], videos: Path, tmp_path: Path
+) -> None:
+    shown = [words for words in commands("\n".join(fences())) if "ray_jobs/doctor.py" in words]
+    (job,) = (words[words.index("--") + 1 :] for words in shown)
+    data = {"/data/DFDM": str(videos), "/data/crops": str(tmp_path / "a"), "/data/out": str(tmp_path / "b")}
+    done = submit(address, environment, *(data.get(word, word) for word in job))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ready: nothing failed" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
     address: str, environment: dict[str, str], videos: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

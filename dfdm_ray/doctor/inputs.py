@@ -1,0 +1,44 @@
+"""What the driver alone reads and sends to workers: the checkpoint and the face detector's weights."""
+
+from collections.abc import Iterator
+
+from dfdm_ray import assets, storage
+from dfdm_ray.doctor.findings import Finding, Status
+from dfdm_ray.errors import UserError
+from dfdm_ray.models.checkpoint import load_checkpoint
+
+
+def check_checkpoint(uri: str | None, *, driver: str) -> Iterator[Finding]:
+    """The checkpoint can be read and is one."""
+    if uri is None:
+        return
+    try:
+        model = load_checkpoint(storage.read_bytes(uri, what="checkpoint"), name=uri)
+    except UserError as error:
+        fix = "give a checkpoint of `dfdm-ray train`, at a path that the driver sees"
+        yield Finding(check="checkpoint", status=Status.FAIL, nodes=(driver,), found=str(error), fix=fix)
+        return
+    found = f"{uri}: {model.config.backbone}, {model.config.num_frames} frames, {len(model.classes)} classes"
+    yield Finding(check="checkpoint", status=Status.OK, nodes=(driver,), found=found)
+
+
+def check_detector(detector: str, weights: str | None, *, driver: str) -> Iterator[Finding]:
+    """The weights of the face detector are there."""
+    asset = assets.find(assets.DETECTOR_WEIGHTS[detector])
+    if weights is not None:
+        try:
+            found = f"{weights}: {len(storage.read_bytes(weights, what='weights')):,} bytes"
+            yield Finding(check="detector", status=Status.OK, nodes=(driver,), found=found)
+        except UserError as error:
+            fix = f"give the file of `dfdm-ray assets get {asset.name}`, at a path that the driver sees"
+            yield Finding(check="detector", status=Status.FAIL, nodes=(driver,), found=str(error), fix=fix)
+    elif path := assets.cached(asset):
+        yield Finding(check="detector", status=Status.OK, nodes=(driver,), found=str(path))
+    else:
+        yield Finding(
+            check="detector",
+            status=Status.WARN,
+            nodes=(driver,),
+            found=f"{asset.name} is not in {assets.cache_folder()}; the first run fetches it, if it can",
+            fix=f"`dfdm-ray assets get {asset.name}` there, or copy it from where that works",
+        )

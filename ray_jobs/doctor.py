@@ -1,0 +1,11 @@
+"""Check a cluster before a job does; the same as `dfdm-ray doctor`.
+
+ray job submit --working-dir . -- python ray_jobs/doctor.py --help
+"""
+
+import sys
+
+from dfdm_ray.cli import main
+
+if __name__ == "__main__":
+    main(["doctor", *sys.argv[1:]])
