@@ -53,6 +53,7 @@ USUAL = ("every frame (OpenCV)", "detect, full size", "crop", "frame by frame")
 
 def checkpoint(backbone: str) -> Path:
     """Return an untrained checkpoint: its answers mean nothing and cost the same."""
+    OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{backbone}.pt"
     if not path.exists():
         model = random_model(DmaStaConfig(backbone=backbone), seed=0)

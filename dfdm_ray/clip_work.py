@@ -13,6 +13,7 @@ from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.isolation import Work
+from dfdm_ray.memory import keep_freed_memory
 from dfdm_ray.retry import drain_failures
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from dfdm_ray.clips import ClipFacts, FaceClips
 
 Row = dict[str, Any]
+
+_KEPT_BYTES = 2**26
+"""A frame of 1920x1080 has 6 MB as RGB, and 25 MB as the float32 of which faces are found."""
 
 NO_CLIPS: Row = {
     "num_frames_scored": 0,
@@ -53,6 +57,7 @@ def video_work(faces: FaceConfig, spec: ClipSpec, weights: bytes, max_pixels: in
     """
     from dfdm_ray.clips import make_detector, prepare_clips
 
+    keep_freed_memory(_KEPT_BYTES)
     detector = make_detector(faces, weights)
     make = partial(prepare_clips, detector=detector, spec=spec, max_pixels=max_pixels)
     return partial(_answer, lambda uri, facts: make(uri, facts=facts))

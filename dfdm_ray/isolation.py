@@ -105,7 +105,7 @@ class Isolated:
                 # -P: what lies in the working directory is not imported.
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
             )
         try:
@@ -156,6 +156,12 @@ class Isolated:
             self.close()
             return "the decoding process closed its connection"
         return f"the decoding process ended with {_name_of(code)}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment: the parent's, without Ray's, of which the token is a part."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _name_of(returncode: int | None) -> str:

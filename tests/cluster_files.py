@@ -57,7 +57,18 @@ def values(content: Any, key: str) -> Iterator[Any]:
 
 def fences(path: Path = README) -> list[str]:
     """Return the bash code in a Markdown file."""
-    return re.findall(r"^```bash\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    return bash(path.read_text())
+
+
+def documented_jobs() -> list[str]:
+    """Return the fences of cluster/README.md that take a dataset through all jobs, in order."""
+    _, _, rest = README.read_text().partition("<!-- ray_job: the fences")
+    return bash(rest.partition("<!-- ray_job: end -->")[0])
+
+
+def bash(markdown: str) -> list[str]:
+    """Return the bash code in Markdown."""
+    return re.findall(r"^```bash\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[list[str]]:

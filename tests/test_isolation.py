@@ -35,6 +35,8 @@ def act(name: str, prefix: str, uri: str) -> bytes:
             np.ones((2**31, 2**31), np.uint8)
         case "exit":
             os._exit(3)
+        case "token":
+            return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
         case "bug":
             raise ZeroDivisionError("a bug in the work")
     return f"{prefix}{uri} {os.getpid()}".encode()
@@ -55,6 +57,12 @@ def isolated(allowance: Allowance = MANY) -> Iterator[Isolated]:
         yield child
     finally:
         child.close()
+
+
+def test_the_child_is_not_given_the_token_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with isolated() as child:
+        assert child("token") == b"none"
 
 
 def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "dfdm_ray"
 
 # Lowest layer first. A module may import from its own layer's package and from layers below.
 LAYERS = (
-    ("labels", "errors", "terminal"),
+    ("labels", "errors", "terminal", "memory"),
     ("config", "schemas", "retry"),
     ("object_store",),
     ("storage", "images", "clip_spec", "isolation", "tool_configs"),

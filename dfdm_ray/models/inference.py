@@ -1,7 +1,5 @@
 """Scores batches of face-crop clips on one device."""
 
-import ctypes
-import sys
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,11 +8,15 @@ import torch
 from torch import Tensor
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.memory import keep_freed_memory
 from dfdm_ray.models.checkpoint import LoadedModel
 from dfdm_ray.models.dma_sta import DmaStaOutput, normalize
 from dfdm_ray.models.folding import fold_batch_norms
 
 Precision = Literal["fp32", "bf16"]
+
+_KEPT_BYTES = 2**30
+"""A layer's result of four clips has 128 MB."""
 
 
 class ClipScores(NamedTuple):
@@ -48,7 +50,7 @@ class ClipScorer:
         self._preprocessing = loaded.preprocessing
         model = fold_batch_norms(loaded.model).to(self._device).to(memory_format=torch.channels_last)
         if self._device.type == "cpu":
-            keep_freed_memory()
+            keep_freed_memory(_KEPT_BYTES)
         self._model: Any = torch.compile(model) if compile else model
 
     def score(self, crops_u8: npt.NDArray[np.uint8]) -> ClipScores:
@@ -86,22 +88,6 @@ class ClipScorer:
         if crops_u8.dtype != np.uint8 or crops_u8.ndim != 5 or crops_u8.shape[1:] != wanted:
             shape = f"(N, {', '.join(map(str, wanted))})"
             raise ValueError(f"crops must be uint8 {shape}, got {crops_u8.dtype} {crops_u8.shape}")
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep freed memory for the next layer, up to 1 GiB, rather than give it back.
-
-    PyTorch has no pool on the CPU and glibc maps large tensors anew each time, so that Linux clears every
-    page of every layer's result: a fifth of the time of four clips on one core.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # glibc, not musl
-            libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-            libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def _to_numpy(values: Tensor) -> npt.NDArray[np.float32]:

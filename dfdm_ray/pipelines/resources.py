@@ -36,10 +36,11 @@ class Shares:
 def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Shares:
     """Share the cluster out; what ``config`` gives is kept.
 
-    With GPUs each gets one model worker and a CPU to feed it, and all other CPUs decode. Without, every CPU
-    gets a model worker of one thread and every second one a decode worker besides: whichever stage is
-    ahead waits for the other, so that all CPUs are busy whatever the two cost. A worker reserves less than a
-    CPU where there is not one for each.
+    With GPUs each gets one model worker, and all CPUs but one for each of them decode. Model workers reserve
+    no CPU then: one that did would wait for ever where decode workers or the driver hold all CPUs of a node
+    with a free GPU. Without GPUs, every CPU gets a model worker of one thread and every second one a decode
+    worker besides: whichever stage is ahead waits for the other, so that all CPUs are busy whatever the two
+    cost. A worker reserves less than a CPU where there is not one for each.
 
     Raises:
         UserError: If CUDA is asked for and the cluster has no GPU.
@@ -53,12 +54,12 @@ def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Sh
     else:
         model = config.model_workers or max(1, int(num_cpus))
         decode = config.decode_workers or max(1, int(num_cpus) // 2)
-    cpus = _cpus_each(num_cpus, model + decode)
+    cpus = _cpus_each(num_cpus, decode if on_gpu else model + decode)
     return Shares(
         decode_workers=decode,
         decode_cpus=cpus,
         model_workers=model,
-        model_cpus=cpus,
+        model_cpus=0.0 if on_gpu else cpus,
         model_gpus=min(1.0, num_gpus / model) if on_gpu else 0.0,
         device="cuda" if on_gpu else "cpu",
         batch_size=config.batch_size or (32 if on_gpu else 4),
@@ -96,11 +97,13 @@ def rows_of_block(num_videos: int, *, workers: int) -> int:
     """Return how many videos travel together.
 
     They are few, so that no worker idles while another has a queue and a worker that dies costs little, and
-    more where over 64 workers would wait for the driver.
+    more where over 64 workers would wait for the driver. A power of two, which batches of the model are by
+    default too: blocks of six would come to it as 32 and 4 videos.
     """
     most = min(_MOST_ROWS, max(_ROWS, workers // _WORKERS_PER_ROW))
     blocks = max(workers * _LEAST_PER_WORKER, min(workers * _MOST_PER_WORKER, _BLOCKS))
-    return min(most, max(1, num_videos // blocks))
+    wanted = min(most, max(1, num_videos // blocks))
+    return 1 << wanted.bit_length() - 1
 
 
 def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:

@@ -62,11 +62,15 @@ def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
 
 
 def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
-    """Append ``stage`` to ``dataset``. The pool has its full size from the start."""
+    """Append ``stage`` to ``dataset``. The pool has its full size from the start.
+
+    A worker does one call at a time, as ``max_concurrent_calls_per_actor`` is 1, and in its main thread: in
+    one of Ray Data's own, freed memory is not kept (:func:`dfdm_ray.memory.keep_freed_memory`).
+    """
     return dataset.map_batches(
         stage.fn,
         fn_constructor_kwargs=dict(stage.kwargs),
-        compute=ray.data.ActorPoolStrategy(size=stage.num_workers),
+        compute=ray.data.ActorPoolStrategy(size=stage.num_workers, enable_true_multi_threading=True),
         num_cpus=stage.num_cpus,
         num_gpus=stage.num_gpus,
         batch_size=stage.batch_size,

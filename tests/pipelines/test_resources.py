@@ -32,7 +32,12 @@ def test_no_more_is_reserved_than_there_is(cpus: int, gpus: int, config: Resourc
     reserved = shares.decode_workers * shares.decode_cpus + shares.model_workers * shares.model_cpus
     assert reserved <= cpus
     assert shares.model_workers * shares.model_gpus <= gpus
-    assert min(shares.decode_cpus, shares.model_cpus) > 0
+    assert min(shares.decode_cpus, shares.model_cpus or shares.model_gpus) > 0
+
+
+def test_a_gpu_is_used_where_decoding_or_the_driver_hold_all_cpus_of_its_node() -> None:
+    assert share_out(ResourceConfig(), num_cpus=7, num_gpus=2).model_cpus == 0
+    assert share_out(ResourceConfig(device="cpu"), num_cpus=7, num_gpus=2).model_cpus > 0
 
 
 def test_what_the_user_gives_is_kept() -> None:
@@ -51,14 +56,14 @@ BLOCKS = [
     # videos, workers, videos in a block
     (1, 8, 1),
     (64, 1, 2),
-    (6450, 30, 6),
+    (6450, 30, 4),
     (10**5, 8, 8),
     (10**6, 64, 8),  # one driver keeps up
     (10**6, 128, 16),
-    (10**6, 240, 30),
+    (10**6, 240, 16),
     (10**6, 960, 32),
-    (6450, 64, 3),
-    (6450, 960, 3),  # two blocks for each worker
+    (6450, 64, 2),
+    (6450, 960, 2),  # three blocks for each worker
     (1000, 960, 1),  # a small archive is shared by all workers all the same
 ]
 

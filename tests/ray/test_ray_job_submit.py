@@ -1,6 +1,7 @@
 """The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
-from cluster_files import commands, fences
+from cluster_files import commands, documented_jobs, fences
 
 from dfdm_ray import assets
 
@@ -190,3 +191,38 @@ def test_runs_export_what_the_dashboard_draws_and_log_what_was_rejected(
     logged = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     codes = {line["video_id"]: line["reject_code"] for line in logged if "video_id" in line}
     assert codes == {"carphone_pristine.mp4": "timed_out", "no_face.mp4": "timed_out"}
+
+
+def write_dfdm(root: Path) -> int:
+    """Write videos under names of DFDM, two scenes of four people by two generators; return how many."""
+    video, count = assets.get("carphone_pristine.mp4"), 0
+    for folder, tag in (("Faceswap", "1original"), ("Dfaker", "4dfaker")):
+        (root / "DFDM_crf10" / folder).mkdir(parents=True)
+        for identity, scene in itertools.product(range(4), range(2)):
+            name = f"id{identity}_id{9 - identity}_{scene:04}_{tag}.mp4"
+            shutil.copy(video, root / "DFDM_crf10" / folder / name)
+            count += 1
+    return count
+
+
+def test_the_documented_commands_take_a_dataset_through_every_job(
+    address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    planned = write_dfdm(tmp_path / "DFDM")
+    settings = {**environment, "RAY_API_SERVER_ADDRESS": address}
+    for code in documented_jobs():
+        here = code.replace("/data", str(tmp_path))
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", here],
+            cwd=REPOSITORY,
+            env=settings,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, f"{here}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+    table = pq.read_table(tmp_path / "out" / "predictions")
+    assert len(set(table["video_id"].to_pylist())) == table.num_rows == planned
+    assert set(table["status"].to_pylist()) == {"scored"}
+    assert "accuracy" in json.loads((tmp_path / "evaluation" / "metrics.json").read_text())

@@ -1,4 +1,5 @@
 import sys
+import threading
 import time
 from typing import Any
 
@@ -70,3 +71,14 @@ def test_a_fast_stage_waits_for_a_slow_one_and_every_row_arrives() -> None:
 def test_rows_without_pixels_need_no_limit() -> None:
     stage = Stage(fn=Slow, num_workers=1, num_cpus=1)
     assert waiting_bytes([stage], rows=16) == 0
+
+
+class ThreadName:
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.table({"thread": [threading.current_thread().name] * batch.num_rows})
+
+
+def test_a_worker_works_in_its_main_thread_where_memory_can_be_kept() -> None:
+    stage = Stage(fn=ThreadName, num_workers=1, num_cpus=0.5)
+    (row,) = chain([pa.table({"id": [0]})], [stage]).take_all()
+    assert row["thread"] == threading.main_thread().name
