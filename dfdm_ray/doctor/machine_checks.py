@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dfdm_ray.doctor.facts import Cluster, Node, Told
 from dfdm_ray.doctor.findings import Finding, Status
 
-_CPU_BYTES, _GPU_BYTES = 48e6, 190e6
-"""On the way for each CPU and GPU at most (cluster/README.md, "How many CPUs for a GPU")."""
+_LITTLE_EACH, _MUCH_EACH, _MUCH_FROM_CPUS = 48e6, 190e6, 72
+"""On the way at most, bytes: for each CPU, for each GPU, and for each CPU where there are so many CPUs and
+blocks are larger (cluster/README.md, "How many CPUs for a GPU")."""
 _FULL_FRACTION = 0.95
 """Ray makes no objects on a disk that is fuller (``RAY_local_fs_capacity_threshold``)."""
 _LITTLE_BYTES = 10e9
@@ -60,8 +61,9 @@ def _compare_gpus(node: Node, told: Told) -> Finding:
 def check_object_store(cluster: Cluster) -> Iterator[Finding]:
     """The object store holds what is on the way, and lies in memory."""
     sound = []
+    needs = needed_bytes(cluster)
     for node, told in cluster.answered:
-        store, needed = node.store_bytes, needed_bytes(node)
+        store, needed = node.store_bytes, needs[node.name]
         in_memory = told.shm_bytes is None or store <= told.shm_bytes
         if store < needed:
             found = f"{_size(store)} for {_size(needed)} on the way at most: the rest goes over the disk"
@@ -74,15 +76,17 @@ def check_object_store(cluster: Cluster) -> Iterator[Finding]:
         if in_memory and store >= needed:
             sound.append(node)
     if sound:
-        least, most = min(node.store_bytes for node in sound), max(needed_bytes(node) for node in sound)
+        least, most = min(node.store_bytes for node in sound), max(needs[node.name] for node in sound)
         found = f"at least {_size(least)} in memory, at most {_size(most)} on the way"
         nodes = tuple(node.name for node in sound)
         yield Finding(check="object store", status=Status.OK, nodes=nodes, found=found)
 
 
-def needed_bytes(node: Node) -> float:
-    """Return how much is on the way through the object store of a node at most."""
-    return node.cpus * _CPU_BYTES + node.gpus * _GPU_BYTES
+def needed_bytes(cluster: Cluster) -> dict[str, float]:
+    """Return how much is on the way through the object store of each node at most."""
+    many = sum(node.cpus for node in cluster.nodes) >= _MUCH_FROM_CPUS
+    for_cpu = _MUCH_EACH if many else _LITTLE_EACH
+    return {node.name: node.cpus * for_cpu + node.gpus * _MUCH_EACH for node in cluster.nodes}
 
 
 def check_disks(cluster: Cluster) -> Iterator[Finding]:

@@ -65,7 +65,9 @@ def test_different_drivers_are_a_warning_for_each_node() -> None:
 
 
 def test_the_object_store_must_hold_what_is_on_the_way() -> None:
-    assert needed_bytes(node(cpus=10.0, gpus=2.0)) == 10 * 48e6 + 2 * 190e6
+    few, many = node("few", cpus=10.0, gpus=2.0), node("many", cpus=100.0)
+    assert needed_bytes(cluster(few)) == {"few": 10 * 48e6 + 2 * 190e6}
+    assert needed_bytes(cluster(few, many)) == {"few": 12 * 190e6, "many": 100 * 190e6}
     found = only(check_object_store(cluster(node(store_bytes=10**8))))
     assert found.status == Status.WARN
     assert found.found.startswith("100 MB for 384 MB on the way at most")
