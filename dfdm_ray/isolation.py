@@ -3,7 +3,7 @@
 ::
 
     worker --(how to make the work, then one file's name after another)--> child
-           <--(bytes, which are data and never code)----------------------
+           <--(how many bytes lie in a file of both, data and never code)-
 
 The child serves one file after another and is replaced once it died or was killed.
 """
@@ -13,12 +13,14 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import IO
 
 import psutil
 
@@ -95,16 +97,19 @@ class Isolated:
             self._child.kill()
             self._child.wait()
             self._pipe.close()
+            self._answer.close()
             self._child = None
 
     def _start(self) -> None:
         self.close()
         self._pipe, theirs = Pipe()
+        self._answer = _unnamed_file()
         with theirs:
+            shared = [theirs.fileno(), self._answer.fileno()]
             self._child = subprocess.Popen(
                 # -P: what lies in the working directory is not imported.
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", __name__, *map(str, shared)],
+                pass_fds=shared,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
             )
@@ -122,7 +127,10 @@ class Isolated:
         message = self._pipe.recv_bytes()
         kind, content = message[:1], message[1:]
         if kind == _ANSWER:
-            return content
+            answer = os.pread(self._answer.fileno(), int(content), 0)
+            if len(answer) < int(content):
+                raise EOFError
+            return answer
         self.close()
         if kind == _NO_MEMORY:
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
@@ -158,6 +166,16 @@ class Isolated:
         return f"the decoding process ended with {_name_of(code)}"
 
 
+def _unnamed_file() -> IO[bytes]:
+    """Return a file for large answers, in memory where the system has that.
+
+    Through a pipe, which holds 200 kB, each side would wait for the other again and again.
+    """
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("answer"), "r+b")
+    return tempfile.TemporaryFile()
+
+
 def _environment() -> dict[str, str]:
     """Return the child's environment: the parent's, without Ray's, of which the token is a part."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -172,8 +190,8 @@ def _name_of(returncode: int | None) -> str:
     return f"exit code {returncode}"
 
 
-def serve(pipe: Connection) -> None:
-    """Be the child: work until the other side is gone."""
+def serve(pipe: Connection, file: int) -> None:
+    """Be the child: work until the other side is gone; answers go into ``file``."""
     work: Work | None = None
     while True:
         try:
@@ -185,12 +203,13 @@ def serve(pipe: Connection) -> None:
                 work, answer = pickle.loads(message)(), b""  # our own parent's words
             else:
                 answer = work(os.fsdecode(message))
+            length = os.pwrite(file, answer, 0)
         except MemoryError:
             pipe.send_bytes(_NO_MEMORY)
         except Exception:  # noqa: BLE001  # a bug, of which the parent tells
             pipe.send_bytes(_BUG + traceback.format_exc().encode(errors="replace"))
         else:
-            pipe.send_bytes(_ANSWER + answer)
+            pipe.send_bytes(_ANSWER + str(length).encode())
 
 
 def _die_with_parent() -> None:
@@ -203,4 +222,4 @@ def _die_with_parent() -> None:
 
 if __name__ == "__main__":
     _die_with_parent()
-    serve(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
