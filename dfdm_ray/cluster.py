@@ -65,6 +65,12 @@ def worker_resources() -> dict[str, float]:
     return total
 
 
+def node_resources() -> list[dict[str, float]]:
+    """Return what each node of the joined Ray has, ``CPU``, ``GPU`` and others, whoever holds it."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's gap
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
 def _held_by_driver() -> dict[str, float]:
     if _SUBMITTED not in os.environ:
         return {}

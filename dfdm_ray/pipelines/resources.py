@@ -1,6 +1,6 @@
-"""How a cluster's CPUs and GPUs are shared between the two pools of the score pipeline."""
+"""How a cluster's CPUs and GPUs are shared between the workers of a job."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from dfdm_ray.config import DecodeConfig, LimitsConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.isolation import Allowance
+from dfdm_ray.training.config import TrainConfig
 
 _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
@@ -18,6 +19,9 @@ _ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
 """Videos in a block at most, 12 MB as crops; in the largest clusters; decode workers for each video above."""
 _MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
 """Blocks for each worker, and for all where workers are many: a block costs the driver like 20 videos."""
+
+_MOST_CPU_TRAINING = 2
+"""Workers that train by default where there is no GPU; each takes a share of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,46 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
         "allowance": Allowance(seconds=config.seconds, memory_bytes=gib * 2**30),
         "attempts": config.attempts,
     }
+
+
+def of_training_worker(config: TrainConfig, *, gpus: int) -> dict[str, float]:
+    """Return what each worker of a training reserves, on one node."""
+    return {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
+
+
+def training_workers(
+    config: TrainConfig, nodes: Sequence[Mapping[str, float]], *, cpus: int, gpus: int
+) -> int:
+    """Return how many workers train: by default one a GPU that has CPUs beside it, or two without GPUs.
+
+    Args:
+        config: What the user gives.
+        nodes: What each node has.
+        cpus: Of all nodes, without the driver's.
+        gpus: Of all nodes.
+
+    Raises:
+        UserError: If they do not fit the nodes or the batch; Ray would wait for other nodes without an end.
+    """
+    each = of_training_worker(config, gpus=gpus)
+    fit = min(_how_many_fit(nodes, each), int(cpus // each["CPU"]))
+    workers = config.workers or max(1, min(gpus or _MOST_CPU_TRAINING, fit))
+    most = config.recipe.batch_size // config.recipe.micro_batches
+    if workers > most:
+        raise UserError(f"{workers} workers cannot share a batch of {most}; give fewer --workers")
+    if workers > fit:
+        needs = f"{each['CPU']:g} CPUs" + (f" and {each['GPU']:g} GPU" if gpus else "")
+        raise UserError(
+            f"{workers} workers of {needs} each do not fit the {len(nodes)} nodes of this cluster, {fit} "
+            "would; give fewer --workers or --loaders"
+        )
+    return workers
+
+
+def _how_many_fit(nodes: Sequence[Mapping[str, float]], each: Mapping[str, float]) -> int:
+    return sum(
+        min(int(node.get(name, 0.0) // amount) for name, amount in each.items() if amount) for node in nodes
+    )
 
 
 def _cpus_each(num_cpus: float, workers: int) -> float:

@@ -23,11 +23,12 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.cluster import ray_session, worker_resources
+from dfdm_ray.cluster import node_resources, ray_session, worker_resources
 from dfdm_ray.curves import draw_curves, epoch_line
 from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.output import changes
 from dfdm_ray.pipelines.record import now, versions
+from dfdm_ray.pipelines.resources import of_training_worker, training_workers
 from dfdm_ray.pipelines.train_inputs import check_task
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.loop import EpochResult, best_of
@@ -36,7 +37,6 @@ from dfdm_ray.training.run import CHECKPOINT, HISTORY, STATE, TrainTask, read_hi
 _RETRIES = 3
 """How often training goes on from its last epoch when a worker or node dies."""
 _POLL_S = 1.0
-_MOST_CPU_WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +152,14 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
     with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
         cluster = worker_resources()
         gpus = int(cluster.get("GPU", 0))
-        workers = _num_workers(config, cpus=int(cluster.get("CPU", 0)), gpus=gpus)
-        each = {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
+        workers = training_workers(config, node_resources(), cpus=int(cluster.get("CPU", 0)), gpus=gpus)
         trainer = TorchTrainer(
             _train_on_worker,
             train_loop_config={"task": task, "problems": (problems := Queue(actor_options={"num_cpus": 0}))},
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=gpus > 0,
-                resources_per_worker=each,
+                resources_per_worker=of_training_worker(config, gpus=gpus),
             ),
             run_config=_run_config(config),
         )
@@ -169,25 +168,6 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
         if not problems.empty():
             raise UserError(problems.get())
         return {"workers": workers, "device": "cuda" if gpus else "cpu"}
-
-
-def _num_workers(config: TrainConfig, *, cpus: int, gpus: int) -> int:
-    """Return how many workers train.
-
-    Raises:
-        UserError: If they do not fit the cluster or the batch.
-    """
-    cpus_each = 1 + config.loaders
-    workers = config.workers or gpus or max(1, min(_MOST_CPU_WORKERS, cpus // cpus_each))
-    most = config.recipe.batch_size // config.recipe.micro_batches
-    if workers > most:
-        raise UserError(f"{workers} workers cannot share a batch of {most}; give fewer --workers")
-    if workers * cpus_each > cpus or (gpus and workers > gpus):
-        raise UserError(
-            f"{workers} workers of {cpus_each} CPUs do not fit a cluster of {cpus} CPUs and {gpus} GPUs; "
-            "give fewer --workers or --loaders"
-        )
-    return workers
 
 
 def _run_config(config: TrainConfig) -> RunConfig:

@@ -3,7 +3,8 @@ import pytest
 
 from dfdm_ray.config import DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines.resources import blocks, decode_only, share_out
+from dfdm_ray.pipelines.resources import blocks, decode_only, share_out, training_workers
+from dfdm_ray.training.config import TrainConfig
 
 CASES = [
     # CPUs, GPUs, decode workers, model workers, device
@@ -89,3 +90,47 @@ def test_decoding_alone_takes_the_whole_cluster(
     given: int | None, cpus: float, shares: tuple[int, float]
 ) -> None:
     assert decode_only(DecodeConfig(decode_workers=given), num_cpus=cpus) == shares
+
+
+PLAIN, WITH_GPU, GPUS = {"CPU": 16.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "nodes", "cpus", "gpus", "workers"),
+    [
+        ({}, [{"CPU": 1.0}], 1, 0, 1),
+        ({}, [PLAIN], 16, 0, 2),
+        ({"workers": 4}, [PLAIN, PLAIN], 32, 0, 4),
+        ({}, [PLAIN, WITH_GPU, WITH_GPU], 24, 2, 2),
+        ({"loaders": 2}, [PLAIN, GPUS], 24, 4, 2),  # three CPUs each: two of four GPUs have them beside
+        ({}, [WITH_GPU], 3, 1, 1),  # the driver holds one of its CPUs
+    ],
+)
+def test_training_takes_the_gpus_that_have_cpus_beside(
+    given: dict[str, int], nodes: list[dict[str, float]], cpus: int, gpus: int, workers: int
+) -> None:
+    config = TrainConfig(crops="crops", out="out", **given)
+    assert training_workers(config, nodes, cpus=cpus, gpus=gpus) == workers
+
+
+@pytest.mark.parametrize(
+    ("given", "nodes", "cpus", "gpus", "says"),
+    [
+        (
+            {"loaders": 4},
+            [PLAIN, WITH_GPU],
+            20,
+            1,
+            "1 workers of 5 CPUs and 1 GPU each do not fit",
+        ),
+        ({"workers": 3}, [PLAIN, WITH_GPU], 20, 1, "this cluster, 1 would"),
+        ({"workers": 17}, [PLAIN], 16, 0, "17 workers of 1 CPUs each"),
+        ({"workers": 1000}, [{"CPU": 2000.0}], 2000, 0, "cannot share a batch"),
+    ],
+)
+def test_a_training_that_no_node_could_take_is_the_users_mistake(
+    given: dict[str, int], nodes: list[dict[str, float]], cpus: int, gpus: int, says: str
+) -> None:
+    config = TrainConfig(crops="crops", out="out", **given)
+    with pytest.raises(UserError, match=says):
+        training_workers(config, nodes, cpus=cpus, gpus=gpus)
