@@ -1,4 +1,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+# Last, as tests have a module of the same name.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
