@@ -127,14 +127,20 @@ class Isolated:
         message = self._pipe.recv_bytes()
         kind, content = message[:1], message[1:]
         if kind == _ANSWER:
-            answer = os.pread(self._answer.fileno(), int(content), 0)
-            if len(answer) < int(content):
-                raise EOFError
-            return answer
+            return self._read(int.from_bytes(content, "little"))
         self.close()
         if kind == _NO_MEMORY:
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
         raise WorkBugError(content.decode(errors="replace"))
+
+    def _read(self, length: int) -> bytes:
+        """Return the answer in the file; raise ``EOFError`` if the child, not to be trusted, lied."""
+        if length > self._allowance.memory_bytes:
+            raise EOFError
+        answer = os.pread(self._answer.fileno(), length, 0)
+        if len(answer) < length:
+            raise EOFError
+        return answer
 
     def _wait(self) -> None:
         """Return when the child has answered or died; kill it if it asks too much."""
@@ -209,7 +215,7 @@ def serve(pipe: Connection, file: int) -> None:
         except Exception:  # noqa: BLE001  # a bug, of which the parent tells
             pipe.send_bytes(_BUG + traceback.format_exc().encode(errors="replace"))
         else:
-            pipe.send_bytes(_ANSWER + str(length).encode())
+            pipe.send_bytes(_ANSWER + length.to_bytes(8, "little"))
 
 
 def _die_with_parent() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
 
 import numpy as np
 import psutil
@@ -34,6 +35,10 @@ def act(name: str, prefix: str, uri: str) -> bytes:
         case "absurd":
             np.ones((2**31, 2**31), np.uint8)
         case "exit":
+            os._exit(3)
+        case "lie" | "boast":  # as a decoder that was taken over might
+            parent = Connection(int(sys.argv[1]))
+            parent.send_bytes(b"=" + (10**15 if uri == "boast" else 100).to_bytes(8, "little"))
             os._exit(3)
         case "token":
             return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
@@ -63,6 +68,15 @@ def test_the_child_is_not_given_the_token_of_the_cluster(monkeypatch: pytest.Mon
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     with isolated() as child:
         assert child("token") == b"none"
+
+
+@pytest.mark.parametrize("uri", ["lie", "boast"])
+def test_an_answer_that_is_not_there_costs_the_file(uri: str) -> None:
+    with isolated() as child:
+        with pytest.raises(ChildLostError) as lost:
+            child(uri)
+        assert lost.value.code == RejectCode.CRASHED
+        assert child("next").startswith(b"did next")
 
 
 def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> None:
