@@ -14,9 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -30,7 +33,7 @@ from timing import machine
 
 from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.clips import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
-from dfdm_ray.config import FaceConfig
+from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import (
@@ -44,10 +47,13 @@ from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
 from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
-from dfdm_ray.video.plan import plan_frames
+from dfdm_ray.video.index import PacketIndex
+from dfdm_ray.video.plan import Run, plan_frames
+from dfdm_ray.video.source import VideoSource
 
 OUT = Path("build/bench")
 STEPS = ("open", "decode, to RGB", "detect", "crop", "Parquet", "model")
+PARTS = ("alone: demux", "alone: decode", "alone: to RGB")
 USUAL = ("every frame (OpenCV)", "detect, full size", "crop", "frame by frame")
 
 
@@ -103,9 +109,19 @@ class Bench:
         return clock.seconds, decoded / len(crops)
 
     def _batches(self, reader: VideoReader) -> list[FrameBatch]:
-        keys, count = reader.index.keys, len(reader.index)
-        plan = plan_frames("keyframe_runs", keys, num_frames=count, wanted=10, runs=2)
-        return list(reader.read_planned(plan.runs, flexible=True))
+        return list(reader.read_planned(planned(reader.index), flexible=True))
+
+    def parts(self, path: Path) -> dict[str, float]:
+        """Return the CPU seconds of what decoding is made of, each step for the whole plan, by PyAV alone."""
+        clock = Clock()
+        source = VideoSource(str(path), threads=1, max_pixels=LimitsConfig.max_pixels)
+        frames: list[av.VideoFrame] = []
+        for run in planned(source.index):
+            packets = clock(PARTS[0], partial(demuxed, source, run))
+            frames += clock(PARTS[1], partial(decoded, source.stream.codec_context, packets))
+        clock(PARTS[2], lambda: [frame.to_ndarray(format="rgb24") for frame in frames])
+        source.close()
+        return clock.seconds
 
     def _cut(self, batch: FrameBatch, tracks: list) -> list[np.ndarray]:
         boxes = tracks[0].boxes_xyxy
@@ -138,6 +154,22 @@ class Bench:
         return model.fc((weights.unsqueeze(2) * features).sum(1) / weights.sum(1, keepdim=True))
 
 
+def planned(index: PacketIndex) -> tuple[Run, ...]:
+    """Return the runs of ten frames that `score` decodes by default."""
+    return plan_frames("keyframe_runs", index.keys, num_frames=len(index), wanted=10, runs=2).runs
+
+
+def demuxed(source: VideoSource, run: Run) -> list[av.Packet]:
+    """Return as many packets as `run` decodes."""
+    return list(islice(source.packets_from(run.key), run.num_decoded))
+
+
+def decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -> list[av.VideoFrame]:
+    """Return the frames of ``packets``, the first of which is a key frame."""
+    context.flush_buffers()
+    return [frame for packet in (*packets, None) for frame in context.decode(packet)]
+
+
 def decode_all(path: Path) -> list[np.ndarray]:
     """Decode every frame with one thread and return ten, spread evenly, as RGB."""
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -165,6 +197,7 @@ def measure(bench: Bench, paths: list[Path], repeats: int, *, ours_only: bool) -
             ratios.append(ratio)
             if not ours_only:
                 rows.setdefault("crops in one call", []).append(bench.whole(path))
+                steps |= bench.parts(path)
             usual = bench.usual(path) if repeat == number % repeats and not ours_only else {}
             for name, seconds in [*steps.items(), *((f"usual: {n}", s) for n, s in usual.items())]:
                 rows.setdefault(name, []).append(seconds)
@@ -179,7 +212,7 @@ def print_table(console: Console, results: dict[int, dict], sizes: dict[int, flo
     """Print a line for each step, and ratios."""
     table = Table("CPU ms a video", *(f"crf {crf} ({sizes[crf]:.1f} MB)" for crf in results))
     measured = next(iter(results.values()))["ms"]
-    for name in [*STEPS, "crops in one call", *(f"usual: {n}" for n in USUAL)]:
+    for name in [*STEPS, *PARTS, "crops in one call", *(f"usual: {n}" for n in USUAL)]:
         if name not in measured:
             continue
         table.add_row(name, *(f"{r['ms'][name]:.1f} ± {r['spread'][name] / 2:.1f}" for r in results.values()))
@@ -199,6 +232,9 @@ def ratios_of(results: dict[int, dict]) -> dict[str, list[float]]:
         "frames decoded / used": [result["decoded_per_used"] for result in results.values()],
         "(detect + crop) / (open + decode)": [
             (ms["detect"] + ms["crop"]) / (ms["open"] + ms["decode, to RGB"]) for ms in times
+        ],
+        "frames a second, alone: decode": [
+            10_000 * result["decoded_per_used"] / result["ms"][PARTS[1]] for result in results.values()
         ],
         "usual / ours, up to the crops": [a / b for a, b in zip(usual, ours, strict=True)],
         "frame by frame / our model stage": [ms["usual: frame by frame"] / ms["model"] for ms in times],
