@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from floor import planned
+
 from dfdm_ray import storage
 from dfdm_ray.object_store import RemoteFile
 from dfdm_ray.video.decode import VideoReader
-from dfdm_ray.video.plan import plan_frames
 
 
 class Counted:
@@ -52,8 +53,6 @@ def _counted() -> Iterator[Counted]:
 def reading(path: Path) -> tuple[int, int]:
     """Return bytes and requests to decode ten frames of ``path`` in two runs, the default of ``score``."""
     with _counted() as counted, VideoReader(str(path)) as reader:
-        keys, count = reader.index.keys, len(reader.index)
-        plan = plan_frames("keyframe_runs", keys, num_frames=count, wanted=10, runs=2)
-        for batch in reader.read_planned(plan.runs, flexible=True):
+        for batch in reader.read_planned(planned(reader.index), flexible=True):
             assert len(batch.rgb)
     return counted.bytes_read, counted.requests

@@ -65,10 +65,9 @@ def worker_resources() -> dict[str, float]:
     return total
 
 
-def node_resources() -> list[dict[str, float]]:
-    """Return what each node of the joined Ray has, ``CPU``, ``GPU`` and others, whoever holds it."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's gap
-    return [node["Resources"] for node in nodes if node["Alive"]]
+def alive_nodes() -> list[dict[str, Any]]:
+    """Return what Ray says of each node of the joined Ray, ``Resources`` among it, whoever holds them."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's gap
 
 
 def _held_by_driver() -> dict[str, float]:

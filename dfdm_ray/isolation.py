@@ -210,6 +210,8 @@ def serve(pipe: Connection, file: int) -> None:
             else:
                 answer = work(os.fsdecode(message))
             length = os.pwrite(file, answer, 0)
+            if length < len(answer):
+                raise MemoryError  # the file is in memory, or on a disk that is full
         except MemoryError:
             pipe.send_bytes(_NO_MEMORY)
         except Exception:  # noqa: BLE001  # a bug, of which the parent tells

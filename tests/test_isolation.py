@@ -1,6 +1,7 @@
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def act(name: str, prefix: str, uri: str) -> bytes:
             parent = Connection(int(sys.argv[1]))
             parent.send_bytes(b"=" + (10**15 if uri == "boast" else 100).to_bytes(8, "little"))
             os._exit(3)
+        case "no room":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+            return bytes(200)
         case "token":
             return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
         case "bug":
@@ -68,6 +72,12 @@ def test_the_child_is_not_given_the_token_of_the_cluster(monkeypatch: pytest.Mon
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     with isolated() as child:
         assert child("token") == b"none"
+
+
+def test_an_answer_for_which_there_is_no_room_costs_the_file() -> None:
+    with isolated() as child, pytest.raises(ChildLostError) as lost:
+        child("no room")
+    assert lost.value.code == RejectCode.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize("uri", ["lie", "boast"])

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.cluster import chosen_address, ray_session
+from dfdm_ray.cluster import alive_nodes, chosen_address, ray_session
 from dfdm_ray.doctor import checks, inputs, machine_checks, probe, report, storage_checks, storage_probe
 from dfdm_ray.doctor.facts import Cluster, Node, Told
 from dfdm_ray.doctor.findings import Finding, is_green, merged
@@ -70,7 +70,7 @@ def doctor(config: DoctorConfig, console: Console) -> bool:
 
 def examine(config: DoctorConfig, *, local: bool, console: Console) -> Cluster:
     """Return what the nodes of the joined Ray and this process tell."""
-    nodes = _alive_nodes()
+    nodes = alive_nodes()
     reads, writes = _absolute(config.reads), _absolute(config.writes)
     name = f".dfdm-ray-doctor-{uuid.uuid4().hex}"
     work = Work(planned=len(nodes), unit="nodes")
@@ -152,13 +152,9 @@ def _gather(pending: dict[Any, str], work: Work, show: Show, *, timeout_s: float
     for answer, node in pending.items():
         ray.cancel(answer, force=True)
         answers[node] = f"no answer within {timeout_s:g} s"
-    alive = {node["NodeID"] for node in _alive_nodes()}
+    alive = {node["NodeID"] for node in alive_nodes()}
     died = [node for node, answer in answers.items() if isinstance(answer, str) and node not in alive]
     return answers | dict.fromkeys(died, "the node died meanwhile")
-
-
-def _alive_nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's gap
 
 
 def _told(answer: Any) -> Told | str:

@@ -23,7 +23,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.cluster import node_resources, ray_session, worker_resources
+from dfdm_ray.cluster import alive_nodes, ray_session, worker_resources
 from dfdm_ray.curves import draw_curves, epoch_line
 from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.output import changes
@@ -152,7 +152,8 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
     with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
         cluster = worker_resources()
         gpus = int(cluster.get("GPU", 0))
-        workers = training_workers(config, node_resources(), cpus=int(cluster.get("CPU", 0)), gpus=gpus)
+        nodes = [node["Resources"] for node in alive_nodes()]
+        workers = training_workers(config, nodes, cpus=int(cluster.get("CPU", 0)), gpus=gpus)
         trainer = TorchTrainer(
             _train_on_worker,
             train_loop_config={"task": task, "problems": (problems := Queue(actor_options={"num_cpus": 0}))},
