@@ -5,9 +5,11 @@ URI's query (``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) s
 URI made from it.
 """
 
+import contextlib
 import io
 import os
 import posixpath
+import re
 import uuid
 from typing import BinaryIO, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -21,6 +23,8 @@ from dfdm_ray.object_store import RemoteFile, remote_filesystem
 from dfdm_ray.retry import persistently
 
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+_UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
+"""Names of local files that :func:`write_atomic` has not yet renamed."""
 READ_AHEAD_BYTES = 1 << 20
 """Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
@@ -247,6 +251,16 @@ def remove_file(uri: str) -> None:
     """Delete the file at ``uri``."""
     filesystem, path = resolve(uri)
     persistently(lambda: filesystem.delete_file(path))
+
+
+def remove_unfinished(folder: str) -> None:
+    """Delete what killed writers left right in ``folder``; nobody may be writing there.
+
+    Of an upload that was cut off, an object store keeps nothing under a name.
+    """
+    for name in filter(_UNFINISHED.fullmatch, list_names(folder)):
+        with contextlib.suppress(FileNotFoundError):  # it was alive after all, and has just ended
+            remove_file(join(folder, name))
 
 
 def remove_tree(uri: str) -> None:

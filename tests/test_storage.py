@@ -208,6 +208,23 @@ def test_parts_are_read_in_order_and_what_is_no_part_is_left_alone(tmp_path: Pat
         storage.read_parts(str(tmp_path), schema)
 
 
+def test_what_killed_writers_left_is_removed_and_what_a_user_named_alike_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", lambda part, path: left.append(part))
+        patched.setattr(os, "unlink", lambda path: None)  # a killed writer tidies nothing up
+        storage.write_atomic(str(tmp_path / "run.json"), b"{")
+    kept = {"run.json", "film.part", "a.mp4.part", "a.0123abc.part"}
+    for name in kept:
+        (tmp_path / name).touch()
+    assert [Path(part).exists() for part in left] == [True]
+    storage.remove_unfinished(str(tmp_path))
+    assert set(os.listdir(tmp_path)) == kept
+    storage.remove_unfinished(str(tmp_path / "gone"))
+
+
 def test_a_file_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in ("a%20b", "a b"):
         (tmp_path / name).touch()

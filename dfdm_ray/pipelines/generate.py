@@ -77,6 +77,9 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
         identities=identities, pairs=pairs, scenes=scenes, trainings=trainings, rejected=rejected
     )
     describe(dataset, config, root, faces, console)
+    work = root / "work"
+    for folder in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
+        storage.remove_unfinished(str(folder))
     return dataset
 
 

@@ -144,6 +144,11 @@ class RunFolder:
         self._next_part += 1
         self._waiting = []
 
+    def remove_unfinished(self) -> None:
+        """Delete what drivers that were killed left half written."""
+        for folder in (self.root, self.rows):
+            storage.remove_unfinished(folder)
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)

@@ -110,6 +110,7 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
         this["finished_at"] = now()
         record |= {"versions": versions(), **totals(rows, planned=counts.planned, verb=job.verb)}
         folder.write_record(record)
+    folder.remove_unfinished()
     return rows.sort_by("video_id"), record
 
 

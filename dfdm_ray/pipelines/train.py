@@ -88,6 +88,7 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         _write(config, record)
         if history:
             storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
+    storage.remove_unfinished(config.out)
     return TrainResult(checkpoint=storage.join(config.out, CHECKPOINT), history=history)
 
 

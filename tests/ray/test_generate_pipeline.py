@@ -136,9 +136,12 @@ def test_running_again_makes_only_what_is_missing(made: Path, people: Path) -> N
 def test_a_training_that_died_goes_on_from_its_checkpoint(made: Path, people: Path) -> None:
     folder = made / "work" / "models" / "id0_id1" / "faceswap"
     state = (folder / "state.pt").read_bytes()
+    before = {path for path in made.rglob("*") if path.is_file()}
     (folder / "result.json").unlink()
+    for name in ("work/faces/id0_0000.npz", "work/settings.json", "dataset.json", folder / "progress.txt"):
+        (made / f"{name}.0123abcd.part").touch()  # of writers that were killed
     run(config(people, made))
-    assert (folder / "result.json").exists()
+    assert {path for path in made.rglob("*") if path.is_file()} == before
     assert len(state) == (folder / "state.pt").stat().st_size
 
 

@@ -152,7 +152,7 @@ def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
     for part in (tmp_path / "out" / "videos").iterdir():
         part.unlink()
     pq.write_table(half, tmp_path / "out" / "videos" / "part-00000.parquet")
-    (tmp_path / "out" / "videos" / "part-00001.parquet.0123.part").write_bytes(b"torn")
+    (tmp_path / "out" / "videos" / "part-00001.parquet.0123abcd.part").write_bytes(b"torn")
     kept, *lost = (tmp_path / "out" / file for file in prepared(whole)["file"].to_pylist())
     kept_at = kept.stat().st_mtime_ns
     lost[0].unlink()
@@ -164,6 +164,7 @@ def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
     assert result.drop_columns(OF_THE_RUN).equals(whole.drop_columns(OF_THE_RUN))
     assert result.filter(pc.is_in(result["video_id"], half["video_id"].combine_chunks())).equals(half)
     assert kept.stat().st_mtime_ns == kept_at  # not decoded again
+    assert not list((tmp_path / "out").rglob("*.part"))
     assert files(tmp_path / "out") == files(made[0])
     for file in files(made[0]):
         assert np.array_equal(read_crops("out", file), read_crops(str(made[0]), file))

@@ -81,8 +81,9 @@ def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
     for part in (tmp_path / "out" / "predictions").iterdir():
         part.unlink()
     pq.write_table(half, tmp_path / "out" / "predictions" / "part-00000.parquet")
-    (tmp_path / "out" / "predictions" / "part-00001.parquet.0123.part").write_bytes(b"torn")
+    (tmp_path / "out" / "predictions" / "part-00001.parquet.0123abcd.part").write_bytes(b"torn")
     run(config)
+    assert not list((tmp_path / "out").rglob("*.part"))
     result = read_parts(tmp_path / "out")
     same = ["video_id", "status", "reject_code", "generator", "pts_s", "boxes_xyxy", "num_frames_decoded"]
     assert result.select(same).equals(read(scored).select(same))

@@ -47,7 +47,10 @@ def test_two_workers_train_and_the_same_command_finds_nothing_left_to_do(tmp_pat
     assert load_checkpoint(checkpoint.read_bytes(), name="x").classes == TWO
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
     before = checkpoint.stat().st_mtime_ns
+    torn = tmp_path / "out" / "state.pt.0123abcd.part"
+    torn.touch()
     assert "epoch 2/2" not in run(config(tmp_path))
+    assert not torn.exists()
     assert checkpoint.stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"other settings \(recipe\.learning_rate: 0\.001 -> 0\.5\)"):
         run(replace(config(tmp_path), recipe=replace(config(tmp_path).recipe, learning_rate=0.5)))
