@@ -1,5 +1,6 @@
 """The command line: one subcommand per job. User mistakes are one line and exit code 2."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+import dfdm_ray
 from dfdm_ray.config import ManifestConfig, PreprocessConfig, ScoreConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.evaluation.config import EvaluateConfig
@@ -170,17 +172,31 @@ Job = (
 )
 
 
+def _parse(arguments: Sequence[str]) -> Any:
+    try:
+        try:
+            return tyro.cli(
+                Job,
+                prog="dfdm-ray",
+                description=f"{_DESCRIPTION} Version {dfdm_ray.__version__}.",
+                args=arguments,
+                config=(tyro.conf.EnumChoicesFromValues,),  # dfl-h128, as everywhere else, and not DFL_H128
+            )
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # of `dfdm-ray score --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails
+        sys.exit(1)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job that ``arguments`` (default: the command line) name."""
-    console = SafeConsole()
+    console, words = SafeConsole(), sys.argv[1:] if arguments is None else arguments
+    if list(words) == ["--version"]:
+        sys.stdout.write(f"dfdm-ray {dfdm_ray.__version__}\n")
+        return
     try:
-        config: Any = tyro.cli(
-            Job,
-            prog="dfdm-ray",
-            description=_DESCRIPTION,
-            args=arguments,
-            config=(tyro.conf.EnumChoicesFromValues,),  # dfl-h128, as everywhere else, and not DFL_H128
-        )
+        config = _parse(words)
         _JOBS[type(config)][1](config, console)
     except UserError as error:
         sys.stderr.write(f"error: {visible(' '.join(str(error).split()))}\n")

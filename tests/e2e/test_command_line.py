@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from dfdm_ray import __version__
 from dfdm_ray.cli import main
 from dfdm_ray.schemas import MANIFEST
 
@@ -247,6 +248,20 @@ def test_assets_are_listed_and_a_wrong_name_is_told(capsys: pytest.CaptureFixtur
     assert code == OK
     assert "retinaface" in out
     assert "no asset is called 'face'" in mistake(["assets", "get", "face"], capsys)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"dfdm-ray {__version__}\n"
+
+
+def test_help_into_a_pipe_that_closes_ends_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "dfdm_ray.cli", "score", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout
+        assert shown.stderr
+        shown.stdout.close()
+        assert shown.stderr.read() == ""
 
 
 def test_help_does_not_wait_for_ray_or_torch() -> None:

@@ -205,10 +205,17 @@ def write_dfdm(root: Path) -> int:
     return count
 
 
+def write_people(root: Path) -> None:
+    for name, video in (("driver", "carphone_pristine.mp4"), ("man", "single_face.mp4")):
+        (root / name).mkdir(parents=True)
+        shutil.copy(assets.get(video), root / name)
+
+
 def test_the_documented_commands_take_a_dataset_through_every_job(
     address: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     planned = write_dfdm(tmp_path / "DFDM")
+    write_people(tmp_path / "people")
     settings, said = {**environment, "RAY_API_SERVER_ADDRESS": address}, ""
     for code in documented_jobs():
         here = code.replace("/data", str(tmp_path))
@@ -228,3 +235,15 @@ def test_the_documented_commands_take_a_dataset_through_every_job(
     assert len(set(table["video_id"].to_pylist())) == table.num_rows == planned
     assert set(table["status"].to_pylist()) == {"scored"}
     assert "accuracy" in json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert set(json.loads((tmp_path / "ablation" / "ablation.json").read_text())["variants"]) == {
+        "default",
+        "no-attention",
+    }
+    made = pq.read_table(tmp_path / "made" / "manifest.parquet")
+    generators, qualities = ({None, "faceswap", "dfaker"}, {0, 10, 23})
+    assert (set(made["generator"].to_pylist()), set(made["crf"].to_pylist())) == (generators, qualities)
+
+
+def test_every_job_is_among_the_documented_commands() -> None:
+    run = set(re.findall(r"ray_jobs/(\w+\.py)", "\n".join(documented_jobs())))
+    assert run == {path.name for path in (REPOSITORY / "ray_jobs").glob("*.py")}
