@@ -4,16 +4,19 @@ from collections.abc import Iterator
 
 from dfdm_ray import assets, storage
 from dfdm_ray.doctor.findings import Finding, Status
+from dfdm_ray.doctor.probe import within
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import load_checkpoint
+from dfdm_ray.tool_configs import DoctorConfig
 
 
-def check_checkpoint(uri: str | None, *, driver: str) -> Iterator[Finding]:
+def check_checkpoint(config: DoctorConfig, *, driver: str) -> Iterator[Finding]:
     """The checkpoint can be read and is one."""
+    uri = config.checkpoint
     if uri is None:
         return
     try:
-        model = load_checkpoint(storage.read_bytes(uri, what="checkpoint"), name=uri)
+        model = load_checkpoint(_read(uri, "checkpoint", config), name=uri)
     except UserError as error:
         fix = "give a checkpoint of `dfdm-ray train`, at a path that the driver sees"
         yield Finding(check="checkpoint", status=Status.FAIL, nodes=(driver,), found=str(error), fix=fix)
@@ -22,12 +25,19 @@ def check_checkpoint(uri: str | None, *, driver: str) -> Iterator[Finding]:
     yield Finding(check="checkpoint", status=Status.OK, nodes=(driver,), found=found)
 
 
-def check_detector(detector: str, weights: str | None, *, driver: str) -> Iterator[Finding]:
+def _read(uri: str, what: str, config: DoctorConfig) -> bytes:
+    try:
+        return within(config.timeout_s, lambda: storage.read_bytes(uri, what=what))
+    except TimeoutError as late:
+        raise UserError(f"cannot read the {what} {uri}: {late}") from late
+
+
+def check_detector(config: DoctorConfig, *, driver: str) -> Iterator[Finding]:
     """The weights of the face detector are there."""
-    asset = assets.find(assets.DETECTOR_WEIGHTS[detector])
+    asset, weights = assets.find(assets.DETECTOR_WEIGHTS[config.detector]), config.weights
     if weights is not None:
         try:
-            found = f"{weights}: {len(storage.read_bytes(weights, what='weights')):,} bytes"
+            found = f"{weights}: {len(_read(weights, 'weights', config)):,} bytes"
             yield Finding(check="detector", status=Status.OK, nodes=(driver,), found=found)
         except UserError as error:
             fix = f"give the file of `dfdm-ray assets get {asset.name}`, at a path that the driver sees"

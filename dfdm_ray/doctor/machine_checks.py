@@ -51,6 +51,8 @@ def _compare_gpus(node: Node, told: Told) -> Finding:
         else:
             found = f"{found}{error}"
             fix = f"install an NVIDIA driver for CUDA {told.cuda_build}; `nvidia-smi` must work there"
+            if "no kernel image" in error:
+                fix = f"torch for CUDA {told.cuda_build} has no code for it: start Ray without it (--num-gpus)"
     elif torch > ray:
         status, fix = Status.WARN, f"start Ray there with --num-gpus={torch} to use them"
     elif told.gpu_driver:
@@ -95,9 +97,10 @@ def check_disks(cluster: Cluster) -> Iterator[Finding]:
     for node, told in cluster.places:
         if not told.disks:
             continue
-        folder, (total, free) = min(told.disks.items(), key=lambda disk: disk[1][1])
+        # A full one first, however large it is.
+        folder, (total, free) = min(told.disks.items(), key=lambda disk: (not _is_full(*disk[1]), disk[1][1]))
         found = f"{folder} has {_size(free)} of {_size(total)} free"
-        if free <= (1 - _FULL_FRACTION) * total:
+        if _is_full(total, free):
             fix = f"{_ROOM_FIX}: Ray makes no objects on a full disk"
             yield Finding(check="disk", status=Status.FAIL, nodes=(node.name,), found=found, fix=fix)
         elif free < _LITTLE_BYTES:
@@ -107,6 +110,10 @@ def check_disks(cluster: Cluster) -> Iterator[Finding]:
     if sound:
         found = f"at least {_size(min(sound.values()))} free for Ray's session and temporary files"
         yield Finding(check="disk", status=Status.OK, nodes=tuple(sound), found=found)
+
+
+def _is_full(total: int, free: int) -> bool:
+    return free <= (1 - _FULL_FRACTION) * total
 
 
 def check_token(cluster: Cluster) -> Iterator[Finding]:

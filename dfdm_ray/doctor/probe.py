@@ -51,15 +51,17 @@ if torch is not None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
-    found = torch.cuda.device_count() if usable else 0
+    found = 0
     error = "" if usable else " ".join(str(one.message) for one in said)
-    for index in range(found):
+    for index in range(torch.cuda.device_count() if usable else 0):
         try:
             torch.ones(1, device=f"cuda:{index}").add(1).item()
         except torch.cuda.OutOfMemoryError:
-            pass
+            pass  # others use it
         except Exception as problem:
             error = f"cuda:{index}: {problem}"
+            continue
+        found += 1
     tell(gpus=found, gpu_error=error, cuda_build=torch.version.cuda)
 tell(begun=None)
 """

@@ -28,6 +28,8 @@ def _judge(seen: Stored, by_driver: Stored | None) -> tuple[Status, str, str]:
         if seen.shared is False:
             return Status.FAIL, "not shared: a file of the driver is not there", _SHARE_FIX
         return Status.OK, "written and removed again", ""
+    if seen.num_names == 0 and (by_driver is None or not by_driver.num_names):
+        return Status.WARN, _content(seen), "if something should be there: mount it, or give another path"
     if by_driver is None or by_driver.error is not None:
         return Status.OK, _content(seen), ""
     if by_driver.num_names and not seen.num_names:

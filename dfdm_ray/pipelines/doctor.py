@@ -12,7 +12,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, redirect_stdout
+from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
+from threading import Event
 from typing import Any
 
 import ray
@@ -57,8 +58,8 @@ def doctor(config: DoctorConfig, console: Console) -> bool:
     findings = merged(
         [
             *(finding for check in _CHECKS for finding in check(cluster)),
-            *inputs.check_checkpoint(config.checkpoint, driver=cluster.driver.name),
-            *inputs.check_detector(config.detector, config.weights, driver=cluster.driver.name),
+            *inputs.check_checkpoint(config, driver=cluster.driver.name),
+            *inputs.check_detector(config, driver=cluster.driver.name),
         ]
     )
     if config.json:
@@ -115,11 +116,23 @@ def _absolute(uris: Sequence[str]) -> list[str]:
 
 def _mark(marks: ExitStack, uri: str, name: str, timeout_s: float) -> str | None:
     """Put a file called ``name`` into the folder ``uri`` until ``marks`` ends; return why that fails."""
-    mark = storage_probe.marked(uri, name)
+    late = Event()
+
+    def put() -> ExitStack:
+        with ExitStack() as undo:
+            undo.enter_context(storage_probe.marked(uri, name))
+            return ExitStack() if late.is_set() else undo.pop_all()
+
+    def remove() -> None:
+        with suppress(OSError, UserError):
+            probe.within(timeout_s, undo.close)
+
     try:
-        probe.within(timeout_s, lambda: marks.enter_context(mark))
+        undo = probe.within(timeout_s, put)
     except (OSError, UserError, ValueError) as error:
+        late.set()
         return storage_probe.told(error)
+    marks.callback(remove)
     return None
 
 

@@ -19,7 +19,7 @@ SCHEMA = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").r
 GCP_FIELDS = {
     "": {"machineType", "disks", "scheduling"},
     "disks": {"boot", "autoDelete", "type", "initializeParams"},
-    "initializeParams": {"diskSizeGb", "sourceImage"},
+    "initializeParams": {"diskSizeGb", "diskType", "sourceImage"},
     "scheduling": {"provisioningModel", "instanceTerminationAction", "onHostMaintenance", "automaticRestart"},
 }
 PROVIDER_FIELDS = {

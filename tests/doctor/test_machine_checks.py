@@ -44,7 +44,13 @@ def test_gpus_that_torch_computes_on_are_fine() -> None:
             "driver is too old",
             "CUDA 12.8",
         ),
-        (replace(GPU, gpu_error="cuda:1: no kernel image"), 2, Status.FAIL, "cuda:1: no kernel", "CUDA 12.8"),
+        (
+            replace(GPU, gpus=1, gpu_error="cuda:1: no kernel image is available"),
+            2,
+            Status.FAIL,
+            "Ray counts 2, torch computes on 1: cuda:1: no kernel image",
+            "torch for CUDA 12.8 has no code for that GPU",
+        ),
         (GPU, 0, Status.WARN, "Ray counts 0, torch computes on 2", "--num-gpus=2"),
     ],
 )
@@ -88,6 +94,12 @@ def test_shared_memory_smaller_than_the_object_store_is_a_warning() -> None:
 def test_a_disk_on_which_ray_makes_no_objects_fails(free: int, status: Status) -> None:
     found, *_ = check_disks(cluster(node(told=replace(TOLD, disks={"/tmp": (10**12, free)}))))
     assert found.status == status
+
+
+def test_a_large_disk_that_is_full_counts_before_a_small_one_that_is_not() -> None:
+    disks = {"/scratch": (10 * 10**12, 3 * 10**11), "/tmp": (10**11, 5 * 10**10)}
+    found = only(check_disks(cluster(node(told=replace(TOLD, disks=disks)))))
+    assert (found.status, found.found) == (Status.FAIL, "/scratch has 300.0 GB of 10000.0 GB free")
 
 
 def test_a_small_disk_is_a_warning() -> None:

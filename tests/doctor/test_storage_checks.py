@@ -50,6 +50,14 @@ def test_other_names_than_the_driver_sees_are_a_warning() -> None:
     assert "a folder of 3 names, but the driver sees a folder of 2 names" in found.found
 
 
+def test_a_folder_that_is_empty_everywhere_may_be_a_mount_that_is_missing() -> None:
+    empty = stored(num_names=0)
+    for driver in (empty, TOLD):
+        found = bad(check_storage(cluster(node(told=empty), driver=driver)))
+        assert {(one.status, one.found) for one in found} == {(Status.WARN, "/data/DFDM: an empty folder")}
+        assert all("mount it" in one.fix for one in found)
+
+
 def test_a_head_without_work_needs_no_storage() -> None:
     head = node("head", stored(error="not there"), cpus=0.0)
     assert not bad(check_storage(cluster(head, node("n1", stored()), driver=stored())))
