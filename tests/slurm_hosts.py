@@ -11,7 +11,7 @@ from pathlib import Path
 _JOBS = itertools.count(os.getpid() * 10)
 
 _SRUN = """#!/bin/bash
-# Runs the command on each host, below a shell that buries the dead; ends with the highest exit status, as Slurm's.
+# Runs the command on each host, below a shell that buries the dead; ends with the highest exit status
 while [[ $1 == --* ]]; do shift; done
 for host in $HOSTS; do
     ip netns exec "$host" unshare --mount --pid --fork --kill-child --mount-proc \\

@@ -52,7 +52,7 @@ def _compare_gpus(node: Node, told: Told) -> Finding:
             found = f"{found}{error}"
             fix = f"install an NVIDIA driver for CUDA {told.cuda_build}; `nvidia-smi` must work there"
             if "no kernel image" in error:
-                fix = f"torch for CUDA {told.cuda_build} has no code for it: start Ray without it (--num-gpus)"
+                fix = f"torch for CUDA {told.cuda_build} has no code for that GPU: start Ray without it"
     elif torch > ray:
         status, fix = Status.WARN, f"start Ray there with --num-gpus={torch} to use them"
     elif told.gpu_driver:

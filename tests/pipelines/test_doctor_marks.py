@@ -39,9 +39,9 @@ def test_storage_that_hangs_when_a_mark_is_removed_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once, answers = storage.remove_file, Event()
+    monkeypatch.setattr(storage, "remove_file", lambda uri: (answers.wait(60), at_once(uri)))
     with ExitStack() as marks:
         assert _mark(marks, str(tmp_path), NAME, 0.2) is None
-        monkeypatch.setattr(storage, "remove_file", lambda uri: (answers.wait(60), at_once(uri)))
     assert (tmp_path / NAME).exists()  # nobody waited for it
     answers.set()
     wait_until(lambda: not (tmp_path / NAME).exists())
