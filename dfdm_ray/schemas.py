@@ -18,7 +18,7 @@ MANIFEST = pa.schema(
         _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
         _column("target_identity", pa.string(), "The person in the video.", nullable=True),
         _column("source_identity", pa.string(), "The person whose face was put in.", nullable=True),
-        _column("scene", pa.string(), "Recording of the target.", nullable=True),
+        _column("scene", pa.string(), "Scene of the target, a recording or a part of one.", nullable=True),
         _column("split", pa.string(), "train, val or test.", nullable=True),
     ]
 )

@@ -4,6 +4,7 @@ In DFDM the same (target, source, scene) exists for every generator and quality,
 puts the same content on both sides and flatters every score.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.manifest.scene_runs import choose_runs
 from dfdm_ray.schemas import MANIFEST
 
 SPLITS = ("train", "val", "test")
@@ -30,7 +32,8 @@ LEAK_WARNING = (
 )
 
 SCENE_NOTE = (
-    "split by scene: no footage stands in two splits, but people do; scores hold for people seen in training"
+    "split by scene: no footage stands in two splits, but people and recordings do; scores hold for people "
+    "seen in training"
 )
 
 Method = Literal["identity", "scene", "video"]
@@ -81,10 +84,10 @@ def assign_splits(
 ) -> pa.Table:
     """Return ``table`` with ``split`` filled; the order of its rows does not matter.
 
-    ``identity`` keeps all videos of a target identity in one split; ``scene`` all those of one recording of
-    a target, whoever's face was put in, and gives every split its share of each target's recordings. Both
-    leave rows without these null. ``video`` is the paper's way, by
-    file at random; it leaks, and the table's metadata say so.
+    ``identity`` keeps all videos of a target identity in one split; ``scene`` all those of one scene of
+    a target, whoever's face was put in, and gives every split a run of each target's scenes
+    (:mod:`dfdm_ray.manifest.scene_runs`). Both leave rows without these null. ``video`` is the paper's way,
+    by file at random; it leaks, and the table's metadata say so.
     ``fractions`` sum to 1; by default they are 70/30 by video, else 70/15/15.
 
     Raises:
@@ -156,6 +159,12 @@ def _groups(table: pa.Table, method: Method) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(table["target_identity"], table["scene"], "/")
 
 
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key by which ``id2/9`` comes before ``id2/10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
 def _split_by_group(
     table: pa.Table,
     groups: pa.ChunkedArray,
@@ -163,7 +172,7 @@ def _split_by_group(
     rng: np.random.Generator,
     method: Method,
 ) -> pa.Array:
-    names = sorted(groups.drop_null().unique().to_pylist())
+    names = sorted(groups.drop_null().unique().to_pylist(), key=_natural)
     if len(names) < len(wanted):
         kind = {"identity": "target identities", "scene": "scenes of a target"}[method]
         raise UserError(
@@ -173,12 +182,14 @@ def _split_by_group(
     group = pc.index_in(groups, pa.array(names, pa.string()))
     known = group.is_valid().to_numpy()
     rows = group.drop_null().to_numpy().astype(np.int64)
-    cells = [["generator", "crf"]]
+    cells = table.filter(pa.array(known)).select(["generator", "crf"])
+    counts = _counts_by(cells, rows, num_groups=len(names))
+    fractions = np.array(list(wanted.values()))
     if method == "scene":
-        cells.append(["generator", "crf", "target_identity"])
-    videos = table.filter(pa.array(known))
-    counts = [_counts_by(videos.select(columns), rows, num_groups=len(names)) for columns in cells]
-    chosen = _choose(np.hstack(counts), np.array(list(wanted.values())), rng)
+        targets = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)[1]
+        chosen = choose_runs(counts, targets, fractions, rng)
+    else:
+        chosen = _choose(counts, fractions, rng)
     splits = np.full(table.num_rows, None, dtype=object)
     splits[known] = np.array(list(wanted), dtype=object)[chosen[rows]]
     return pa.array(splits, pa.string())

@@ -1,5 +1,7 @@
 """Splits: disjoint by identity, seeded, near the wanted fractions; by video they leak and say so."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,6 +77,30 @@ def test_a_split_by_scene_gives_every_split_its_share_of_every_target(seed: int)
         own = split.filter(pc.equal(split["target_identity"], name))["split"].to_pylist()
         assert min(own.count("val"), own.count("test")) >= 1
         assert abs(own.count("test") - 0.15 * count) <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_scene_of_test_is_not_next_to_one_of_train(seed: int) -> None:
+    scenes = {"id0": 10, "id1": 6, "id10": 120, "id2": 3}
+    table = pa.concat_tables([manifest([name], num_each=count) for name, count in scenes.items()])
+    split = assign_splits(table, method="scene", seed=seed)
+    for name in scenes:
+        own = split.filter(pc.equal(split["target_identity"], name)).sort_by("scene")["split"].to_pylist()
+        runs = [one for one, _ in itertools.groupby(own)]
+        assert runs in (["train", "val", "test"], ["test", "val", "train"])
+
+
+def test_targets_of_one_scene_fill_every_split() -> None:
+    table = assign_splits(manifest([f"id{number}" for number in range(7)]), method="scene")
+    assert set(table["split"].to_pylist()) == {"train", "val", "test"}
+
+
+def test_scenes_are_put_in_order_by_their_numbers() -> None:
+    table = manifest(["id0"], num_each=12)
+    names = [str(int(scene)) for scene in table["scene"].to_pylist()]  # 9, then 10
+    table = table.set_column(table.column_names.index("scene"), MANIFEST.field("scene"), pa.array(names))
+    own = assign_splits(table, method="scene", seed=0)["split"].to_pylist()
+    assert len(list(itertools.groupby(own))) == 3
 
 
 def test_a_real_video_goes_with_the_swaps_of_its_recording() -> None:
