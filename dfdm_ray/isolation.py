@@ -62,7 +62,7 @@ class WorkBugError(RuntimeError):
     @property
     def summary(self) -> str:
         """The error and where it was raised, in one line."""
-        lines = str(self).strip().splitlines()
+        lines = str(self).strip().splitlines() or ["nothing was told of it"]
         places = [line.strip() for line in lines if line.startswith('  File "')]
         return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
@@ -148,7 +148,7 @@ class Isolated:
         if kind == _NO_MEMORY:
             self.close()
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
-        if kind == _BUG and length:
+        if kind == _BUG:
             told = self._read(length)
             self.close()
             raise WorkBugError(told.decode(errors="replace"))
