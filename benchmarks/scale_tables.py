@@ -100,7 +100,7 @@ def predicted(archive: Archive, node: Node, count: int, costs: Costs, storage: S
 
 def shares_of(node: Node, count: int) -> Shares:
     """Return the pools that ``score`` makes on ``count`` nodes."""
-    return share_out(ResourceConfig(), num_cpus=node.cores * count, num_gpus=node.gpus * count)
+    return share_out(ResourceConfig(), [{"CPU": node.cores, "GPU": node.gpus}] * count)
 
 
 def rows_for(archive: Archive, node: Node, count: int) -> int:

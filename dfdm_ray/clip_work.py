@@ -3,16 +3,17 @@
 A worker imports this module too, so the decoders are imported where the work begins.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
 from dfdm_ray.clip_spec import ClipSpec
 from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.isolation import Work
+from dfdm_ray.isolation import ChildLostError, Work
 from dfdm_ray.memory import keep_freed_memory
 from dfdm_ray.retry import drain_failures
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from dfdm_ray.clips import ClipFacts, FaceClips
 
 Row = dict[str, Any]
+
+_NO_ROW = "the decoding process answered what is no row"
 
 _KEPT_BYTES = 2**26
 """A frame of 1920x1080 has 6 MB as RGB, and 25 MB as the float32 of which faces are found."""
@@ -34,6 +37,9 @@ NO_CLIPS: Row = {
     "crops": b"",
 }
 """Columns of a rejected video."""
+
+BY_FRAME = ("pts_s", "boxes_xyxy", "landmarks")
+"""Columns with an entry for each frame, or none where nothing is known of frames."""
 
 NOTHING_KNOWN: Row = {
     "num_frames_in_video": 0,
@@ -87,10 +93,45 @@ def _answer(make: "Callable[[str, ClipFacts], FaceClips]", uri: str) -> bytes:
     return bytes(sink.getvalue())
 
 
-def row_of(answer: bytes) -> Row:
-    """Return the row in an answer: columns of :data:`schemas.CLIP_COLUMNS`."""
-    row: Row = pa.ipc.open_stream(answer).read_all().cast(CLIP_COLUMNS).to_pylist()[0]
+def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:
+    """Return the row in an answer, whoever gave it: columns of :data:`schemas.CLIP_COLUMNS`.
+
+    Args:
+        answer: Of a decoding process, which a file may have taken over.
+        shape: Of a video's crops, (C, T, S, S, 3).
+
+    Raises:
+        ChildLostError: If it is no row of a video that has such crops or was rejected.
+    """
+    try:
+        row = _only_row(answer)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ChildLostError(RejectCode.CRASHED, _NO_ROW) from error
+    if not _is_whole(row, shape):
+        raise ChildLostError(RejectCode.CRASHED, _NO_ROW)
     return row
+
+
+def _only_row(answer: bytes) -> Row:
+    stream = pa.ipc.open_stream(answer)
+    if not stream.schema.equals(CLIP_COLUMNS):
+        raise ValueError("other columns")
+    table = stream.read_all()
+    table.validate(full=True)
+    (row,) = table.cast(CLIP_COLUMNS).to_pylist()  # which finds nulls where none may be
+    return cast(Row, row)
+
+
+def _is_whole(row: Row, shape: tuple[int, ...]) -> bool:
+    if row["status"] == REJECTED:
+        return row["reject_code"] in set(RejectCode) and not row["crops"]
+    num_frames, lengths = math.prod(shape[:2]), {len(row[name]) for name in BY_FRAME}
+    return (
+        row["status"] == SCORED
+        and row["num_frames_scored"] == num_frames
+        and len(row["crops"]) == math.prod(shape)
+        and lengths <= {0, num_frames}
+    )
 
 
 def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:

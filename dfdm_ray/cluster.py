@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,16 +53,29 @@ def chosen_address(address: str | None) -> str:
     return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def worker_resources() -> dict[str, float]:
-    """Return what the joined Ray has for workers: ``CPU``, ``GPU``, ``memory`` (bytes) and others.
+def worker_nodes() -> list[dict[str, float]]:
+    """Return what each node of the joined Ray has for workers: ``CPU``, ``GPU``, ``memory`` (bytes), others.
 
-    That is all but what this driver itself holds by ``ray job submit --entrypoint-num-cpus`` and the like:
-    a worker that counts on it waits as long as the driver lives.
+    That is all but what this driver itself holds, where it runs, by ``ray job submit --entrypoint-num-cpus``
+    and the like: a worker that counts on it waits as long as the driver lives.
     """
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's gap
-    for name, amount in _held_by_driver().items():
-        total[name] = max(0.0, total.get(name, 0.0) - amount)
-    return total
+    held, nodes = _held_by_driver(), alive_nodes()
+    here = ray.get_runtime_context().get_node_id() if held else ""
+    return [_without(node["Resources"], held if node["NodeID"] == here else {}) for node in nodes]
+
+
+def _without(resources: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
+    """Return what is left of a node's ``resources``."""
+    return {name: max(0.0, amount - held.get(name, 0.0)) for name, amount in resources.items()}
+
+
+def total(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return what ``nodes`` have in all."""
+    found: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            found[name] = found.get(name, 0.0) + amount
+    return found
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class RejectCode(StrEnum):
     TOO_LARGE = "too_large"
     """Frames of more pixels than ``--limits.max-pixels``."""
     CRASHED = "crashed"
-    """The process that decodes died of this file, each time it was tried."""
+    """The process that decodes died of this file, or answered nonsense, each time it was tried."""
     TIMED_OUT = "timed_out"
     """The video took longer than ``--limits.seconds``."""
     OUT_OF_MEMORY = "out_of_memory"

@@ -3,11 +3,13 @@
 ::
 
     worker --(how to make the work, then one file's name after another)--> child
-           <--(how many bytes lie in a file of both, data and never code)-
+           <--(a letter, and how many bytes lie in a file of both, data and never code)-
 
 The child serves one file after another and is replaced once it died or was killed.
 """
 
+import contextlib
+import math
 import os
 import pickle
 import signal
@@ -31,9 +33,9 @@ Work = Callable[[str], bytes]
 
 _LOOK_EVERY_S = 0.1
 """How often time and memory of a busy child are looked at."""
-_START_S = 300.0
-"""A child that is not ready by then never will be; a busy disk makes imports slow."""
 _ANSWER, _BUG, _NO_MEMORY = b"=", b"!", b"m"
+_LENGTH_BYTES = 8
+"""Of the length that follows the letter: every message of a child has 9 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,10 @@ class Allowance:
     """Resident memory of the child."""
 
 
+_TO_LOAD = Allowance(seconds=300.0, memory_bytes=math.inf)
+"""A child that is not ready by then never will be; a busy disk makes imports slow."""
+
+
 class ChildLostError(VideoRejectedError):
     """The child died of a file or was killed over it."""
 
@@ -56,7 +62,7 @@ class WorkBugError(RuntimeError):
     @property
     def summary(self) -> str:
         """The error and where it was raised, in one line."""
-        lines = str(self).strip().splitlines()
+        lines = str(self).strip().splitlines() or ["nothing was told of it"]
         places = [line.strip() for line in lines if line.startswith('  File "')]
         return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
@@ -86,8 +92,7 @@ class Isolated:
             self._start()
         try:
             self._pipe.send_bytes(os.fsencode(uri))
-            self._wait()
-            return self._receive()
+            return self._answered(self._allowance)
         except (EOFError, OSError) as error:
             raise ChildLostError(RejectCode.CRASHED, self._ending()) from error
 
@@ -101,6 +106,15 @@ class Isolated:
             self._child = None
 
     def _start(self) -> None:
+        """Start a child, a second time if it was killed: Linux does that when memory is short."""
+        try:
+            self._load()
+        except RuntimeError:
+            if self._child is None or (self._child.poll() or 0) >= 0:
+                raise
+            self._load()
+
+    def _load(self) -> None:
         self.close()
         self._pipe, theirs = Pipe()
         self._answer = _unnamed_file()
@@ -115,23 +129,30 @@ class Isolated:
             )
         try:
             self._pipe.send_bytes(self._make)
-            if not self._pipe.poll(_START_S):
-                raise RuntimeError(f"the decoding process was not ready after {_START_S:.0f} s")
-            self._receive()
+            self._answered(_TO_LOAD)
         except WorkBugError as bug:
             raise RuntimeError(str(bug)) from None  # no file's business
+        except ChildLostError as lost:
+            if lost.code == RejectCode.TIMED_OUT:
+                raise RuntimeError(f"the decoding process was not ready: {lost.detail}") from None
+            raise
         except (EOFError, OSError) as error:
             raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
+        os.set_blocking(self._pipe.fileno(), False)  # names of files always find room, if it listens
 
-    def _receive(self) -> bytes:
-        message = self._pipe.recv_bytes()
-        kind, content = message[:1], message[1:]
+    def _answered(self, allowance: Allowance) -> bytes:
+        message = self._message(allowance)
+        kind, length = message[:1], int.from_bytes(message[1:], "little")
         if kind == _ANSWER:
-            return self._read(int.from_bytes(content, "little"))
-        self.close()
+            return self._read(length)
         if kind == _NO_MEMORY:
+            self.close()
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
-        raise WorkBugError(content.decode(errors="replace"))
+        if kind == _BUG:
+            told = self._read(length)
+            self.close()
+            raise WorkBugError(told.decode(errors="replace"))
+        raise EOFError
 
     def _read(self, length: int) -> bytes:
         """Return the answer in the file; raise ``EOFError`` if the child, not to be trusted, lied."""
@@ -142,18 +163,29 @@ class Isolated:
             raise EOFError
         return answer
 
-    def _wait(self) -> None:
-        """Return when the child has answered or died; kill it if it asks too much."""
-        assert self._child is not None
-        end = time.monotonic() + self._allowance.seconds
-        while not self._pipe.poll(_LOOK_EVERY_S):
-            if time.monotonic() > end:
+    def _message(self, allowance: Allowance) -> bytes:
+        """Return the child's message, whole; kill the child if it asks too much.
+
+        Raises:
+            EOFError: If it died.
+            ChildLostError: If it was killed.
+        """
+        end = time.monotonic() + allowance.seconds
+        message = b""
+        while len(message) <= _LENGTH_BYTES:
+            if self._pipe.poll(_LOOK_EVERY_S):
+                piece = os.read(self._pipe.fileno(), 1 + _LENGTH_BYTES - len(message))
+                if not piece:
+                    raise EOFError
+                message += piece
+            elif time.monotonic() > end:
                 self.close()
-                raise ChildLostError(RejectCode.TIMED_OUT, f"no result after {self._allowance.seconds:g} s")
-            if self._memory_bytes() > self._allowance.memory_bytes:
+                raise ChildLostError(RejectCode.TIMED_OUT, f"no result after {allowance.seconds:g} s")
+            elif self._memory_bytes() > allowance.memory_bytes:
                 self.close()
-                detail = f"the decoding process grew beyond {self._allowance.memory_bytes / 2**30:.2g} GiB"
+                detail = f"the decoding process grew beyond {allowance.memory_bytes / 2**30:.2g} GiB"
                 raise ChildLostError(RejectCode.OUT_OF_MEMORY, detail)
+        return message
 
     def _memory_bytes(self) -> int:
         try:
@@ -168,7 +200,7 @@ class Isolated:
             code = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.close()
-            return "the decoding process closed its connection"
+            return "the decoding process stopped talking"
         return f"the decoding process ended with {_name_of(code)}"
 
 
@@ -209,15 +241,21 @@ def serve(pipe: Connection, file: int) -> None:
                 work, answer = pickle.loads(message)(), b""  # our own parent's words
             else:
                 answer = work(os.fsdecode(message))
-            length = os.pwrite(file, answer, 0)
-            if length < len(answer):
-                raise MemoryError  # the file is in memory, or on a disk that is full
+            kind = _ANSWER
         except MemoryError:
-            pipe.send_bytes(_NO_MEMORY)
+            kind, answer = _NO_MEMORY, b""
         except Exception:  # noqa: BLE001  # a bug, of which the parent tells
-            pipe.send_bytes(_BUG + traceback.format_exc().encode(errors="replace"))
-        else:
-            pipe.send_bytes(_ANSWER + length.to_bytes(8, "little"))
+            kind, answer = _BUG, traceback.format_exc().encode(errors="replace")
+        length = _written(file, answer)
+        if length < len(answer):
+            kind = _NO_MEMORY  # the file is in memory, or on a disk that is full
+        os.write(pipe.fileno(), kind + length.to_bytes(_LENGTH_BYTES, "little"))
+
+
+def _written(file: int, content: bytes) -> int:
+    with contextlib.suppress(OSError):
+        return os.pwrite(file, content, 0)
+    return 0
 
 
 def _die_with_parent() -> None:

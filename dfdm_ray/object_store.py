@@ -25,10 +25,15 @@ _S3_FLAGS = {"allow_bucket_creation", "allow_bucket_deletion", "force_virtual_ad
 
 
 @lru_cache(maxsize=32)
-def remote_filesystem(root: str) -> pafs.FileSystem:
-    """Return the file system of ``root``, ``scheme://bucket?options``, as ``pyarrow`` reads them."""
-    filesystem = persistently(lambda: pafs.FileSystem.from_uri(root)[0])
-    return _impatient(root, filesystem) if isinstance(filesystem, pafs.S3FileSystem) else filesystem
+def remote_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of ``root``, a URI without its path, and the bucket that it names, maybe none.
+
+    What else it names, such as keys and accounts, is for ``pyarrow`` to say.
+    """
+    filesystem, bucket = persistently(lambda: pafs.FileSystem.from_uri(root))
+    if isinstance(filesystem, pafs.S3FileSystem):
+        filesystem = _impatient(root, filesystem)
+    return filesystem, bucket.rstrip("/")
 
 
 def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:

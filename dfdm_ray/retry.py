@@ -21,6 +21,13 @@ T = TypeVar("T")
 
 ATTEMPTS = 6
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 8.0
+_NAMED = re.compile(r"AWS Error (?!UNKNOWN)([A-Z_]+)")
+_PASSING = {
+    *("INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "THROTTLING", "SLOW_DOWN"),
+    *("REQUEST_TIMEOUT", "NETWORK_CONNECTION"),
+    *("REQUEST_EXPIRED", "REQUEST_TIME_TOO_SKEWED"),  # of which the SDK learns the server's time
+}
+"""Of the names that Arrow gives errors of S3, without their status (``arrow/filesystem/s3_internal.h``)."""
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
 
@@ -44,6 +51,8 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
         return False
+    if named := _NAMED.search(str(error)):
+        return named[1] in _PASSING
     found = _HTTP_STATUS.search(str(error))
     status = int(found[1]) if found else 500
     return status >= 500 or status in (_TIMEOUT, _TOO_MANY_REQUESTS)

@@ -22,7 +22,9 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.object_store import RemoteFile, remote_filesystem
 from dfdm_ray.retry import persistently
 
-_REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+_ROOTED_SCHEMES = ("hdfs", "viewfs")
+"""Their paths begin with a slash, and those of object stores with the bucket."""
+_REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
 """Names of local files that :func:`write_atomic` has not yet renamed."""
 READ_AHEAD_BYTES = 1 << 20
@@ -113,10 +115,11 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     parts = _split_remote(uri)
     query = f"?{parts.query}" if parts.query else ""
     try:
-        filesystem = remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
+        filesystem, bucket = remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"cannot use {uri}: {error}") from error
-    return filesystem, f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+    path = f"{bucket}{unquote(parts.path)}".rstrip("/")
+    return filesystem, path if parts.scheme in _ROOTED_SCHEMES else path.lstrip("/")
 
 
 def join(root: str, *parts: str) -> str:

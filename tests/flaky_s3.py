@@ -64,6 +64,7 @@ def serving(app: FlakyS3) -> Iterator[str]:
         host = f"127.0.0.1:{server.server_port}"
         share, app.share = app.share, 0.0
         client(f"http://{host}").create_bucket(Bucket=BUCKET)
+        app.requests.clear()
         app.share = share
         yield f"s3://{BUCKET}/{{}}?endpoint_override={host}&scheme=http&region=us-east-1"
     finally:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -37,10 +37,16 @@ def act(name: str, prefix: str, uri: str) -> bytes:
             np.ones((2**31, 2**31), np.uint8)
         case "exit":
             os._exit(3)
-        case "lie" | "boast":  # as a decoder that was taken over might
-            parent = Connection(int(sys.argv[1]))
-            parent.send_bytes(b"=" + (10**15 if uri == "boast" else 100).to_bytes(8, "little"))
+        case "lie" | "boast" | "babble":  # as a decoder that was taken over might
+            kind, length = {"lie": (b"=", 100), "boast": (b"=", 10**15), "babble": (b"?", 0)}[uri]
+            os.write(int(sys.argv[1]), kind + length.to_bytes(8, "little"))
             os._exit(3)
+        case "half":
+            os.write(int(sys.argv[1]), b"=")
+            time.sleep(1000)
+        case "deaf":
+            os.write(int(sys.argv[1]), (b"=" + bytes(8)) * 20)  # the second one for the next file
+            time.sleep(1000)
         case "no room":
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
             return bytes(200)
@@ -53,6 +59,14 @@ def act(name: str, prefix: str, uri: str) -> bytes:
 
 def make(prefix: str) -> Work:
     return partial(act, "a name", prefix)
+
+
+def killed(folder: str, times: int) -> Work:
+    started = len(os.listdir(folder))
+    Path(folder, str(started)).touch()
+    if started < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make("did ")
 
 
 def broken() -> Work:
@@ -80,7 +94,7 @@ def test_an_answer_for_which_there_is_no_room_costs_the_file() -> None:
     assert lost.value.code == RejectCode.OUT_OF_MEMORY
 
 
-@pytest.mark.parametrize("uri", ["lie", "boast"])
+@pytest.mark.parametrize("uri", ["lie", "boast", "babble"])
 def test_an_answer_that_is_not_there_costs_the_file(uri: str) -> None:
     with isolated() as child:
         with pytest.raises(ChildLostError) as lost:
@@ -104,6 +118,7 @@ def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> No
         ("exit", RejectCode.CRASHED, "exit code 3"),
         ("hang", RejectCode.TIMED_OUT, "no result after 1 s"),
         ("hang in C", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("half", RejectCode.TIMED_OUT, "no result after 1 s"),
         ("swell", RejectCode.OUT_OF_MEMORY, "grew beyond 0.5 GiB"),
         ("absurd", RejectCode.OUT_OF_MEMORY, "refused memory"),
     ],
@@ -111,7 +126,7 @@ def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> No
 def test_a_file_that_costs_the_child_is_told_and_the_next_one_is_served(
     uri: str, code: RejectCode, words: str
 ) -> None:
-    seconds = 1 if "hang" in uri else 60
+    seconds = 1 if code == RejectCode.TIMED_OUT else 60
     with isolated(Allowance(seconds=seconds, memory_bytes=2**29)) as child:
         before = child("before")
         with pytest.raises(ChildLostError, match=words) as lost:
@@ -138,6 +153,31 @@ def test_a_bug_in_the_work_comes_with_the_childs_traceback_and_the_next_file_is_
     assert "in act" in str(error.value)
     assert error.value.summary.startswith('ZeroDivisionError: a bug in the work (File "')
     assert error.value.summary.endswith(", in act)")
+
+
+def test_a_child_that_does_not_listen_costs_the_file() -> None:
+    with isolated() as child:
+        assert child("deaf") == b""
+        with pytest.raises(ChildLostError) as lost:  # of a buffer that fills up
+            list(map(child, ["a" * 100_000] * 19))
+        assert lost.value.code == RejectCode.CRASHED
+        assert child("next").startswith(b"did next")
+
+
+def test_a_child_that_is_killed_while_it_loads_is_started_once_more(tmp_path: Path) -> None:
+    child = Isolated(partial(killed, str(tmp_path), 1), MANY)
+    assert child("a").startswith(b"did a")
+    child.close()
+
+
+def test_a_child_that_is_killed_whenever_it_loads_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"did not start: .* SIGKILL"):
+        Isolated(partial(killed, str(tmp_path), 9), MANY)("a")
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_bug_of_which_nothing_is_told_has_a_summary_all_the_same() -> None:
+    assert WorkBugError(" ").summary == "nothing was told of it"
 
 
 def test_work_that_cannot_be_made_is_a_bug_too() -> None:

@@ -80,6 +80,18 @@ def test_a_store_that_never_works_is_given_up_after_a_bounded_number_of_requests
             storage.read_bytes(bucket.format("a.mp4"), what="checkpoint")
 
 
+def test_a_refused_key_is_told_at_once() -> None:
+    app = FlakyS3(share=1.0, kinds=("403 AccessDenied",))
+    with serving(app) as bucket:
+        with pytest.raises(VideoRejectedError) as rejected:
+            VideoReader(bucket.format("a.mp4"))
+        assert rejected.value.code == RejectCode.UNREADABLE
+        with pytest.raises(UserError, match="ACCESS_DENIED"):
+            storage.list_names(bucket.format("b"))
+    assert len(app.requests) == 2
+    assert drain_failures() == []
+
+
 def test_a_missing_object_is_not_asked_for_again() -> None:
     app = FlakyS3(share=0.0)
     with serving(app) as bucket:
@@ -97,7 +109,18 @@ def test_a_missing_object_is_not_asked_for_again() -> None:
         (OSError("AWS Error SLOW_DOWN during GetObject operation (HTTP status 503)"), True),
         (OSError("(HTTP status 429)"), True),
         (OSError("AWS Error NETWORK_CONNECTION: curlCode: 28, Timeout was reached"), True),
-        (OSError("AWS Error ACCESS_DENIED during HeadObject operation (HTTP status 403)"), False),
+        (OSError("AWS Error REQUEST_TIMEOUT during PutObject operation: no data came"), True),
+        (OSError("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: busy"), True),
+        (OSError("AWS Error [code 134] during GetObject operation: newer than Arrow"), True),
+        (OSError("the connection was closed"), True),
+        (
+            OSError("AWS Error UNKNOWN (HTTP status 400) during HeadObject operation: No response body."),
+            False,
+        ),
+        (OSError("AWS Error ACCESS_DENIED during HeadObject operation: No response body."), False),
+        (OSError("AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation: there is no such bucket"), False),
+        (OSError("AWS Error INVALID_ACCESS_KEY_ID during GetObject operation: unknown key"), False),
+        (OSError("AWS Error SIGNATURE_DOES_NOT_MATCH during GetObject operation: wrong secret"), False),
         (OSError("(HTTP status 404)"), False),
         (FileNotFoundError("no such object"), False),
         (OSError(5, "Input/output error"), False),

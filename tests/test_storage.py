@@ -153,6 +153,24 @@ def test_a_place_that_cannot_be_named_is_a_user_error(uri: str, words: str) -> N
         storage.resolve(uri)
 
 
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://key:secret@bucket/a/b?region=us-east-1", "bucket/a/b"),
+        ("s3://key:s%40%2F@bucket/a%2520b?region=us-east-1", "bucket/a%20b"),
+        ("gs://bucket/a", "bucket/a"),
+        ("gs://anonymous@bucket/a/b", "bucket/a/b"),
+        ("abfs://container@account.dfs.core.windows.net/a/b", "container/a/b"),
+        ("abfss://container@account.dfs.core.windows.net/", "container"),
+        ("abfss://account.blob.core.windows.net/container/a", "container/a"),
+        ("abfs://account@container/a", "container/a"),
+        ("abfs://account:a2V5@localhost:10000/container/a", "container/a"),
+    ],
+)
+def test_who_asks_and_where_are_no_part_of_a_remote_path(uri: str, path: str) -> None:
+    assert storage.resolve(uri)[1] == path
+
+
 def test_a_remote_key_is_decoded_once() -> None:
     filesystem, path = storage.resolve("s3://bucket/a%2520b/c?endpoint_override=localhost:1&scheme=http")
     assert isinstance(filesystem, pafs.S3FileSystem)

@@ -16,13 +16,14 @@ import pyarrow as pa
 from rich.console import Console
 
 from dfdm_ray import listing, storage
+from dfdm_ray.cluster import total
 from dfdm_ray.config import PreprocessConfig
 from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER, prepared, read_crops
 from dfdm_ray.errors import UserError
 from dfdm_ray.images import png
 from dfdm_ray.pipelines.output import RunFolder, changes
 from dfdm_ray.pipelines.resources import decode_only, file_limits
-from dfdm_ray.pipelines.run import Cluster, Job, run
+from dfdm_ray.pipelines.run import Job, Nodes, run
 from dfdm_ray.png_tree.config import PngTreeImport
 from dfdm_ray.reports import contact_sheet, show_crops
 from dfdm_ray.schemas import CROPS_INDEX
@@ -65,7 +66,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
         config=config,
         manifest=source.manifest,
         folder=folder,
-        stages=lambda cluster: _stages(config, source, out, cluster),
+        stages=lambda nodes: _stages(config, source, out, nodes),
         verb="prepared",
         check=lambda rows: _require_visible(out, rows),
     )
@@ -79,10 +80,10 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
 
 
 def _stages(
-    config: PreprocessConfig | PngTreeImport, source: CropsSource, out: str, cluster: Cluster
+    config: PreprocessConfig | PngTreeImport, source: CropsSource, out: str, nodes: Nodes
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
-    workers, cpus = decode_only(config.resources, num_cpus=cluster.get("CPU", 1.0))
-    limits = file_limits(config.limits, cluster, workers=workers)
+    workers, cpus = decode_only(config.resources, nodes)
+    limits = file_limits(config.limits, total(nodes), workers=workers)
     kwargs = {"clips": source.clips(limits), "shape": source.shape, "out": out}
     stage = Stage(fn=SaveCrops, kwargs=kwargs, num_workers=workers, num_cpus=cpus)
     return [stage], {"decode_workers": workers, "decode_cpus": cpus}

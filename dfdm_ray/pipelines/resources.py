@@ -20,6 +20,9 @@ _ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
 _MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
 """Blocks for each worker, and for all where workers are many: a block costs the driver like 20 videos."""
 
+_FINEST, _STEP = 10_000, 100
+"""Parts of a CPU or GPU that Ray counts, and how many of them the shares of workers are multiples of."""
+
 _MOST_CPU_TRAINING = 2
 """Workers that train by default where there is no GPU; each takes a share of the batch."""
 
@@ -37,43 +40,68 @@ class Shares:
     batch_size: int
 
 
-def share_out(config: ResourceConfig, *, num_cpus: float, num_gpus: float) -> Shares:
-    """Share the cluster out; what ``config`` gives is kept.
+def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> Shares:
+    """Share the cluster out; what ``config`` gives is kept, and all workers fit the nodes at the same time.
 
-    With GPUs each gets one model worker, and all CPUs but one for each of them decode. Model workers reserve
-    no CPU then: one that did would wait for ever where decode workers or the driver hold all CPUs of a node
-    with a free GPU. Without GPUs, every CPU gets a model worker of one thread and every second one a decode
-    worker besides: whichever stage is ahead waits for the other, so that all CPUs are busy whatever the two
-    cost. A worker reserves less than a CPU where there is not one for each.
+    With GPUs each gets one model worker, and all CPUs but one for each of them decode, at least every
+    second one. Model workers reserve no CPU then: one that did would wait for ever where decode workers or
+    the driver hold all CPUs of a node with a free GPU. Without GPUs, every CPU gets a model worker of one
+    thread and every second one a decode worker besides: whichever stage is ahead waits for the other, so that
+    all CPUs are busy whatever the two cost. A worker reserves less than a CPU where no node has one for it.
+
+    Args:
+        config: What the user gives.
+        nodes: What each node has for workers, ``CPU`` and ``GPU``.
 
     Raises:
-        UserError: If CUDA is asked for and the cluster has no GPU.
+        UserError: If CUDA is asked for and the cluster has no GPU, or if the workers do not fit it.
     """
-    if config.device == "cuda" and num_gpus < 1:
+    cpus = _cpus_of(nodes)
+    gpus = [1.0] * sum(int(node.get("GPU", 0.0)) for node in nodes)  # no worker has parts of two
+    if config.device == "cuda" and not gpus:
         raise UserError("--resources.device is cuda, but the Ray cluster has no GPU; use auto or cpu")
-    on_gpu = num_gpus >= 1 and config.device != "cpu"
-    if on_gpu:
-        model = config.model_workers or int(num_gpus)
-        decode = config.decode_workers or max(1, int(num_cpus) - model)
-    else:
-        model = config.model_workers or max(1, int(num_cpus))
-        decode = config.decode_workers or max(1, int(num_cpus) // 2)
-    cpus = _cpus_each(num_cpus, decode if on_gpu else model + decode)
+    on_gpu = bool(gpus) and config.device != "cpu"
+    num_cpus = int(sum(cpus))
+    model = config.model_workers or (len(gpus) if on_gpu else max(1, num_cpus))
+    rest = num_cpus - model if on_gpu else 0
+    decode = config.decode_workers or max(1, num_cpus // 2, rest)
+    decode_cpus = _each(cpus, decode if on_gpu else model + decode, what="CPUs")
     return Shares(
         decode_workers=decode,
-        decode_cpus=cpus,
+        decode_cpus=decode_cpus,
         model_workers=model,
-        model_cpus=0.0 if on_gpu else cpus,
-        model_gpus=min(1.0, num_gpus / model) if on_gpu else 0.0,
+        model_cpus=0.0 if on_gpu else decode_cpus,
+        model_gpus=_each(gpus, model, what="GPUs") if on_gpu else 0.0,
         device="cuda" if on_gpu else "cpu",
         batch_size=config.batch_size or (32 if on_gpu else 4),
     )
 
 
-def decode_only(config: DecodeConfig, *, num_cpus: float) -> tuple[int, float]:
+def decode_only(config: DecodeConfig, nodes: Sequence[Mapping[str, float]]) -> tuple[int, float]:
     """Return how many workers decode where nothing else runs, and the CPUs each reserves."""
-    workers = config.decode_workers or max(1, int(num_cpus))
-    return workers, _cpus_each(num_cpus, workers)
+    cpus = _cpus_of(nodes)
+    workers = config.decode_workers or max(1, int(sum(cpus)))
+    return workers, _each(cpus, workers, what="CPUs")
+
+
+def _cpus_of(nodes: Sequence[Mapping[str, float]]) -> list[float]:
+    """Return the CPUs of each node with any; of a cluster that has none yet, the one it will be asked for."""
+    return [node["CPU"] for node in nodes if "CPU" in node] or [1.0]
+
+
+def _each(amounts: Sequence[float], workers: int, *, what: str) -> float:
+    """Return the largest share, 1 at most, of which ``workers`` fit places of ``amounts``, a worker in one.
+
+    Where the driver holds all there is, workers reserve nothing.
+    """
+    if not sum(amounts):
+        return 0.0
+    places = [round(amount * _FINEST) for amount in amounts]
+    for share in range(_FINEST, 0, -_STEP):
+        fit = sum(place // share for place in places)
+        if fit >= workers:
+            return share / _FINEST
+    raise UserError(f"{workers} workers do not fit the {what} of this cluster, {fit} would; give fewer")
 
 
 def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: int) -> dict[str, Any]:
@@ -97,22 +125,19 @@ def of_training_worker(config: TrainConfig, *, gpus: int) -> dict[str, float]:
     return {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
 
 
-def training_workers(
-    config: TrainConfig, nodes: Sequence[Mapping[str, float]], *, cpus: int, gpus: int
-) -> int:
+def training_workers(config: TrainConfig, nodes: Sequence[Mapping[str, float]], *, gpus: int) -> int:
     """Return how many workers train: by default one a GPU that has CPUs beside it, or two without GPUs.
 
     Args:
         config: What the user gives.
-        nodes: What each node has.
-        cpus: Of all nodes, without the driver's.
+        nodes: What each node has for workers.
         gpus: Of all nodes.
 
     Raises:
         UserError: If they do not fit the nodes or the batch; Ray would wait for other nodes without an end.
     """
     each = of_training_worker(config, gpus=gpus)
-    fit = min(_how_many_fit(nodes, each), int(cpus // each["CPU"]))
+    fit = _how_many_fit(nodes, each)
     workers = config.workers or max(1, min(gpus or _MOST_CPU_TRAINING, fit))
     most = config.recipe.batch_size // config.recipe.micro_batches
     if workers > most:
@@ -130,11 +155,6 @@ def _how_many_fit(nodes: Sequence[Mapping[str, float]], each: Mapping[str, float
     return sum(
         min(int(node.get(name, 0.0) // amount) for name, amount in each.items() if amount) for node in nodes
     )
-
-
-def _cpus_each(num_cpus: float, workers: int) -> float:
-    each = min(1.0, num_cpus / workers)
-    return each if each == 1.0 else int(each * 100) / 100
 
 
 def rows_of_block(num_videos: int, *, workers: int) -> int:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dfdm_ray import storage
 from dfdm_ray.clips import load_detector
-from dfdm_ray.cluster import ray_session, worker_resources
+from dfdm_ray.cluster import ray_session, total, worker_nodes
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
@@ -34,8 +34,8 @@ from dfdm_ray.stages.base import Stage, chain
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 
-Cluster = Mapping[str, float]
-"""What Ray has in all: ``CPU``, ``GPU``, ``memory``."""
+Nodes = Sequence[Mapping[str, float]]
+"""What each node of Ray has for workers: ``CPU``, ``GPU``, ``memory``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Job:
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
     folder: RunFolder
-    stages: Callable[[Cluster], tuple[Sequence[Stage], Mapping[str, Any]]]
+    stages: Callable[[Nodes], tuple[Sequence[Stage], Mapping[str, Any]]]
     """Gives the stages, and what ``run.json`` should say of their resources. Ray runs when it is called."""
     verb: str
     """What is done with a video that is not rejected: ``scored``."""
@@ -120,8 +120,9 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
     with progress(counts, console, title="videos") as show:
         show(note="starting Ray workers")
         with ray_session(job.config.ray_address):
-            cluster = worker_resources()
-            stages, resources = job.stages(cluster)
+            nodes = worker_nodes()
+            stages, resources = job.stages(nodes)
+            cluster = total(nodes)
             this["resources"] = dict(resources)
             this["cluster"] = {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster}
             this["num_videos"] = todo.num_rows

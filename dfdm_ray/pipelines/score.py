@@ -20,13 +20,14 @@ from rich.console import Console
 
 from dfdm_ray import storage
 from dfdm_ray.clip_spec import clip_spec
+from dfdm_ray.cluster import total
 from dfdm_ray.config import CropConfig, ScoreConfig
 from dfdm_ray.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.resources import file_limits, share_out
-from dfdm_ray.pipelines.run import Cluster, Job, checked_detector, read_manifest, run
+from dfdm_ray.pipelines.run import Job, Nodes, checked_detector, read_manifest, run
 from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
 from dfdm_ray.stages.attribute_clips import AttributeClips
 from dfdm_ray.stages.base import Stage, in_object_store
@@ -80,7 +81,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
         config=config,
         manifest=_of_split(config, source.rows),
         folder=RunFolder(config.out, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS, settings=settings),
-        stages=lambda cluster: _stages(config, source, checkpoint, cluster),
+        stages=lambda nodes: _stages(config, source, checkpoint, nodes),
         verb="scored",
     )
     predictions, record = run(job, console)
@@ -139,10 +140,10 @@ def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
 
 
 def _stages(
-    config: ScoreConfig, source: _Source, checkpoint: bytes, cluster: Cluster
+    config: ScoreConfig, source: _Source, checkpoint: bytes, nodes: Nodes
 ) -> tuple[Sequence[Stage], Mapping[str, Any]]:
-    shares = share_out(config.resources, num_cpus=cluster.get("CPU", 1.0), num_gpus=cluster.get("GPU", 0.0))
-    fn, kwargs = source.stage(file_limits(config.limits, cluster, workers=shares.decode_workers))
+    shares = share_out(config.resources, nodes)
+    fn, kwargs = source.stage(file_limits(config.limits, total(nodes), workers=shares.decode_workers))
     prepare = Stage(
         fn=fn,
         kwargs=kwargs,

@@ -23,7 +23,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from dfdm_ray import storage
-from dfdm_ray.cluster import alive_nodes, ray_session, worker_resources
+from dfdm_ray.cluster import ray_session, total, worker_nodes
 from dfdm_ray.curves import draw_curves, epoch_line
 from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.output import changes
@@ -151,10 +151,9 @@ def _history(config: TrainConfig) -> list[EpochResult]:
 def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, Any]:
     """Train on Ray and return what ``run.json`` should say of it."""
     with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
-        cluster = worker_resources()
-        gpus = int(cluster.get("GPU", 0))
-        nodes = [node["Resources"] for node in alive_nodes()]
-        workers = training_workers(config, nodes, cpus=int(cluster.get("CPU", 0)), gpus=gpus)
+        nodes = worker_nodes()
+        gpus = int(total(nodes).get("GPU", 0))
+        workers = training_workers(config, nodes, gpus=gpus)
         trainer = TorchTrainer(
             _train_on_worker,
             train_loop_config={"task": task, "problems": (problems := Queue(actor_options={"num_cpus": 0}))},

@@ -30,15 +30,23 @@ class MakeClips:
     Args:
         work: Makes, in the child, what answers a file: see :mod:`dfdm_ray.clip_work`.
         detector: Name of what finds the faces.
+        shape: Of a video's crops, (C, T, S, S, 3).
         allowance: What one file may cost.
         attempts: How often a file is tried of which the child dies.
     """
 
     def __init__(
-        self, work: Callable[[], Work], *, detector: str, allowance: Allowance, attempts: int
+        self,
+        work: Callable[[], Work],
+        *,
+        detector: str,
+        shape: tuple[int, int, int, int, int],
+        allowance: Allowance,
+        attempts: int,
     ) -> None:
         self._isolated = Isolated(work, allowance)
         self._detector = detector
+        self._shape = shape
         self._attempts = attempts
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -51,9 +59,10 @@ class MakeClips:
         started, faults = time.perf_counter(), []
         for attempt in range(1, self._attempts + 1):
             try:
-                columns = row_of(self._isolated(row["uri"]))
+                columns = row_of(self._isolated(row["uri"]), self._shape)
                 break
             except ChildLostError as lost:
+                self._isolated.close()  # one that lives on but answers nonsense would do so again
                 faults.append(str(lost))
                 logger.warning("%s: %s", visible(row["video_id"]), lost, extra=_extra(row, lost.code))
                 if attempt == self._attempts or lost.code in _TRIED_ONCE:

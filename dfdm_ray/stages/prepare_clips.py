@@ -35,4 +35,6 @@ class PrepareClips(MakeClips):
         attempts: int,
     ) -> None:
         work = partial(video_work, faces, spec, weights(), max_pixels)
-        super().__init__(work, detector=faces.detector, allowance=allowance, attempts=attempts)
+        super().__init__(
+            work, detector=faces.detector, shape=spec.shape, allowance=allowance, attempts=attempts
+        )

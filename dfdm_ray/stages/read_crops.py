@@ -3,12 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from dfdm_ray.clip_work import NO_CLIPS, Row, reject_on_error
+from dfdm_ray.clip_work import BY_FRAME, NO_CLIPS, Row, reject_on_error
 from dfdm_ray.crops_dataset import pick_frames, read_crops
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.schemas import CLIPS, REJECTED
-
-_BY_FRAME = ("pts_s", "boxes_xyxy", "landmarks")
 
 
 class ReadCrops:
@@ -46,5 +44,5 @@ class ReadCrops:
             raise VideoRejectedError(RejectCode.UNFIT_FRAMES, detail)
         num_clips, num_frames = self._stored[:2]
         flat = (np.arange(num_clips)[:, None] * num_frames + self._picked).ravel()
-        by_frame = {name: [row[name][frame] for frame in flat] if row[name] else [] for name in _BY_FRAME}
+        by_frame = {name: [row[name][frame] for frame in flat] if row[name] else [] for name in BY_FRAME}
         return {"num_frames_scored": len(flat), **by_frame, "crops": crops[:, self._picked].tobytes()}

@@ -24,4 +24,5 @@ class ReadPngFolders(MakeClips):
 
     def __init__(self, *, num_frames: int, size: int, allowance: Allowance, attempts: int) -> None:
         work = partial(png_work, num_frames, size)
-        super().__init__(work, detector=DETECTOR, allowance=allowance, attempts=attempts)
+        shape = (1, num_frames, size, size, 3)
+        super().__init__(work, detector=DETECTOR, shape=shape, allowance=allowance, attempts=attempts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, takewhile
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -150,10 +150,7 @@ class VideoReader:
     def _decode(self, run: Run) -> FrameBatch:
         packets, ended = self._packets(run.key, run.offsets[-1] + 1)
         costs = self._costs(packets, ended=ended)
-        # An open GOP near the end may hold a few frames less than its packets promised.
-        offsets = [offset for offset in run.offsets if offset < len(costs)]
-        if not offsets or (len(offsets) < len(run.offsets) and not ended):
-            raise RunDamagedError(f"{len(costs)} of {run.offsets[-1] + 1} frames after key frame {run.key}")
+        offsets = _there(run, len(costs), ended=ended)
         times = sorted(_pts(packet) for packet in packets if not packet.is_discard)
         instants = [times[offset] for offset in offsets]
         wanted = set(instants)
@@ -168,23 +165,26 @@ class VideoReader:
         return self._batch([shown[instant] for instant in instants], [run.key + offset for offset in offsets])
 
     def _decode_in_order(self, run: Run) -> FrameBatch:
-        """Decode a run by the order in which frames come out, where packets do not tell their times."""
+        """Decode a run by the order in which frames come out, where packets do not tell their times.
+
+        The leading pictures of an open GOP, between the key frame and the next in the file, are shown before
+        it and refer to frames before it. So they are decoded wrongly or left out, but count for the time.
+        """
         shown: dict[int, VideoFrame] = {}
-        offset = leading = 0
-        for frame in self._decoded(self._source.packets_from(run.key)):
+        before, offset, num_shown = self.num_frames_decoded, 0, run.offsets[-1] + 1
+        packets = takewhile(lambda _: offset < num_shown, self._source.packets_from(run.key))
+        for frame in self._decoded(packets):
             if offset == 0 and not frame.key_frame:
-                leading += 1  # shown before the key frame, refers to frames before it
                 continue
-            if frame.is_corrupt:
-                break
+            if frame.is_corrupt and offset < num_shown:
+                raise RunDamagedError(f"a frame after key frame {run.key} is damaged")
             if offset in run.offsets:
                 shown[offset] = frame
             offset += 1
-            if offset > run.offsets[-1]:
-                break
-        if len(shown) < len(run.offsets):
-            raise RunDamagedError(f"{offset} of {run.offsets[-1] + 1} frames after key frame {run.key}")
-        return self._batch(list(shown.values()), [run.key + leading + offset for offset in run.offsets])
+        num_packets = self.num_frames_decoded - before
+        _there(run, offset, ended=num_packets == len(self.index) - run.key)
+        key = run.key + max(0, num_packets - offset)  # a packet may hold two frames, and the next none
+        return self._batch(list(shown.values()), [key + offset for offset in shown])
 
     def _decoded(self, packets: Iterable[VideoPacket]) -> Iterator[VideoFrame]:
         context = self._source.stream.codec_context
@@ -235,6 +235,17 @@ class VideoReader:
         else:
             ticks = self.index.frame_times[np.minimum(numbers, len(self.index) - 1)].tolist()
         return FrameBatch(rgb=np.stack(rgb), pts_s=np.array([float(tick * self.time_base) for tick in ticks]))
+
+
+def _there(run: Run, num_shown: int, *, ended: bool) -> list[int]:
+    """Return the offsets of ``run`` among ``num_shown`` frames, after which the stream may have ended.
+
+    An open GOP near the end may hold a few frames less than its packets promised.
+    """
+    offsets = [offset for offset in run.offsets if offset < num_shown]
+    if not offsets or (len(offsets) < len(run.offsets) and not ended):
+        raise RunDamagedError(f"{num_shown} of {run.offsets[-1] + 1} frames after key frame {run.key}")
+    return offsets
 
 
 def _pts(packet: VideoPacket) -> int:

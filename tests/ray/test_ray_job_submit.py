@@ -132,6 +132,8 @@ def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
     address: str, environment: dict[str, str], videos: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
+    # As many decode workers as nodes of a CPU, which leave a model worker its place.
+    job += ["--resources.decode-workers", "3", "--resources.model-workers", "1"]
     done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2 videos: 1 scored, 1 rejected" in done.stdout

@@ -1,20 +1,62 @@
 """Files that cost the decoding process its life, among others that do not."""
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from dfdm_ray import clip_work
 from dfdm_ray.isolation import Allowance, Work
-from dfdm_ray.schemas import CLIPS, MANIFEST
+from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
 from dfdm_ray.stages.make_clips import MakeClips
 
 FRAMES, SIZE = 2, 32
+SHAPE = (1, FRAMES, SIZE, SIZE, 3)
+ROW = {**clip_work.NOTHING_KNOWN, **clip_work.NO_CLIPS, "seconds_decode": 0.0, "status": SCORED}
+ROW |= {"num_frames_scored": FRAMES, "crops": bytes(math.prod(SHAPE))}
+
+
+def answer(schema: pa.Schema = CLIP_COLUMNS, **columns: Any) -> bytes:
+    """Return what a child answers that was taken over."""
+    return as_bytes(pa.Table.from_pylist([{**ROW, **columns}], schema=schema))
+
+
+def as_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def not_utf8() -> bytes:
+    return answer(status="rejected", reject_code="no_face", reject_detail="?!?!", crops=b"").replace(
+        b"?!?!", b"\xff" * 4
+    )
+
+
+ANSWERS = {
+    "whole": answer(),
+    "nothing": b"",
+    "no arrow": b"not arrow",
+    "torn": answer()[:2000],
+    "other columns": as_bytes(pa.table({"a": [1]})),
+    "no row": as_bytes(CLIP_COLUMNS.empty_table()),
+    "two rows": as_bytes(pa.Table.from_pylist([ROW, ROW], schema=CLIP_COLUMNS)),
+    "no status": answer(status=None),
+    "other status": answer(status="done"),
+    "no text": not_utf8(),
+    "few crops": answer(crops=b"123"),
+    "many frames": answer(num_frames_scored=FRAMES + 1),
+    "few times": answer(pts_s=[0.0]),
+    "unknown code": answer(status="rejected", reject_code="because", crops=b""),
+    "rejected with crops": answer(status="rejected", reject_code="no_face"),
+}
 
 
 def deadly_png_work(folder: str) -> Work:
@@ -29,6 +71,8 @@ def _die_or_work(folder: str, work: Work, uri: str) -> bytes:
         os.abort()
     if name.startswith("always"):
         os.abort()
+    if name in ANSWERS:
+        return ANSWERS[name]
     if name.startswith("bug"):
         raise ZeroDivisionError("a bug of ours")
     return work(uri)
@@ -39,7 +83,7 @@ def stage(tmp_path: Path) -> Callable[[int], MakeClips]:
     def make(attempts: int) -> MakeClips:
         work = partial(deadly_png_work, str(tmp_path))
         allowance = Allowance(seconds=60, memory_bytes=2**30)
-        return MakeClips(work, detector="none", allowance=allowance, attempts=attempts)
+        return MakeClips(work, detector="none", shape=SHAPE, allowance=allowance, attempts=attempts)
 
     return make
 
@@ -89,3 +133,10 @@ def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
     assert rows["faults"][1].as_py() == [f"internal_error: {detail}"]  # not tried again
     (told,) = (record for record in caplog.records if record.levelname == "ERROR")
     assert "Traceback" in told.getMessage()
+
+
+def test_an_answer_that_is_no_row_costs_that_file(stage: Callable[[int], MakeClips]) -> None:
+    rows = stage(1)(manifest(*ANSWERS)).to_pylist()
+    codes = {row["video_id"]: row["reject_code"] for row in rows}
+    assert codes == {name: None if name == "whole" else "crashed" for name in ANSWERS}
+    assert {row["reject_detail"] for row in rows} == {None, "the decoding process answered what is no row"}

@@ -69,7 +69,10 @@ RECIPES = {
     "windows.wmv": VideoRecipe(codec="wmv2", options=MPEG),  # many packets tell the same position
     "old.avi": VideoRecipe(codec="mpeg4", options=MPEG),
     "x264.avi": VideoRecipe(options={**OPEN_GOP, "x264-params": "open-gop=0"}),  # tells no times of B-frames
+    "open_gop.avi": VideoRecipe(options=OPEN_GOP),
+    "open_gop.h264": VideoRecipe(options=OPEN_GOP),
     "raw.h264": VideoRecipe(options=PYRAMID),  # tells no times and cannot be sought in
+    "open_gop.hevc": VideoRecipe(codec="libx265", options=X265),
     "raw.hevc": VideoRecipe(codec="libx265", options=X265_CLOSED),
 }
 
