@@ -8,7 +8,7 @@ from crops_rows import Crops, make_crops, prepared_row, rejected_row, write_inde
 
 from dfdm_ray.clips import ClipFacts
 from dfdm_ray.errors import UserError, VideoRejectedError
-from dfdm_ray.images import png
+from dfdm_ray.images import PNG_HEADER_BYTES, png
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.png_tree.config import PngTreeExport
 from dfdm_ray.png_tree.read import class_of, first_size, list_tree, read_clip
@@ -129,6 +129,9 @@ def spoil(folder: Path, kind: str) -> None:
         (folder / "Frame5.png").write_bytes(png(make_crops(1, 1, 9)[0, 0, :8]))
     elif kind == "no number":
         (folder / "Frame5.png").rename(folder / "cover.png")
+    elif kind == "dates":
+        for number in range(1, T + 1):
+            (folder / f"Frame{number}.png").rename(folder / f"Frame_202301011200{number:02d}.png")
     elif kind == "number twice":
         (folder / "Frame02.png").write_bytes(png(frames()[0]))
     elif kind == "empty":
@@ -150,6 +153,10 @@ def spoil(folder: Path, kind: str) -> None:
         ("other size", "unfit_frames: Frame5.png has 9 x 9 pixels, 8 x 8 are wanted"),
         ("not square", "unfit_frames: Frame5.png has 9 x 8 pixels, 8 x 8 are wanted"),
         ("no number", "unfit_frames: cover.png has no frame number"),
+        (
+            "dates",
+            "unfit_frames: frame 1, 2, 3, ... is missing; 11 are there, 11 are wanted",
+        ),
         ("number twice", "unfit_frames: Frame02.png and Frame2.png have the same number"),
         ("empty", "decode_error: Frame5.png: an empty file"),
         ("damaged", "decode_error: Frame5.png: no picture that can be decoded"),
@@ -172,6 +179,15 @@ def test_the_first_square_frame_tells_the_size(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no frame of the tree is a square PNG"):
         first_size(list_tree(str(tmp_path)))
     put_frames(tmp_path / "df1" / "b", frames())
+    assert first_size(list_tree(str(tmp_path))) == S
+
+
+def test_the_size_is_read_without_decoding_a_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "df1" / "a"
+    put_frames(folder, frames()[:1])
+    (folder / "Frame0.png").write_bytes(b"\x89PNG and no more")
+    cut = (folder / "Frame1.png").read_bytes()[:PNG_HEADER_BYTES]
+    (folder / "Frame1.png").write_bytes(cut)
     assert first_size(list_tree(str(tmp_path))) == S
 
 
