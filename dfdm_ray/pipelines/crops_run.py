@@ -40,6 +40,8 @@ class CropsSource:
 
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
+    not_listed: Sequence[str]
+    """As of :class:`Job`."""
     settings: Mapping[str, Any]
     """What the crops depend on."""
     shape: tuple[int, int, int, int, int]
@@ -64,6 +66,7 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     job = Job(
         config=config,
         manifest=source.manifest,
+        not_listed=source.not_listed,
         folder=folder,
         stages=lambda cluster: _stages(config, source, out, cluster),
         verb="prepared",

@@ -22,6 +22,7 @@ from dfdm_ray.cluster import ray_session, worker_resources
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.manifest.summary import show_list
 from dfdm_ray.pipelines.observe import Observer
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.progress import Counts, Show, progress
@@ -45,6 +46,8 @@ class Job:
     config: RunConfig
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
+    not_listed: Sequence[str] = ()
+    """What the manifest lacks, as it could not be looked into, each with the reason."""
     folder: RunFolder
     stages: Callable[[Cluster], tuple[Sequence[Stage], Mapping[str, Any]]]
     """Gives the stages, and what ``run.json`` should say of their resources. Ray runs when it is called."""
@@ -54,16 +57,17 @@ class Job:
     """Looks at rows before they count as finished."""
 
 
-def read_manifest(config: ArchiveConfig) -> pa.Table:
-    """Return the manifest that ``config`` names or makes from the videos it names."""
+def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
+    """Return the manifest that ``config`` names or makes of its videos, and :attr:`Job.not_listed`."""
     if config.manifest is not None:
         table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
         if not table.num_rows:
             raise UserError(f"the manifest {config.manifest} has no rows")
-        return table
+        return table, []
     if config.videos is None:
         raise ValueError("ArchiveConfig lets neither --videos nor --manifest be absent")
-    return build_manifest(config.videos).table
+    build = build_manifest(config.videos)
+    return build.table, [*map(str, build.not_listed)]
 
 
 def checked_detector(faces: FaceConfig) -> tuple[bytes, dict[str, Any]]:
@@ -87,12 +91,15 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
     resumed = resume(folder, job.manifest, overwrite=config.overwrite, retry=config.retry)
     todo, counts = resumed.todo, _count(resumed.todo, resumed.earlier, job.verb)
     this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
+    not_listed = {"count": len(job.not_listed), "entries": [*job.not_listed]}
     record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, this]}
+    record["not_listed"] = not_listed
     try:
         storage.write_parquet(folder.manifest, resumed.manifest)
         folder.write_record(record)
     except OSError as error:
         raise UserError(f"cannot write to --out {folder.root}: {error.strerror or error}") from error
+    show_list(console, "not listed, hence without a row", job.not_listed)
     for remark in resumed.remarks:
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
     try:

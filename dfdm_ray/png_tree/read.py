@@ -40,8 +40,10 @@ _NAMED = 3
 """So many missing frames are named."""
 
 
-def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
-    """Return :data:`schemas.MANIFEST` of the videos in ``tree``, sorted by ``video_id``, their path in it.
+def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]]:
+    """Return :data:`schemas.MANIFEST` of the videos in ``tree``, and what could not be listed, with reasons.
+
+    The rows are sorted by ``video_id``, the video's path in the tree.
 
     Args:
         tree: A folder, local or remote.
@@ -52,13 +54,17 @@ def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
     """
     sizes: dict[str, int] = defaultdict(int)
     uris: dict[str, str] = {}
+    not_listed: list[str] = []
     for entry in listing.list_files(tree):
         if listing.extension(entry.relative) == "png":
             folder = posixpath.dirname(entry.relative) or "."
             uris[folder] = storage.local_uri(storage.split(entry.uri)[0])
             sizes[folder] += entry.size_bytes if isinstance(entry, FileEntry) else 0
+        elif isinstance(entry, ListingProblem):
+            not_listed.append(f"{entry.relative}: {entry.reason}")
     if not uris:
-        raise UserError(f"no PNG frames below {tree}; give the folder above DF_class1 ... DF_class5")
+        text = "; ".join([f"no PNG frames below {tree}", *not_listed[:1]])
+        raise UserError(f"{text}; give the folder above DF_class1 ... DF_class5")
     uris |= {entry.relative: entry.uri for entry in _empty_folders(tree) if entry.relative not in uris}
     above = posixpath.basename(storage.path_of(tree).rstrip("/"))
     rows = [
@@ -72,7 +78,7 @@ def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
         }
         for folder, uri in sorted(uris.items())
     ]
-    return pa.Table.from_pylist(rows, schema=MANIFEST)
+    return pa.Table.from_pylist(rows, schema=MANIFEST), not_listed
 
 
 def class_of(uri: str) -> str | None:
