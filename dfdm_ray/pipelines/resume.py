@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from dfdm_ray import storage
 from dfdm_ray.pipelines.output import RunFolder, unfinished
+from dfdm_ray.schemas import MANIFEST, check_manifest
 
 CHANGED = "changed"
 """Word of ``--retry`` for videos whose file was replaced since."""
@@ -18,7 +19,10 @@ class Resumed:
     """A folder made ready."""
 
     manifest: pa.Table
-    """All that is planned: the new manifest, and the videos it no longer lists but that have rows."""
+    """All that is planned, :data:`schemas.MANIFEST`: what is listed now, and what no longer is but has rows.
+
+    Videos that keep their rows have the sizes of the files that these were made of.
+    """
     earlier: pa.Table
     """Rows that stay."""
     todo: pa.Table
@@ -32,14 +36,14 @@ def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Seq
 
     Args:
         folder: Of the run.
-        manifest: :data:`schemas.MANIFEST`
+        manifest: :data:`schemas.MANIFEST`, or more.
         overwrite: Whether to do all of it.
         retry: Reject codes whose videos are done again, and :data:`CHANGED`.
 
     Raises:
         UserError: If the folder holds something else, or a run with other settings.
     """
-    before = None if overwrite else _earlier_manifest(folder, manifest)
+    before = None if overwrite else _earlier_manifest(folder)
     replaced = _replaced(manifest, before)
     earlier = folder.open(
         overwrite=overwrite,
@@ -49,7 +53,7 @@ def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Seq
         ),
     )
     gone = _unlisted(manifest, before, earlier)
-    planned = pa.concat_tables([manifest, gone])
+    planned = pa.concat_tables([_with_earlier_sizes(manifest.select(MANIFEST.names), before, earlier), gone])
     remarks = []
     if earlier.num_rows:
         remarks.append(f"continuing: {earlier.num_rows} of {planned.num_rows} videos are done already")
@@ -70,24 +74,40 @@ def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Seq
     )
 
 
-def _earlier_manifest(folder: RunFolder, manifest: pa.Table) -> pa.Table | None:
+def _earlier_manifest(folder: RunFolder) -> pa.Table | None:
     if not storage.exists(folder.manifest):
         return None
-    return storage.read_parquet(folder.manifest, what="manifest of the earlier run").cast(manifest.schema)
+    table = storage.read_parquet(folder.manifest, what="manifest of the earlier run")
+    return check_manifest(table, origin=folder.manifest)
 
 
 def _replaced(manifest: pa.Table, before: pa.Table | None) -> pa.Array:
     """Return the ids of videos that had another size when the earlier run was planned."""
     if before is None:
         return pa.array([], pa.string())
-    sizes = dict(zip(before["video_id"].to_pylist(), before["size_bytes"].to_pylist(), strict=True))
-    now = zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True)
-    return pa.array([name for name, size in now if sizes.get(name, size) != size], pa.string())
+    sizes = _sizes(before)
+    changed = [name for name, size in _sizes(manifest).items() if sizes.get(name, size) != size]
+    return pa.array(changed, pa.string())
+
+
+def _with_earlier_sizes(manifest: pa.Table, before: pa.Table | None, earlier: pa.Table) -> pa.Table:
+    """Return ``manifest`` with the sizes of ``before`` where rows stay, so that a change is told again."""
+    if before is None:
+        return manifest
+    kept = set(earlier["video_id"].to_pylist())
+    sizes = _sizes(manifest) | {name: size for name, size in _sizes(before).items() if name in kept}
+    column = pa.array([sizes[name] for name in manifest["video_id"].to_pylist()], pa.int64())
+    position = manifest.schema.get_field_index("size_bytes")
+    return manifest.set_column(position, manifest.schema.field(position), column)
+
+
+def _sizes(manifest: pa.Table) -> dict[str, int]:
+    return dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
 
 
 def _unlisted(manifest: pa.Table, before: pa.Table | None, earlier: pa.Table) -> pa.Table:
     """Return the rows of the earlier manifest that have a result and that ``manifest`` lacks."""
     if before is None:
-        return manifest.slice(0, 0)
+        return MANIFEST.empty_table()
     missing = unfinished(before, manifest)
     return missing.filter(pc.is_in(missing["video_id"], value_set=earlier["video_id"].combine_chunks()))
