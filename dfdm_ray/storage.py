@@ -25,6 +25,8 @@ from dfdm_ray.retry import persistently
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
 """Names of local files that :func:`write_atomic` has not yet renamed."""
+_PART = re.compile(r"part-\d+(-\w+)?\.parquet")
+"""Names of the pieces of a table that grows, ``part-<number>-<writer>.parquet``; others may lie beside them."""
 READ_AHEAD_BYTES = 1 << 20
 """Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
@@ -219,14 +221,18 @@ def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa
         raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
 
 
+def part_names(folder: str) -> list[str]:
+    """Return the names of the finished parts of a table in ``folder``, in order."""
+    return sorted(filter(_PART.fullmatch, list_names(folder)))
+
+
 def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
-    """Return all rows of the Parquet files in ``folder``, in order of their names, cast to ``schema``.
+    """Return all rows of the parts in ``folder``, in order of their names, cast to ``schema``.
 
     Raises:
         UserError: If a file cannot be read or has other columns.
     """
-    names = sorted(name for name in list_names(folder) if name.endswith(".parquet"))
-    parts = [read_parquet(join(folder, name), what="part") for name in names]
+    parts = [read_parquet(join(folder, name), what="part") for name in part_names(folder)]
     try:
         return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
     except (pa.ArrowInvalid, ValueError) as error:

@@ -200,6 +200,7 @@ def test_parts_are_read_in_order_and_what_is_no_part_is_left_alone(tmp_path: Pat
     for name, value in (("part-00001.parquet", 2), ("part-00000.parquet", 1)):
         storage.write_parquet(str(tmp_path / name), pa.table({"a": [value]}))
     (tmp_path / "part-00002.parquet.0123.part").write_bytes(b"torn")
+    (tmp_path / "merged.parquet").write_bytes(b"of somebody else")
     table = storage.read_parts(str(tmp_path), schema)
     assert table.schema.equals(schema)
     assert table["a"].to_pylist() == [1, 2]

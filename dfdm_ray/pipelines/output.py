@@ -113,7 +113,7 @@ class RunFolder:
         Each part is replaced at once, so that a kill in between only leaves some for the next time.
         """
         seen: set[str] = set()
-        for uri in (storage.join(self.rows, name) for name in part_names(self.rows)):
+        for uri in (storage.join(self.rows, name) for name in storage.part_names(self.rows)):
             rows = read_part(uri, self.schema)
             kept = rows.filter(pc.invert(again(rows))) if again else rows
             first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
@@ -125,7 +125,7 @@ class RunFolder:
 
     def read(self) -> pa.Table:
         """Return all rows on disk."""
-        numbers = [int(name.split("-")[1].partition(".")[0]) for name in part_names(self.rows)]
+        numbers = [int(name.split("-")[1].partition(".")[0]) for name in storage.part_names(self.rows)]
         self._next_part = max(numbers, default=-1) + 1
         return storage.read_parts(self.rows, self.schema)
 
@@ -153,11 +153,6 @@ class RunFolder:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
         storage.write_atomic(self.run_json, content.encode())
-
-
-def part_names(folder: str) -> list[str]:
-    """Return the names of the finished parts in ``folder``, in order."""
-    return sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
 
 
 def read_part(uri: str, schema: pa.Schema) -> pa.Table:

@@ -16,7 +16,7 @@ from rich.table import Table
 from dfdm_ray import storage
 from dfdm_ray.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.errors import RejectCode, UserError
-from dfdm_ray.pipelines.output import part_names, read_part
+from dfdm_ray.pipelines.output import read_part
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
 from dfdm_ray.tool_configs import VerifyConfig
 
@@ -109,7 +109,7 @@ def _record(root: str) -> dict[str, Any]:
 def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
     """Return the tables of the whole parts and the names of the damaged ones."""
     tables, damaged = [], []
-    for name in part_names(folder):
+    for name in storage.part_names(folder):
         try:
             tables.append(read_part(storage.join(folder, name), schema))
         except UserError:

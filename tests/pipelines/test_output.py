@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dfdm_ray.errors import UserError
@@ -116,6 +117,16 @@ def test_two_drivers_at_once_overwrite_nothing_and_what_stands_twice_is_settled(
     assert sorted(first.read()["video_id"].to_pylist()) == ["a", "b", "c", "c", "d"]
     first.settle()
     assert sorted(first.read()["video_id"].to_pylist()) == ["a", "b", "c", "d"]
+
+
+def test_tables_that_others_put_beside_the_parts_are_neither_read_nor_touched(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, "a", "b")
+    merged = tmp_path / "predictions" / "merged.parquet"
+    pq.write_table(folder.read(), merged)
+    again = run_folder(tmp_path)
+    assert again.open(overwrite=False)["video_id"].to_pylist() == ["a", "b"]
+    assert len(list((tmp_path / "predictions").iterdir())) == 2
+    assert merged.exists()
 
 
 def test_a_damaged_part_is_named_with_the_remedy(tmp_path: Path) -> None:
