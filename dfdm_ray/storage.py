@@ -26,7 +26,7 @@ _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
 """Names of local files that :func:`write_atomic` has not yet renamed."""
 _PART = re.compile(r"part-\d+(-\w+)?\.parquet")
-"""Names of the pieces of a table that grows, ``part-<number>-<writer>.parquet``; others may lie beside them."""
+"""Names of the pieces of a table that grows: ``part-<number>-<writer>.parquet``."""
 READ_AHEAD_BYTES = 1 << 20
 """Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
@@ -156,9 +156,17 @@ def read_bytes(uri: str, *, what: str) -> bytes:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is at ``uri``."""
+    """Whether a file or folder is at ``uri``.
+
+    Raises:
+        UserError: If that cannot be told.
+    """
     filesystem, path = resolve(uri)
-    return bool(persistently(lambda: filesystem.get_file_info(path)).type != pafs.FileType.NotFound)
+    try:
+        info = persistently(lambda: filesystem.get_file_info(path))
+    except OSError as error:
+        raise UserError(f"cannot look at {uri}: {error.strerror or error}") from error
+    return bool(info.type != pafs.FileType.NotFound)
 
 
 def size_bytes(uri: str) -> int:

@@ -231,3 +231,9 @@ def test_a_file_is_removed_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     storage.remove_file(str(tmp_path / "a b"))
     assert os.listdir(tmp_path) == ["a%20b"]
+
+
+def test_a_place_that_cannot_be_looked_at_is_a_user_error(tmp_path: Path) -> None:
+    assert not storage.exists(str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"cannot look at .*/n+: .*File name too long"):
+        storage.exists(str(tmp_path / ("n" * 300)))

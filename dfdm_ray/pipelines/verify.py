@@ -89,14 +89,14 @@ def _is_sound(row: Mapping[str, Any], answer: str | None) -> bool:
 def _kind(root: str) -> tuple[str, pa.Schema]:
     """Return the folder of the rows in ``root`` and their schema."""
     names = storage.list_names(root)
-    if "run.json" in names and "manifest.parquet" in names:
-        for folder, schema in ((PREDICTIONS_FOLDER, PREDICTIONS), (INDEX_FOLDER, CROPS_INDEX)):
-            if folder in names:
-                return folder, schema
-    raise UserError(
-        f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
-        f"manifest.parquet or both of {PREDICTIONS_FOLDER}/ and {INDEX_FOLDER}/"
-    )
+    if not {"run.json", "manifest.parquet"} <= {*names}:
+        raise UserError(
+            f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
+            "manifest.parquet or both"
+        )
+    # Where a run died before its first part there is neither folder, and no row to have a schema.
+    of_crops = INDEX_FOLDER in names and PREDICTIONS_FOLDER not in names
+    return (INDEX_FOLDER, CROPS_INDEX) if of_crops else (PREDICTIONS_FOLDER, PREDICTIONS)
 
 
 def _record(root: str) -> dict[str, Any]:
