@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray import storage
+from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER
 from dfdm_ray.errors import UserError
+from dfdm_ray.schemas import PREDICTIONS_FOLDER
 
 _ROWS_PER_PART = 1000
 
@@ -81,6 +83,7 @@ class RunFolder:
             UserError: If the folder holds something else, or a run with other settings.
         """
         if overwrite and storage.exists(self.run_json):
+            self._require_own()
             for folder in self._owned:  # nothing else in the folder is ours to delete
                 storage.remove_tree(folder)
             return self.schema.empty_table()
@@ -93,6 +96,12 @@ class RunFolder:
         self._require_same_settings()
         self.settle(again)
         return self.read()
+
+    def _require_own(self) -> None:
+        names, own = set(storage.list_names(self.root)), {storage.split(uri)[1] for uri in self._owned}
+        others = names & {PREDICTIONS_FOLDER, INDEX_FOLDER, CROPS_FOLDER}
+        if not names & own and (others or "manifest.parquet" not in names):
+            raise another_job(self.root)
 
     def _require_same_settings(self) -> None:
         try:
@@ -153,6 +162,13 @@ class RunFolder:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
         storage.write_atomic(self.run_json, content.encode())
+
+
+def another_job(root: str) -> UserError:
+    """Return the error of a run that would take over the folder of another one's results."""
+    return UserError(
+        f"--out {root} holds a run of another job, which --overwrite does not replace; give a new --out"
+    )
 
 
 def read_part(uri: str, schema: pa.Schema) -> pa.Table:
