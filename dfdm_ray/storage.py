@@ -171,13 +171,24 @@ def exists(uri: str) -> bool:
 
 def size_bytes(uri: str) -> int:
     """Return the size of the file at ``uri``; raises ``OSError`` if there is none."""
-    if not is_remote(uri):
-        return os.stat(local_path(uri)).st_size
+    return int(_file_info(uri).size) if is_remote(uri) else os.stat(local_path(uri)).st_size
+
+
+def modified_ns(uri: str) -> int:
+    """Return when the file at ``uri`` was written, by the clock of its storage, ns since 1970.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return int(_file_info(uri).mtime_ns)
+
+
+def _file_info(uri: str) -> pafs.FileInfo:
     filesystem, path = resolve(uri)
     info = persistently(lambda: filesystem.get_file_info(path))
     if info.type != pafs.FileType.File:
         raise FileNotFoundError(f"no such file: {uri}")
-    return int(info.size)
+    return info
 
 
 def write_atomic(uri: str, content: bytes) -> None:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from dfdm_ray import storage
 from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.schemas import PREDICTIONS_FOLDER
 
 _ROWS_PER_PART = 1000
@@ -84,8 +84,9 @@ class RunFolder:
         """
         if overwrite and storage.exists(self.run_json):
             self._require_own()
-            for folder in self._owned:  # nothing else in the folder is ours to delete
-                storage.remove_tree(folder)
+            with writing_to(self.root):
+                for folder in self._owned:  # nothing else in the folder is ours to delete
+                    storage.remove_tree(folder)
             return self.schema.empty_table()
         names = storage.list_names(self.root)
         if not names:
@@ -127,10 +128,11 @@ class RunFolder:
             kept = rows.filter(pc.invert(again(rows))) if again else rows
             first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
             kept = kept.filter(pa.array(first, pa.bool_()))
-            if not kept.num_rows:
-                storage.remove_file(uri)
-            elif kept.num_rows < rows.num_rows:
-                storage.write_parquet(uri, kept)
+            with writing_to(self.root):
+                if not kept.num_rows:
+                    storage.remove_file(uri)
+                elif kept.num_rows < rows.num_rows:
+                    storage.write_parquet(uri, kept)
 
     def read(self) -> pa.Table:
         """Return all rows on disk."""
@@ -145,11 +147,16 @@ class RunFolder:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows taken since the last part as one part."""
+        """Write the rows taken since the last part as one part.
+
+        Raises:
+            UserError: If that fails; they wait on.
+        """
         if not self._waiting:
             return
         name = f"part-{self._next_part:05d}-{self._driver}.parquet"
-        storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
+        with writing_to(self.root):
+            storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
         self._next_part += 1
         self._waiting = []
 
@@ -161,7 +168,8 @@ class RunFolder:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
-        storage.write_atomic(self.run_json, content.encode())
+        with writing_to(self.root):
+            storage.write_atomic(self.run_json, content.encode())
 
 
 def another_job(root: str) -> UserError:

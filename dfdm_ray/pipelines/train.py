@@ -25,7 +25,7 @@ from rich.console import Console
 from dfdm_ray import storage
 from dfdm_ray.cluster import alive_nodes, ray_session, worker_resources
 from dfdm_ray.curves import draw_curves, epoch_line
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.pipelines.output import another_job, changes
 from dfdm_ray.pipelines.record import now, versions
 from dfdm_ray.pipelines.resources import of_training_worker, training_workers
@@ -138,12 +138,10 @@ def _open(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
 
 def _write(config: TrainConfig, record: dict[str, Any]) -> None:
     content = {"config": asdict(config), **record}
-    try:
+    with writing_to(config.out):
         storage.write_atomic(
             storage.join(config.out, "run.json"), json.dumps(content, indent=2, default=str).encode()
         )
-    except OSError as error:
-        raise UserError(f"cannot write to --out {config.out}: {error.strerror or error}") from error
 
 
 def _history(config: TrainConfig) -> list[EpochResult]:

@@ -30,7 +30,7 @@ _REMEDIES = {
     "unknown": "rows of videos that were not planned: give --overwrite, or a new --out",
     "contradictory": "give --overwrite, or a new --out",
     "damaged parts": "delete them, and run the same command again",
-    "damaged crops": "give --overwrite, or a new --out",
+    "damaged crops": "delete what is there of them, and run the same command again",
     "wrong counts in run.json": "run the same command again",
 }
 """What helps against each fault; all that can be wrong."""

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from test_output import SETTINGS, rows, run_folder
@@ -114,6 +115,13 @@ def test_other_settings_are_told_whatever_columns_the_earlier_manifest_has(out: 
     pq.write_table(manifest(a=1).append_column("file", pa.array(["crops/a"])), out / "manifest.parquet")
     with pytest.raises(UserError, match=r"other settings \(margin: 0\.3 -> 0\.5"):
         resume(run_folder(out, {**SETTINGS, "margin": 0.5}), manifest(a=1), overwrite=False, retry=())
+
+
+def test_videos_that_lost_what_lies_beside_their_rows_are_done_again(out: Path) -> None:
+    resumed = run_again(out, manifest(a=1, b=2, c=3), lost=lambda table: pc.equal(table["video_id"], "a"))
+    assert ids(resumed.todo) == ["a"]
+    assert "1 videos lost their crops, such as a; those listed are done again" in resumed.remarks
+    assert ids(run_again(out, manifest(a=1, b=2, c=3)).todo) == ["a"]
 
 
 def test_overwriting_begins_anew(out: Path) -> None:
