@@ -36,7 +36,9 @@ from dfdm_ray.stages.base import Stage, chain
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 
-_TOLD = re.compile(rf"^{UserError.__module__}\.{UserError.__name__}: (.+)$", re.MULTILINE)
+_TOLD = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
+_WRAPPED = "\nThe above exception was the direct cause of the following exception:\n"
+"""What a traceback says between the error of a worker and that which Ray Data makes of it."""
 
 Cluster = Mapping[str, float]
 """What Ray has in all: ``CPU``, ``GPU``, ``memory``."""
@@ -169,7 +171,8 @@ def own_words(error: Exception) -> UserError | None:
 
     Ray Data keeps of it only what a traceback shows.
     """
-    found = _TOLD.search(str(error))
+    text, _, whole = str(error).rpartition(_WRAPPED)
+    found = _TOLD.fullmatch((text or whole).rstrip().rpartition("\n")[2])
     return UserError(found[1]) if found else None
 
 

@@ -91,4 +91,6 @@ def test_what_a_worker_tells_the_user_is_told_in_its_own_words() -> None:
 
     full = UserError("cannot write to --out x: No space left on device; mend that")
     assert str(own_words(as_ray_data_raises(full))) == str(full)
-    assert own_words(as_ray_data_raises(ZeroDivisionError("UserError: a bug"))) is None
+    bug = ZeroDivisionError("a bug in what is done about it")
+    bug.__cause__ = full
+    assert own_words(as_ray_data_raises(bug)) is None
