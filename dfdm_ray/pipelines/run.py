@@ -98,9 +98,11 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
     resumed = resume(folder, job.manifest, overwrite=config.overwrite, retry=config.retry, lost=job.lost)
     todo, counts = resumed.todo, _count(resumed.todo, resumed.earlier, job.verb)
     this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
-    not_listed = {"count": len(job.not_listed), "entries": [*job.not_listed]}
-    record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, this]}
-    record["not_listed"] = not_listed
+    record: dict[str, Any] = {
+        "config": asdict(config),
+        "not_listed": {"count": len(job.not_listed), "entries": [*job.not_listed]},
+        "runs": [*folder.earlier_runs, this],
+    }
     with writing_to(folder.root):
         storage.write_parquet(folder.manifest, resumed.manifest)
     folder.write_record(record)
