@@ -148,4 +148,4 @@ def _uri(root: str, file: str) -> str:
 
 
 def _damaged(root: str, file: str, what: str) -> UserError:
-    return UserError(f"{_uri(root, file)} is damaged ({what}); make the dataset again with --overwrite")
+    return UserError(f"{_uri(root, file)} is damaged ({what}); delete it, and make the dataset again")

@@ -1,5 +1,7 @@
 """The error tree: what a user did wrong, and what is wrong with one video."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -9,6 +11,18 @@ class DfdmError(Exception):
 
 class UserError(DfdmError):
     """Something the caller can mend; the command line prints it as one line and exits with 2."""
+
+
+@contextmanager
+def writing_to(out: str) -> Iterator[None]:
+    """Tell the user in one line when something cannot be written below ``--out``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot write to --out {out}: {reason}; mend that and run the same command again"
+        ) from error
 
 
 class RejectCode(StrEnum):

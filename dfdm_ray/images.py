@@ -1,8 +1,14 @@
 """Lossless pictures: RGB arrays to PNG files and back."""
 
+import struct
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+PNG_HEADER_BYTES = 24
+"""Signature, then length, name, width and height of the first chunk (PNG specification, 5.2 and 11.2.2)."""
+_BEFORE_WIDTH = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 Image = npt.NDArray[np.uint8]
 """RGB pixels, shape ``(H, W, 3)``."""
@@ -17,6 +23,20 @@ def png(image: Image) -> bytes:
     if not done:
         raise RuntimeError("OpenCV could not encode a PNG")
     return content.tobytes()
+
+
+def png_size(header: bytes) -> tuple[int, int]:
+    """Return width and height as the first :data:`PNG_HEADER_BYTES` of a PNG file tell them, pixels.
+
+    Raises:
+        ValueError: If ``header`` is not the beginning of a PNG file.
+    """
+    if len(header) < PNG_HEADER_BYTES or not header.startswith(_BEFORE_WIDTH):
+        raise ValueError("not the beginning of a PNG file")
+    width, height = struct.unpack_from(">II", header, len(_BEFORE_WIDTH))
+    if not width or not height:
+        raise ValueError(f"a PNG file of {width} x {height} pixels")
+    return width, height
 
 
 def read_png(content: bytes) -> Image:

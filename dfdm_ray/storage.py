@@ -27,6 +27,8 @@ _ROOTED_SCHEMES = ("hdfs", "viewfs")
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
 """Names of local files that :func:`write_atomic` has not yet renamed."""
+_PART = re.compile(r"part-\d+(-\w+)?\.parquet")
+"""Names of the pieces of a table that grows: ``part-<number>-<writer>.parquet``."""
 READ_AHEAD_BYTES = 1 << 20
 """Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
 
@@ -157,20 +159,39 @@ def read_bytes(uri: str, *, what: str) -> bytes:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is at ``uri``."""
+    """Whether a file or folder is at ``uri``.
+
+    Raises:
+        UserError: If that cannot be told.
+    """
     filesystem, path = resolve(uri)
-    return bool(persistently(lambda: filesystem.get_file_info(path)).type != pafs.FileType.NotFound)
+    try:
+        info = persistently(lambda: filesystem.get_file_info(path))
+    except OSError as error:
+        raise UserError(f"cannot look at {uri}: {error.strerror or error}") from error
+    return bool(info.type != pafs.FileType.NotFound)
 
 
 def size_bytes(uri: str) -> int:
     """Return the size of the file at ``uri``; raises ``OSError`` if there is none."""
-    if not is_remote(uri):
-        return os.stat(local_path(uri)).st_size
+    return int(_file_info(uri).size) if is_remote(uri) else os.stat(local_path(uri)).st_size
+
+
+def modified_ns(uri: str) -> int:
+    """Return when the file at ``uri`` was written, by the clock of its storage, ns since 1970.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return int(_file_info(uri).mtime_ns)
+
+
+def _file_info(uri: str) -> pafs.FileInfo:
     filesystem, path = resolve(uri)
     info = persistently(lambda: filesystem.get_file_info(path))
     if info.type != pafs.FileType.File:
         raise FileNotFoundError(f"no such file: {uri}")
-    return int(info.size)
+    return info
 
 
 def write_atomic(uri: str, content: bytes) -> None:
@@ -222,14 +243,18 @@ def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa
         raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
 
 
+def part_names(folder: str) -> list[str]:
+    """Return the names of the finished parts of a table in ``folder``, in order."""
+    return sorted(filter(_PART.fullmatch, list_names(folder)))
+
+
 def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
-    """Return all rows of the Parquet files in ``folder``, in order of their names, cast to ``schema``.
+    """Return all rows of the parts in ``folder``, in order of their names, cast to ``schema``.
 
     Raises:
         UserError: If a file cannot be read or has other columns.
     """
-    names = sorted(name for name in list_names(folder) if name.endswith(".parquet"))
-    parts = [read_parquet(join(folder, name), what="part") for name in names]
+    parts = [read_parquet(join(folder, name), what="part") for name in part_names(folder)]
     try:
         return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
     except (pa.ArrowInvalid, ValueError) as error:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdm_ray.images import png, read_png
+from dfdm_ray.images import PNG_HEADER_BYTES, png, png_size, read_png
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -54,3 +54,11 @@ def test_a_picture_that_says_it_is_huge_is_refused_without_its_memory(side: int)
     huge = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     with pytest.raises(ValueError, match=r"OpenCV|no picture"):
         read_png(huge)
+
+
+def test_the_header_of_a_png_file_tells_its_size_and_that_of_no_other_file_does() -> None:
+    header = png(RED)[:PNG_HEADER_BYTES]
+    assert png_size(header) == (6, 4)
+    for other in (b"", header[:-1], b"GIF89a" + header, header[:16] + bytes(8)):
+        with pytest.raises(ValueError, match="PNG file"):
+            png_size(other)

@@ -218,6 +218,7 @@ def test_parts_are_read_in_order_and_what_is_no_part_is_left_alone(tmp_path: Pat
     for name, value in (("part-00001.parquet", 2), ("part-00000.parquet", 1)):
         storage.write_parquet(str(tmp_path / name), pa.table({"a": [value]}))
     (tmp_path / "part-00002.parquet.0123.part").write_bytes(b"torn")
+    (tmp_path / "merged.parquet").write_bytes(b"of somebody else")
     table = storage.read_parts(str(tmp_path), schema)
     assert table.schema.equals(schema)
     assert table["a"].to_pylist() == [1, 2]
@@ -248,3 +249,9 @@ def test_a_file_is_removed_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     storage.remove_file(str(tmp_path / "a b"))
     assert os.listdir(tmp_path) == ["a%20b"]
+
+
+def test_a_place_that_cannot_be_looked_at_is_a_user_error(tmp_path: Path) -> None:
+    assert not storage.exists(str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"cannot look at .*/n+: .*File name too long"):
+        storage.exists(str(tmp_path / ("n" * 300)))

@@ -23,6 +23,9 @@ class Problem:
     """The ``video_id`` where there is a row, else the path below the source."""
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestBuild:
@@ -31,6 +34,8 @@ class ManifestBuild:
     table: pa.Table
     """:data:`schemas.MANIFEST`, sorted by ``video_id``."""
     problems: tuple[Problem, ...]
+    not_listed: tuple[Problem, ...]
+    """Those of the problems that have no row: folders, and links to them, whose content nobody knows."""
     num_other_files: dict[str, int]
     """Files that are no videos by their extension: how many of each, ``""`` for none."""
     is_dfdm: bool
@@ -49,8 +54,8 @@ def build_manifest(source: str) -> ManifestBuild:
 
     ``source`` is a folder, a local pattern (``**`` is any number of folders), one video, a list file
     (.txt: one path or URI a line, ``#`` starts a comment line, relative to the list's folder) or a
-    remote prefix. Something that is called like a video but cannot be read keeps a row of size 0,
-    so that scoring has a row for it, and is a problem as well.
+    remote prefix. Something that is called like a video, or stands in a list file, but cannot be read
+    keeps a row of size 0, so that scoring has a row for it, and is a problem as well.
 
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
@@ -69,9 +74,12 @@ def build_manifest(source: str) -> ManifestBuild:
             for video, fact in zip(videos, facts, strict=True)
             if fact.reasons
         ]
+    uris = {video.uri for video in videos}
+    lost = [trouble for trouble in listed.unreadable if trouble.uri not in uris]
     return ManifestBuild(
         table=_table(videos, facts),
         problems=tuple(problems),
+        not_listed=tuple(Problem(name=trouble.relative, reason=trouble.reason) for trouble in lost),
         num_other_files=num_other_files,
         is_dfdm=is_dfdm,
     )
@@ -111,9 +119,10 @@ def _videos(listed: Listing) -> tuple[list[_Video], dict[str, int], list[Problem
             found.append(_Video(entry.relative, entry.uri, entry.size_bytes))
         else:
             num_other_files[kind] += 1
-    for trouble in listed.unreadable:
-        if listing.extension(_path(trouble.relative)) in VIDEO_EXTENSIONS:
-            found.append(_Video(trouble.relative, trouble.uri, 0))
+    called = [one for one in listed.unreadable if listing.extension(_path(one.relative)) in VIDEO_EXTENSIONS]
+    if listed.is_list and (found or called):  # else it is a text and no list
+        called = [*listed.unreadable]
+    found += [_Video(trouble.relative, trouble.uri, 0) for trouble in called]
     by_id, clashes = _by_id(found)
     return [by_id[key] for key in sorted(by_id)], dict(sorted(num_other_files.items())), clashes
 

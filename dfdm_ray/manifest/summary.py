@@ -1,6 +1,6 @@
 """How complete a manifest is, and how to show it on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,12 +101,12 @@ def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
         if without:
             _say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
         missing = [str(video) for video in find_missing(table)]
-        _list(console, "missing, though another generator or quality has it", missing)
+        show_list(console, "missing, though another generator or quality has it", missing)
         doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
-        _list(console, "more than once", doubled)
+        show_list(console, "more than once", doubled)
     if table["split"].null_count < table.num_rows:
         _render_splits(split_report(table), console)
-    _list(console, "problems", [f"{problem.name}: {problem.reason}" for problem in build.problems])
+    show_list(console, "problems", [*map(str, build.problems)])
     if build.num_other_files:
         kinds = ", ".join(
             f"{count:,} {kind or 'without extension'}" for kind, count in build.num_other_files.items()
@@ -128,7 +128,8 @@ def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
-def _list(console: Console, title: str, lines: list[str]) -> None:
+def show_list(console: Console, title: str, lines: Sequence[str]) -> None:
+    """Print how many ``lines`` there are and the first of them; nothing if there are none."""
     if not lines:
         return
     _say(console, f"{title}: {len(lines):,}", "bold yellow")

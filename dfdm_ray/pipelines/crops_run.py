@@ -8,18 +8,21 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 
 from dfdm_ray import listing, storage
 from dfdm_ray.cluster import total
 from dfdm_ray.config import PreprocessConfig
 from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER, prepared, read_crops
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.images import png
 from dfdm_ray.pipelines.output import RunFolder, changes
 from dfdm_ray.pipelines.resources import decode_only, file_limits
@@ -41,6 +44,8 @@ class CropsSource:
 
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
+    not_listed: Sequence[str]
+    """As of :class:`Job`."""
     settings: Mapping[str, Any]
     """What the crops depend on."""
     shape: tuple[int, int, int, int, int]
@@ -65,16 +70,19 @@ def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, 
     job = Job(
         config=config,
         manifest=source.manifest,
+        not_listed=source.not_listed,
         folder=folder,
         stages=lambda nodes: _stages(config, source, out, nodes),
         verb="prepared",
         check=lambda rows: _require_visible(out, rows),
+        lost=without_crops(out),
     )
     index, record = run(job, console)
-    record["crops_bytes"] = tidy(out, index)
-    folder.write_record(record)
-    if clips := _first_clips(out, index):
-        storage.write_atomic(storage.join(out, "contact_sheet.png"), png(contact_sheet(clips)))
+    with writing_to(out):
+        record["crops_bytes"] = tidy(out, index, begun_ns=storage.modified_ns(folder.manifest))
+        folder.write_record(record)
+        if clips := _first_clips(out, index):
+            storage.write_atomic(storage.join(out, "contact_sheet.png"), png(contact_sheet(clips)))
     show_crops(index, record, folder=config.out, console=console)
     return index
 
@@ -123,27 +131,49 @@ def _require_visible(out: str, rows: pa.Table) -> None:
             )
 
 
-def tidy(out: str, index: pa.Table) -> int:
-    """Delete what killed workers left in ``crops/`` and return the bytes of the files that rows name.
+def without_crops(out: str) -> Callable[[pa.Table], pa.Array]:
+    """Return what tells of rows of the index, as a mask, whose files are gone from ``crops/``."""
+    files = cache(lambda: pa.array([*_stored(out)], pa.string()))  # listed once, if there is a row at all
+    return lambda rows: pc.and_(
+        pc.is_valid(rows["file"]), pc.invert(pc.is_in(rows["file"], value_set=files()))
+    )
 
-    Raises:
-        UserError: If a file that a row names is gone.
-    """
+
+def _stored(out: str) -> dict[str, int]:
+    """Return the bytes of each file in ``crops/``."""
     folder = storage.join(out, CROPS_FOLDER)
     found = list(listing.list_files(folder)) if storage.exists(folder) else []
-    sizes = {
+    return {
         f"{CROPS_FOLDER}/{entry.relative}": entry.size_bytes
         for entry in found
         if isinstance(entry, listing.FileEntry)
     }
+
+
+def tidy(out: str, index: pa.Table, *, begun_ns: int) -> int:
+    """Delete what killed workers left in ``crops/`` and return the bytes of the files that rows name.
+
+    What was written since this run began stays: another run may not have written down the rows yet.
+
+    Args:
+        out: The dataset.
+        index: Its rows, :data:`schemas.CROPS_INDEX`.
+        begun_ns: When this run began, by the clock of ``out``, ns since 1970.
+
+    Raises:
+        UserError: If a file that a row names is gone.
+    """
+    sizes = _stored(out)
     named = set(prepared(index)["file"].to_pylist())
     if gone := sorted(named - sizes.keys()):
         raise UserError(
-            f"{len(gone)} files of crops are gone from {out}, such as {gone[0]}; make them again with "
-            "--overwrite"
+            f"{len(gone)} files of crops are gone from {out}, such as {gone[0]}; run the same command again, "
+            "which makes them again"
         )
-    for file in sizes.keys() - named:
-        storage.remove_file(storage.join(out, *file.split("/")))
+    for uri in (storage.join(out, *file.split("/")) for file in sizes.keys() - named):
+        with suppress(FileNotFoundError):  # another run was quicker
+            if storage.modified_ns(uri) < begun_ns:
+                storage.remove_file(uri)
     return sum(sizes[file] for file in named)
 
 

@@ -150,8 +150,10 @@ def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
     if storage.path_of(uri).endswith(".parquet"):
         return storage.read_parquet(uri, what="predictions"), {}
     names = storage.list_names(uri)
-    folder = storage.join(uri, PREDICTIONS_FOLDER) if PREDICTIONS_FOLDER in names else uri
-    parts = sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
+    folder, parts = uri, sorted(name for name in names if name.endswith(".parquet"))
+    if PREDICTIONS_FOLDER in names:
+        folder = storage.join(uri, PREDICTIONS_FOLDER)
+        parts = storage.part_names(folder)
     if not parts or (folder == uri and "manifest.parquet" in parts):
         raise UserError(
             f"{uri} holds no predictions; give the --out of `dfdm-ray score` or a .parquet file of them"

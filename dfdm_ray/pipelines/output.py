@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray import storage
-from dfdm_ray.errors import UserError
+from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER
+from dfdm_ray.errors import UserError, writing_to
+from dfdm_ray.schemas import PREDICTIONS_FOLDER
 
 _ROWS_PER_PART = 1000
 
@@ -81,8 +83,10 @@ class RunFolder:
             UserError: If the folder holds something else, or a run with other settings.
         """
         if overwrite and storage.exists(self.run_json):
-            for folder in self._owned:  # nothing else in the folder is ours to delete
-                storage.remove_tree(folder)
+            self._require_own()
+            with writing_to(self.root):
+                for folder in self._owned:  # nothing else in the folder is ours to delete
+                    storage.remove_tree(folder)
             return self.schema.empty_table()
         names = storage.list_names(self.root)
         if not names:
@@ -93,6 +97,12 @@ class RunFolder:
         self._require_same_settings()
         self.settle(again)
         return self.read()
+
+    def _require_own(self) -> None:
+        names, own = set(storage.list_names(self.root)), {storage.split(uri)[1] for uri in self._owned}
+        others = names & {PREDICTIONS_FOLDER, INDEX_FOLDER, CROPS_FOLDER}
+        if not names & own and (others or "manifest.parquet" not in names):
+            raise another_job(self.root)
 
     def _require_same_settings(self) -> None:
         try:
@@ -113,19 +123,20 @@ class RunFolder:
         Each part is replaced at once, so that a kill in between only leaves some for the next time.
         """
         seen: set[str] = set()
-        for uri in (storage.join(self.rows, name) for name in part_names(self.rows)):
+        for uri in (storage.join(self.rows, name) for name in storage.part_names(self.rows)):
             rows = read_part(uri, self.schema)
             kept = rows.filter(pc.invert(again(rows))) if again else rows
             first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
             kept = kept.filter(pa.array(first, pa.bool_()))
-            if not kept.num_rows:
-                storage.remove_file(uri)
-            elif kept.num_rows < rows.num_rows:
-                storage.write_parquet(uri, kept)
+            with writing_to(self.root):
+                if not kept.num_rows:
+                    storage.remove_file(uri)
+                elif kept.num_rows < rows.num_rows:
+                    storage.write_parquet(uri, kept)
 
     def read(self) -> pa.Table:
         """Return all rows on disk."""
-        numbers = [int(name.split("-")[1].partition(".")[0]) for name in part_names(self.rows)]
+        numbers = [int(name.split("-")[1].partition(".")[0]) for name in storage.part_names(self.rows)]
         self._next_part = max(numbers, default=-1) + 1
         return storage.read_parts(self.rows, self.schema)
 
@@ -136,11 +147,16 @@ class RunFolder:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows taken since the last part as one part."""
+        """Write the rows taken since the last part as one part.
+
+        Raises:
+            UserError: If that fails; they wait on.
+        """
         if not self._waiting:
             return
         name = f"part-{self._next_part:05d}-{self._driver}.parquet"
-        storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
+        with writing_to(self.root):
+            storage.write_parquet(storage.join(self.rows, name), pa.concat_tables(self._waiting))
         self._next_part += 1
         self._waiting = []
 
@@ -152,12 +168,15 @@ class RunFolder:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: the settings and ``record``."""
         content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
-        storage.write_atomic(self.run_json, content.encode())
+        with writing_to(self.root):
+            storage.write_atomic(self.run_json, content.encode())
 
 
-def part_names(folder: str) -> list[str]:
-    """Return the names of the finished parts in ``folder``, in order."""
-    return sorted(name for name in storage.list_names(folder) if name.endswith(".parquet"))
+def another_job(root: str) -> UserError:
+    """Return the error of a run that would take over the folder of another one's results."""
+    return UserError(
+        f"--out {root} holds a run of another job, which --overwrite does not replace; give a new --out"
+    )
 
 
 def read_part(uri: str, schema: pa.Schema) -> pa.Table:

@@ -41,7 +41,7 @@ def import_png_tree(config: PngTreeImport, console: Console) -> pa.Table:
         UserError: If there are no frames, the output folder holds something else, or too many videos
             are rejected.
     """
-    manifest = list_tree(config.tree, crf=config.crf)
+    manifest, not_listed = list_tree(config.tree, crf=config.crf)
     size = config.size or first_size(manifest)
     settings = {
         "strategy": "png_tree",
@@ -53,6 +53,7 @@ def import_png_tree(config: PngTreeImport, console: Console) -> pa.Table:
     }
     source = CropsSource(
         manifest=manifest,
+        not_listed=not_listed,
         settings=settings,
         shape=(1, config.frames, size, size, 3),
         clips=lambda limits: partial(ReadPngFolders, num_frames=config.frames, size=size, **limits),

@@ -23,11 +23,12 @@ def preprocess(config: PreprocessConfig, console: Console) -> pa.Table:
     """
     plan = PlanConfig(**vars(config.plan), frames=config.frames, clips=config.clips)
     spec = clip_spec(plan, config.faces, config.crop, num_frames=config.frames)
-    manifest = read_manifest(config)
+    manifest, not_listed = read_manifest(config)
     weights, detector = checked_detector(config.faces)
     stage = partial(PrepareClips, faces=config.faces, spec=spec, max_pixels=config.limits.max_pixels)
     source = CropsSource(
         manifest=manifest,
+        not_listed=not_listed,
         settings={**asdict(spec), **detector},
         shape=spec.shape,
         clips=lambda limits: partial(stage, weights=in_object_store(weights), **limits),

@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +21,15 @@ from dfdm_ray import storage
 from dfdm_ray.clips import load_detector
 from dfdm_ray.cluster import ray_session, total, worker_nodes
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.manifest.summary import show_list
 from dfdm_ray.pipelines.observe import Observer
 from dfdm_ray.pipelines.output import RunFolder
 from dfdm_ray.pipelines.progress import Counts, Show, progress
 from dfdm_ray.pipelines.record import now, num_rejected, totals, versions
 from dfdm_ray.pipelines.resources import blocks
-from dfdm_ray.pipelines.resume import resume
+from dfdm_ray.pipelines.resume import none_lost, resume
 from dfdm_ray.schemas import check_manifest
 from dfdm_ray.stages.base import Stage, chain
 
@@ -36,6 +38,9 @@ _JUDGED_AFTER = 50
 
 Nodes = Sequence[Mapping[str, float]]
 """What each node of Ray has for workers: ``CPU``, ``GPU``, ``memory``."""
+_TOLD = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
+_WRAPPED = "\nThe above exception was the direct cause of the following exception:\n"
+"""What a traceback says between the error of a worker and that which Ray Data makes of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,8 @@ class Job:
     config: RunConfig
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
+    not_listed: Sequence[str] = ()
+    """What the manifest lacks, as it could not be looked into, each with the reason."""
     folder: RunFolder
     stages: Callable[[Nodes], tuple[Sequence[Stage], Mapping[str, Any]]]
     """Gives the stages, and what ``run.json`` should say of their resources. Ray runs when it is called."""
@@ -52,18 +59,21 @@ class Job:
     """What is done with a video that is not rejected: ``scored``."""
     check: Callable[[pa.Table], None] = lambda rows: None
     """Looks at rows before they count as finished."""
+    lost: Callable[[pa.Table], pa.Array] = none_lost
+    """As of :func:`resume`."""
 
 
-def read_manifest(config: ArchiveConfig) -> pa.Table:
-    """Return the manifest that ``config`` names or makes from the videos it names."""
+def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
+    """Return the manifest that ``config`` names or makes of its videos, and :attr:`Job.not_listed`."""
     if config.manifest is not None:
         table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
         if not table.num_rows:
             raise UserError(f"the manifest {config.manifest} has no rows")
-        return table
+        return table, []
     if config.videos is None:
         raise ValueError("ArchiveConfig lets neither --videos nor --manifest be absent")
-    return build_manifest(config.videos).table
+    build = build_manifest(config.videos)
+    return build.table, [*map(str, build.not_listed)]
 
 
 def checked_detector(faces: FaceConfig) -> tuple[bytes, dict[str, Any]]:
@@ -84,34 +94,47 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
         UserError: If the folder holds something else or cannot be written, or too many videos are rejected.
     """
     folder, config = job.folder, job.config
-    resumed = resume(folder, job.manifest, overwrite=config.overwrite, retry=config.retry)
+    resumed = resume(folder, job.manifest, overwrite=config.overwrite, retry=config.retry, lost=job.lost)
     todo, counts = resumed.todo, _count(resumed.todo, resumed.earlier, job.verb)
     this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
-    record: dict[str, Any] = {"config": asdict(config), "runs": [*folder.earlier_runs, this]}
-    try:
+    record: dict[str, Any] = {
+        "config": asdict(config),
+        "not_listed": {"count": len(job.not_listed), "entries": [*job.not_listed]},
+        "runs": [*folder.earlier_runs, this],
+    }
+    with writing_to(folder.root):
         storage.write_parquet(folder.manifest, resumed.manifest)
-        folder.write_record(record)
-    except OSError as error:
-        raise UserError(f"cannot write to --out {folder.root}: {error.strerror or error}") from error
+    folder.write_record(record)
+    show_list(console, "not listed, hence without a row", job.not_listed)
     for remark in resumed.remarks:
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
     try:
         if todo.num_rows:
             _run(job, todo, counts, console, this)
+        folder.flush()
         this["status"] = "complete"
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Ray turns SIGTERM into SystemExit
         this["status"] = "interrupted" if stopped else f"failed: {error!s:.500}"
         raise
     finally:
-        folder.flush()
-        folder.settle()
-        rows = folder.read()
         this["finished_at"] = now()
-        record |= {"versions": versions(), **totals(rows, planned=counts.planned, verb=job.verb)}
-        folder.write_record(record)
+        rows = _close(job, record, planned=counts.planned)
     folder.remove_unfinished()
     return rows.sort_by("video_id"), record
+
+
+def _close(job: Job, record: dict[str, Any], *, planned: int) -> pa.Table:
+    """Write what waits and the counts, these also where the rows cannot be written; return all rows."""
+    folder = job.folder
+    try:
+        folder.flush()
+        folder.settle()
+    finally:
+        rows = folder.read()
+        record |= {"versions": versions(), **totals(rows, planned=planned, verb=job.verb)}
+        folder.write_record(record)
+    return rows
 
 
 def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[str, Any]) -> None:
@@ -132,6 +155,10 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
             dataset = chain(blocks(todo, workers=stages[0].num_workers), stages)
             try:
                 first_row_s = _consume(dataset, job, counts, observer, show) - started_s
+            except ray.exceptions.RayError as error:
+                if told := own_words(error):
+                    raise told from None
+                raise
             finally:
                 pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
                 this["faults_survived"] = observer.survived(pools)
@@ -139,6 +166,16 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
                 console.print(bugs, highlight=False, markup=False, soft_wrap=True)
             this["seconds_to_first_row"] = round(first_row_s, 3)
             this["seconds"] = round(time.monotonic() - started_s, 3)
+
+
+def own_words(error: Exception) -> UserError | None:
+    """Return the error that a worker raised for the user, ``None`` if it met a bug.
+
+    Ray Data keeps of it only what a traceback shows.
+    """
+    text, _, whole = str(error).rpartition(_WRAPPED)
+    found = _TOLD.fullmatch((text or whole).rstrip().rpartition("\n")[2])
+    return UserError(found[1]) if found else None
 
 
 def _consume(dataset: ray.data.Dataset, job: Job, counts: Counts, observer: Observer, show: Show) -> float:

@@ -52,6 +52,8 @@ class _Source:
 
     rows: pa.Table
     """:data:`schemas.MANIFEST`, or more."""
+    not_listed: Sequence[str] = ()
+    """As of :class:`Job`."""
     shape: tuple[int, int, int, int, int]
     """Of a video's crops as the model takes them, (C, T, S, S, 3)."""
     settings: Mapping[str, Any]
@@ -80,6 +82,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     job = Job(
         config=config,
         manifest=_of_split(config, source.rows),
+        not_listed=source.not_listed,
         folder=RunFolder(config.out, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS, settings=settings),
         stages=lambda nodes: _stages(config, source, checkpoint, nodes),
         verb="scored",
@@ -99,11 +102,12 @@ def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
         runs=trained.runs,
         clips=trained.clips,
     )
-    rows = read_manifest(config)
+    rows, not_listed = read_manifest(config)
     weights, detector = checked_detector(config.faces)
     stage = {"faces": config.faces, "spec": spec, "max_pixels": config.limits.max_pixels}
     return _Source(
         rows=rows,
+        not_listed=not_listed,
         shape=spec.shape,
         settings={**asdict(spec), **detector},
         stage=lambda limits: (PrepareClips, {**stage, "weights": in_object_store(weights), **limits}),

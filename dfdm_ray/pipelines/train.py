@@ -25,8 +25,8 @@ from rich.console import Console
 from dfdm_ray import storage
 from dfdm_ray.cluster import ray_session, total, worker_nodes
 from dfdm_ray.curves import draw_curves, epoch_line
-from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines.output import changes
+from dfdm_ray.errors import UserError, writing_to
+from dfdm_ray.pipelines.output import another_job, changes
 from dfdm_ray.pipelines.record import now, versions
 from dfdm_ray.pipelines.resources import of_training_worker, training_workers
 from dfdm_ray.pipelines.train_inputs import check_task
@@ -112,7 +112,10 @@ def _open(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
     settings = _settings(config, task)
     uri = storage.join(config.out, "run.json")
     if config.overwrite and storage.exists(uri):
-        for name in {STATE, HISTORY, CHECKPOINT, "run.json"} & set(storage.list_names(config.out)):
+        names, own = set(storage.list_names(config.out)), {STATE, HISTORY, CHECKPOINT}
+        if "manifest.parquet" in names and not names & own:
+            raise another_job(config.out)
+        for name in names & {*own, "run.json"}:
             storage.remove_file(storage.join(config.out, name))
     if not storage.exists(uri):
         found = storage.list_names(config.out)
@@ -135,12 +138,10 @@ def _open(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
 
 def _write(config: TrainConfig, record: dict[str, Any]) -> None:
     content = {"config": asdict(config), **record}
-    try:
+    with writing_to(config.out):
         storage.write_atomic(
             storage.join(config.out, "run.json"), json.dumps(content, indent=2, default=str).encode()
         )
-    except OSError as error:
-        raise UserError(f"cannot write to --out {config.out}: {error.strerror or error}") from error
 
 
 def _history(config: TrainConfig) -> list[EpochResult]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from dfdm_ray import storage
 from dfdm_ray.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.errors import RejectCode, UserError
-from dfdm_ray.pipelines.output import part_names, read_part
+from dfdm_ray.pipelines.output import read_part
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
 from dfdm_ray.tool_configs import VerifyConfig
 
@@ -30,7 +30,7 @@ _REMEDIES = {
     "unknown": "rows of videos that were not planned: give --overwrite, or a new --out",
     "contradictory": "give --overwrite, or a new --out",
     "damaged parts": "delete them, and run the same command again",
-    "damaged crops": "give --overwrite, or a new --out",
+    "damaged crops": "delete what is there of them, and run the same command again",
     "wrong counts in run.json": "run the same command again",
 }
 """What helps against each fault; all that can be wrong."""
@@ -89,14 +89,14 @@ def _is_sound(row: Mapping[str, Any], answer: str | None) -> bool:
 def _kind(root: str) -> tuple[str, pa.Schema]:
     """Return the folder of the rows in ``root`` and their schema."""
     names = storage.list_names(root)
-    if "run.json" in names and "manifest.parquet" in names:
-        for folder, schema in ((PREDICTIONS_FOLDER, PREDICTIONS), (INDEX_FOLDER, CROPS_INDEX)):
-            if folder in names:
-                return folder, schema
-    raise UserError(
-        f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
-        f"manifest.parquet or both of {PREDICTIONS_FOLDER}/ and {INDEX_FOLDER}/"
-    )
+    if not {"run.json", "manifest.parquet"} <= {*names}:
+        raise UserError(
+            f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
+            "manifest.parquet or both"
+        )
+    # Where a run died before its first part there is neither folder, and no row to have a schema.
+    of_crops = INDEX_FOLDER in names and PREDICTIONS_FOLDER not in names
+    return (INDEX_FOLDER, CROPS_INDEX) if of_crops else (PREDICTIONS_FOLDER, PREDICTIONS)
 
 
 def _record(root: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _record(root: str) -> dict[str, Any]:
 def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
     """Return the tables of the whole parts and the names of the damaged ones."""
     tables, damaged = [], []
-    for name in part_names(folder):
+    for name in storage.part_names(folder):
         try:
             tables.append(read_part(storage.join(folder, name), schema))
         except UserError:

@@ -14,7 +14,9 @@ import posixpath
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,12 @@ import pyarrow as pa
 from dfdm_ray import listing, storage
 from dfdm_ray.clips import ClipFacts, FaceClips
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
-from dfdm_ray.images import Image, read_png
+from dfdm_ray.images import PNG_HEADER_BYTES, png_size, read_png
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.listing import FileEntry, ListingProblem
 from dfdm_ray.schemas import MANIFEST
+
+T = TypeVar("T")
 
 _CLASS = re.compile(r"(?:df_class|df)([1-5])", re.IGNORECASE)
 _SPLIT = re.compile(r"(?:.*[_-])?(train|val|test)", re.IGNORECASE)
@@ -36,8 +40,10 @@ _NAMED = 3
 """So many missing frames are named."""
 
 
-def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
-    """Return :data:`schemas.MANIFEST` of the videos in ``tree``, sorted by ``video_id``, their path in it.
+def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]]:
+    """Return :data:`schemas.MANIFEST` of the videos in ``tree``, and what could not be listed, with reasons.
+
+    The rows are sorted by ``video_id``, the video's path in the tree.
 
     Args:
         tree: A folder, local or remote.
@@ -48,13 +54,17 @@ def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
     """
     sizes: dict[str, int] = defaultdict(int)
     uris: dict[str, str] = {}
+    not_listed: list[str] = []
     for entry in listing.list_files(tree):
         if listing.extension(entry.relative) == "png":
             folder = posixpath.dirname(entry.relative) or "."
             uris[folder] = storage.local_uri(storage.split(entry.uri)[0])
             sizes[folder] += entry.size_bytes if isinstance(entry, FileEntry) else 0
+        elif isinstance(entry, ListingProblem):
+            not_listed.append(f"{entry.relative}: {entry.reason}")
     if not uris:
-        raise UserError(f"no PNG frames below {tree}; give the folder above DF_class1 ... DF_class5")
+        text = "; ".join([f"no PNG frames below {tree}", *not_listed[:1]])
+        raise UserError(f"{text}; give the folder above DF_class1 ... DF_class5")
     uris |= {entry.relative: entry.uri for entry in _empty_folders(tree) if entry.relative not in uris}
     above = posixpath.basename(storage.path_of(tree).rstrip("/"))
     rows = [
@@ -68,7 +78,7 @@ def list_tree(tree: str, *, crf: int | None = None) -> pa.Table:
         }
         for folder, uri in sorted(uris.items())
     ]
-    return pa.Table.from_pylist(rows, schema=MANIFEST)
+    return pa.Table.from_pylist(rows, schema=MANIFEST), not_listed
 
 
 def class_of(uri: str) -> str | None:
@@ -111,11 +121,12 @@ def first_size(manifest: pa.Table) -> int:
     for uri in manifest["uri"].to_pylist():
         for entry in _frames(uri):
             try:
-                height, width = _read(entry).shape[:2]
+                # Strangers' pictures are decoded in workers alone, where they cost no more than allowed.
+                width, height = _read(entry, lambda file: png_size(file.read(PNG_HEADER_BYTES)))
             except VideoRejectedError:
                 continue
             if height == width:
-                return int(height)
+                return height
     raise UserError("no frame of the tree is a square PNG; crops of faces are wanted")
 
 
@@ -140,7 +151,7 @@ def read_clip(uri: str, facts: ClipFacts, *, num_frames: int, size: int) -> Face
     facts.num_frames_in_video = len(frames)
     pictures = []
     for entry in in_order(frames, num_frames=num_frames):
-        picture = _read(entry)
+        picture = _read(entry, lambda file: read_png(file.read()))
         facts.num_frames_decoded += 1
         if picture.shape != (size, size, 3):
             height, width = picture.shape[:2]
@@ -176,7 +187,8 @@ def in_order(
             raise _unfit(f"{numbered[int(match[1])].relative} and {entry.relative} have the same number")
         numbered[int(match[1])] = entry
     wanted = range(0 if 0 in numbered else 1, max(numbered, default=0) + 1)
-    missing = [number for number in wanted if number not in numbered]
+    # Names may hold dates: of such a range nothing but the first gaps is walked.
+    missing = list(islice((number for number in wanted if number not in numbered), _NAMED + 1))
     if missing:
         names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
         raise _unfit(f"frame {names} is missing; {len(frames)} are there, {num_frames} are wanted")
@@ -194,12 +206,12 @@ def _frames(uri: str) -> Iterator[FileEntry | ListingProblem]:
         raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
 
 
-def _read(entry: FileEntry | ListingProblem) -> Image:
+def _read(entry: FileEntry | ListingProblem, parse: Callable[[BinaryIO], T]) -> T:
     if isinstance(entry, ListingProblem):
         raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {entry.reason}")
     try:
         with storage.open_input(entry.uri) as stream:
-            return read_png(stream.read())
+            return parse(stream)
     except OSError as error:
         raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {error}") from error
     except ValueError as error:

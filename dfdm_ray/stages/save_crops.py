@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from dfdm_ray.clip_work import Row
 from dfdm_ray.crops_dataset import write_crops
+from dfdm_ray.errors import writing_to
 from dfdm_ray.retry import drain_failures
 from dfdm_ray.schemas import CROPS_INDEX, REJECTED
 
@@ -48,5 +49,6 @@ class SaveCrops:
             return {**row, "num_clips": 0, "file": None}
         row["num_clips"] = self._shape[0]
         crops = np.frombuffer(content, np.uint8).reshape(self._shape)
-        file = write_crops(self._out, row, crops)
+        with writing_to(self._out):
+            file = write_crops(self._out, row, crops)
         return {**row, "file": file, "faults": row["faults"] + drain_failures()}

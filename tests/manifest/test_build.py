@@ -108,6 +108,27 @@ def test_things_called_like_videos_keep_a_row_and_are_problems(tmp_path: Path) -
     }
 
 
+def test_what_has_no_row_is_told_apart_from_what_has_one(tmp_path: Path) -> None:
+    put(tmp_path / "a.mp4")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "linked").symlink_to("elsewhere")
+    build = build_manifest(str(tmp_path))
+    assert set(reasons(build)) == {"gone.mp4", "linked"}
+    assert [str(problem) for problem in build.not_listed] == [
+        "linked: a link to a folder; such links are not followed"
+    ]
+
+
+def test_whatever_a_list_file_names_has_a_row(tmp_path: Path) -> None:
+    put(tmp_path / "a.mp4")
+    (tmp_path / "folder").mkdir()
+    put(tmp_path / "list.txt", b"a.mp4\nfolder\ngone\n")
+    build = build_manifest(str(tmp_path / "list.txt"))
+    assert ids(build) == ["a.mp4", "folder", "gone"]
+    assert build.not_listed == ()
+
+
 def test_a_link_to_a_video_is_a_video(tmp_path: Path) -> None:
     put(tmp_path / "store" / "blob", b"123")
     (tmp_path / "a.mp4").symlink_to("store/blob")

@@ -46,6 +46,7 @@ def test_every_line_of_a_list_file_has_a_row_once(tmp_path: Path) -> None:
         f"{tmp_path}/three.mp4": 3,
         f"file://{tmp_path}/no%20extension": 4,
         "gone.mp4": 0,
+        "gone": 0,
         "folder.mp4": 0,
         "http://example.org/x.mp4": 0,
         "s3://[bad/y.mp4": 0,

@@ -3,11 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.output import RunFolder, changes, unfinished
-from dfdm_ray.schemas import PREDICTIONS
+from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS
 
 SETTINGS = {"margin": 0.3, "detector": "mobilenet0.25"}
 
@@ -116,6 +117,52 @@ def test_two_drivers_at_once_overwrite_nothing_and_what_stands_twice_is_settled(
     assert sorted(first.read()["video_id"].to_pylist()) == ["a", "b", "c", "c", "d"]
     first.settle()
     assert sorted(first.read()["video_id"].to_pylist()) == ["a", "b", "c", "d"]
+
+
+def other_job(root: Path, *names: str) -> None:
+    """A finished run of another job, which leaves ``names``."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("precious")
+    (root / "run.json").write_text('{"runs": [{"status": "complete"}], "settings": {}}')
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("manifest.parquet", "videos/part-00000.parquet", "crops/a.parquet"),  # of preprocess
+        ("manifest.parquet", "crops/a.parquet"),  # the same, stopped before its first part
+        ("state.pt", "history.csv", "dma_sta.pt"),  # of train
+    ],
+)
+def test_the_run_of_another_job_is_not_overwritten(tmp_path: Path, names: tuple[str, ...]) -> None:
+    other_job(tmp_path, *names)
+    folder = RunFolder(str(tmp_path), rows="predictions", schema=PREDICTIONS, settings=SETTINGS)
+    with pytest.raises(UserError, match="holds a run of another job, which --overwrite does not replace"):
+        folder.open(overwrite=True)
+    assert {(tmp_path / name).read_text() for name in names} == {"precious"}
+
+
+def test_predictions_are_not_overwritten_by_crops(tmp_path: Path) -> None:
+    other_job(tmp_path, "manifest.parquet", "predictions/part-00000.parquet")
+    folder = RunFolder(str(tmp_path), rows="videos", schema=CROPS_INDEX, settings={}, files=["crops"])
+    with pytest.raises(UserError, match="holds a run of another job"):
+        folder.open(overwrite=True)
+
+
+def test_a_run_that_died_before_its_first_part_is_overwritten(tmp_path: Path) -> None:
+    other_job(tmp_path, "manifest.parquet")
+    assert run_folder(tmp_path).open(overwrite=True).num_rows == 0
+
+
+def test_tables_that_others_put_beside_the_parts_are_neither_read_nor_touched(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, "a", "b")
+    merged = tmp_path / "predictions" / "merged.parquet"
+    pq.write_table(folder.read(), merged)
+    again = run_folder(tmp_path)
+    assert again.open(overwrite=False)["video_id"].to_pylist() == ["a", "b"]
+    assert len(list((tmp_path / "predictions").iterdir())) == 2
+    assert merged.exists()
 
 
 def test_a_damaged_part_is_named_with_the_remedy(tmp_path: Path) -> None:

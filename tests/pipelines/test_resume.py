@@ -2,8 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
-from test_output import rows, run_folder
+from test_output import SETTINGS, rows, run_folder
 
 from dfdm_ray.config import RunConfig
 from dfdm_ray.errors import UserError
@@ -21,8 +23,6 @@ def run_again(root: Path, table: pa.Table, **options: Any) -> Resumed:
     """Begin a run over ``table`` as a driver does, and write down what is planned."""
     folder = run_folder(root)
     resumed = resume(folder, table, **{"overwrite": False, "retry": (), **options})
-    import pyarrow.parquet as pq
-
     root.mkdir(exist_ok=True)
     pq.write_table(resumed.manifest, folder.manifest)
     folder.write_record({"runs": []})
@@ -33,13 +33,16 @@ def run_again(root: Path, table: pa.Table, **options: Any) -> Resumed:
 def out(tmp_path: Path) -> Path:
     """A finished run over a (scored), b (storage_error) and c (no_face)."""
     run_again(tmp_path / "out", manifest(a=1, b=2, c=3))
-    folder = run_folder(tmp_path / "out")
+    write_rows(tmp_path / "out", a=None, b="storage_error", c="no_face")
+    return tmp_path / "out"
+
+
+def write_rows(root: Path, **codes: str | None) -> None:
+    folder = run_folder(root)
     folder.open(overwrite=False)
-    codes = {"a": None, "b": "storage_error", "c": "no_face"}
     done = [{**row, "reject_code": codes[row["video_id"]]} for row in rows(*codes).to_pylist()]
     folder.add(pa.Table.from_pylist(done, schema=PREDICTIONS))
     folder.flush()
-    return tmp_path / "out"
 
 
 def ids(table: pa.Table) -> list[str]:
@@ -79,6 +82,46 @@ def test_a_file_that_was_replaced_is_told_and_done_again_if_asked(out: Path) -> 
     assert ids(told.todo) == []
     resumed = run_again(out, manifest(a=9, b=2, c=3), retry=("changed",))
     assert ids(resumed.todo) == ["a"]
+
+
+def test_a_replaced_file_that_keeps_its_row_is_told_until_it_is_done_again(out: Path) -> None:
+    for _ in range(2):
+        assert "1 files changed since, such as a" in run_again(out, manifest(a=9, b=2, c=3)).remarks[-1]
+    assert ids(run_again(out, manifest(a=9, b=2, c=3), retry=("changed",)).todo) == ["a"]
+    assert ids(run_again(out, manifest(a=9, b=2, c=3)).todo) == ["a"]  # that run was killed
+    write_rows(out, a=None)
+    assert run_again(out, manifest(a=9, b=2, c=3)).remarks == ["continuing: 3 of 3 videos are done already"]
+
+
+def test_a_replaced_file_that_was_rejected_is_known_by_its_new_size_once_done_again(out: Path) -> None:
+    run_again(out, manifest(a=1, b=9, c=3), retry=("storage_error",))
+    write_rows(out, b=None)
+    assert run_again(out, manifest(a=1, b=9, c=3)).remarks == ["continuing: 3 of 3 videos are done already"]
+
+
+def test_a_run_over_crops_and_one_over_their_videos_continue_each_other(out: Path) -> None:
+    videos = manifest(a=1, b=2, c=3)
+    file = pa.array([f"crops/{name}" for name in videos["video_id"].to_pylist()])
+    crops = videos.append_column("file", file)
+    for table in (crops, videos):
+        resumed = run_again(out, table)
+        assert resumed.manifest.schema.names == MANIFEST.names
+        assert ids(resumed.todo) == []
+    assert run_again(out, crops.slice(0, 0)).manifest.num_rows == 3
+    assert "file" in resume(run_folder(out), crops, overwrite=True, retry=()).todo.schema.names
+
+
+def test_other_settings_are_told_whatever_columns_the_earlier_manifest_has(out: Path) -> None:
+    pq.write_table(manifest(a=1).append_column("file", pa.array(["crops/a"])), out / "manifest.parquet")
+    with pytest.raises(UserError, match=r"other settings \(margin: 0\.3 -> 0\.5"):
+        resume(run_folder(out, {**SETTINGS, "margin": 0.5}), manifest(a=1), overwrite=False, retry=())
+
+
+def test_videos_that_lost_what_lies_beside_their_rows_are_done_again(out: Path) -> None:
+    resumed = run_again(out, manifest(a=1, b=2, c=3), lost=lambda table: pc.equal(table["video_id"], "a"))
+    assert ids(resumed.todo) == ["a"]
+    assert "1 videos lost their crops, such as a; those listed are done again" in resumed.remarks
+    assert ids(run_again(out, manifest(a=1, b=2, c=3)).todo) == ["a"]
 
 
 def test_overwriting_begins_anew(out: Path) -> None:

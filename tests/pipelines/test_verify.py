@@ -128,6 +128,16 @@ def test_the_command_ends_with_1_if_something_is_wrong_and_2_if_it_is_no_run(
     assert "is no output folder of score" in capsys.readouterr().err
 
 
+def test_of_a_run_that_died_before_its_first_part_all_videos_are_missing(out: Path) -> None:
+    for part in parts(out):
+        part.unlink()
+    (out / "predictions").rmdir()
+    (out / "run.json").write_text('{"runs": [{"status": "running"}], "settings": {}}')
+    whole, printed = check(out)
+    assert not whole
+    assert "missing: a, b; run the same command again" in printed
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A crops dataset of two prepared videos and a rejected one."""

@@ -8,7 +8,7 @@ from crops_rows import Crops, make_crops, prepared_row, rejected_row, write_inde
 
 from dfdm_ray.clips import ClipFacts
 from dfdm_ray.errors import UserError, VideoRejectedError
-from dfdm_ray.images import png
+from dfdm_ray.images import PNG_HEADER_BYTES, png
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.png_tree.config import PngTreeExport
 from dfdm_ray.png_tree.read import class_of, first_size, list_tree, read_clip
@@ -70,7 +70,7 @@ def test_folders_above_the_class_tell_split_and_quality(
     folder: str, crf: int | None, split: str | None, tmp_path: Path
 ) -> None:
     put_frames(tmp_path / "tree" / folder, frames())
-    table = list_tree(str(tmp_path / "tree"))
+    table, _ = list_tree(str(tmp_path / "tree"))
     assert table.schema.equals(MANIFEST)
     row = table.to_pylist()[0]
     assert (row["video_id"], row["generator"], row["crf"], row["split"]) == (
@@ -79,14 +79,14 @@ def test_folders_above_the_class_tell_split_and_quality(
         crf,
         split,
     )
-    assert list_tree(str(tmp_path / "tree"), crf=0)["crf"].to_pylist() == [0]
+    assert list_tree(str(tmp_path / "tree"), crf=0)[0]["crf"].to_pylist() == [0]
 
 
 def test_the_tree_itself_may_be_the_split_or_the_class(tmp_path: Path) -> None:
     put_frames(tmp_path / "test" / "df4" / "Video1", frames())
-    split = list_tree(str(tmp_path / "test")).to_pylist()[0]
+    split = list_tree(str(tmp_path / "test"))[0].to_pylist()[0]
     assert (split["video_id"], split["generator"], split["split"]) == ("df4/Video1", "dfaker", "test")
-    assert list_tree(f"{tmp_path}/test/df4").to_pylist()[0]["generator"] == "dfaker"
+    assert list_tree(f"{tmp_path}/test/df4")[0].to_pylist()[0]["generator"] == "dfaker"
 
 
 def test_every_folder_with_frames_or_without_anything_is_a_video(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_every_folder_with_frames_or_without_anything_is_a_video(tmp_path: Path)
     (tmp_path / "DF_class1" / "Vidéo #3").mkdir()
     (tmp_path / "DF_class1" / "Vidéo #3" / "notes.txt").touch()
     (tmp_path / "videos.csv").touch()
-    table = list_tree(str(tmp_path))
+    table, _ = list_tree(str(tmp_path))
     ids = ["DF_class1/Video10", "DF_class1/Video2", "DF_class1/Vidéo #3", "DF_class7/Video1"]
     assert table["video_id"].to_pylist() == ids
     assert table["generator"].to_pylist() == ["faceswap"] * 3 + [None]
@@ -105,11 +105,25 @@ def test_every_folder_with_frames_or_without_anything_is_a_video(tmp_path: Path)
     assert "the folder above, DF_class7, is none of" in rejection(tmp_path / "DF_class7" / "Video1")
 
 
+def test_folders_that_are_not_read_are_told(tmp_path: Path) -> None:
+    put_frames(tmp_path / "tree" / "DF_class1" / "Video1", frames())
+    put_frames(tmp_path / "elsewhere" / "Video1", frames())
+    (tmp_path / "tree" / "DF_class2").symlink_to("../elsewhere")
+    (tmp_path / "tree" / "DF_class1" / "Video2").symlink_to("../../elsewhere/Video1")
+    table, not_listed = list_tree(str(tmp_path / "tree"))
+    assert table["video_id"].to_pylist() == ["DF_class1/Video1"]
+    link = "a link to a folder; such links are not followed"
+    assert sorted(not_listed) == [f"DF_class1/Video2: {link}", f"DF_class2: {link}"]
+
+
 def test_what_is_no_tree_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         list_tree(str(tmp_path / "gone"))
     (tmp_path / "a.jpg").touch()
     with pytest.raises(UserError, match="no PNG frames below"):
+        list_tree(str(tmp_path))
+    (tmp_path / "DF_class1").symlink_to("gone")
+    with pytest.raises(UserError, match=r"no PNG frames below .*; DF_class1: No such file or directory"):
         list_tree(str(tmp_path))
 
 
@@ -129,6 +143,9 @@ def spoil(folder: Path, kind: str) -> None:
         (folder / "Frame5.png").write_bytes(png(make_crops(1, 1, 9)[0, 0, :8]))
     elif kind == "no number":
         (folder / "Frame5.png").rename(folder / "cover.png")
+    elif kind == "dates":
+        for number in range(1, T + 1):
+            (folder / f"Frame{number}.png").rename(folder / f"Frame_202301011200{number:02d}.png")
     elif kind == "number twice":
         (folder / "Frame02.png").write_bytes(png(frames()[0]))
     elif kind == "empty":
@@ -150,6 +167,10 @@ def spoil(folder: Path, kind: str) -> None:
         ("other size", "unfit_frames: Frame5.png has 9 x 9 pixels, 8 x 8 are wanted"),
         ("not square", "unfit_frames: Frame5.png has 9 x 8 pixels, 8 x 8 are wanted"),
         ("no number", "unfit_frames: cover.png has no frame number"),
+        (
+            "dates",
+            "unfit_frames: frame 1, 2, 3, ... is missing; 11 are there, 11 are wanted",
+        ),
         ("number twice", "unfit_frames: Frame02.png and Frame2.png have the same number"),
         ("empty", "decode_error: Frame5.png: an empty file"),
         ("damaged", "decode_error: Frame5.png: no picture that can be decoded"),
@@ -170,9 +191,18 @@ def test_the_first_square_frame_tells_the_size(tmp_path: Path) -> None:
     put_frames(tmp_path / "df1" / "a", make_crops(1, 1, 9)[:, 0, :8])
     (tmp_path / "df1" / "a" / "Frame2.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="no frame of the tree is a square PNG"):
-        first_size(list_tree(str(tmp_path)))
+        first_size(list_tree(str(tmp_path))[0])
     put_frames(tmp_path / "df1" / "b", frames())
-    assert first_size(list_tree(str(tmp_path))) == S
+    assert first_size(list_tree(str(tmp_path))[0]) == S
+
+
+def test_the_size_is_read_without_decoding_a_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "df1" / "a"
+    put_frames(folder, frames()[:1])
+    (folder / "Frame0.png").write_bytes(b"\x89PNG and no more")
+    cut = (folder / "Frame1.png").read_bytes()[:PNG_HEADER_BYTES]
+    (folder / "Frame1.png").write_bytes(cut)
+    assert first_size(list_tree(str(tmp_path))[0]) == S
 
 
 @pytest.fixture
@@ -212,7 +242,7 @@ def test_a_dataset_goes_to_a_tree_and_back_bit_for_bit(
         ("train/DF_class3/Video3", "ü.mp4", "0"),
         ("train/DF_class3/Video4", "ü.mp4", "1"),
     ]
-    rows = {row["video_id"]: row for row in list_tree(str(tmp_path / "tree")).to_pylist()}
+    rows = {row["video_id"]: row for row in list_tree(str(tmp_path / "tree"))[0].to_pylist()}
     assert sorted(rows) == sorted(line["folder"] for line in lines)
     for line in lines:
         row = rows[line["folder"]]

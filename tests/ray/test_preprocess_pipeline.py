@@ -170,6 +170,26 @@ def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
         assert np.array_equal(read_crops("out", file), read_crops(str(made[0]), file))
 
 
+def test_crops_that_went_away_are_made_again_and_a_place_that_takes_none_is_told_in_one_line(
+    made: tuple[Path, str], manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made[0], out)
+    lost = prepared(read_index(str(out))).to_pylist()[0]
+    (out / lost["file"]).unlink()
+    assert f"1 videos lost their crops, such as {lost['video_id']}" in run(config(manifest, out))
+    assert files(out) == files(made[0])
+    assert read_index(str(out)).num_rows == len(EXPECTED)
+    shutil.rmtree(out / "crops")
+    (out / "crops").touch()  # where a folder is wanted
+    for part in (out / "videos").iterdir():
+        part.unlink()
+    with pytest.raises(UserError, match=r"^cannot write to --out .*; mend that and run the same command"):
+        run(config(manifest, out))
+    status = json.loads((out / "run.json").read_text())["runs"][-1]["status"]
+    assert status.startswith("failed: cannot write to --out")
+
+
 def test_after_a_bug_the_dataset_is_incomplete_until_run_again_and_overwrite_starts_anew(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

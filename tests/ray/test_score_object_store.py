@@ -94,7 +94,7 @@ def test_crops_are_written_to_the_store_by_the_workers_and_read_back(bucket: str
     crops = read_crops(out, index["file"][2].as_py())
     assert crops.shape == (2, 4, 64, 64, 3)
     export_png_tree(PngTreeExport(crops=out, tree=tree), CONSOLE)
-    rows = list_tree(tree).to_pylist()
+    rows = list_tree(tree)[0].to_pylist()
     assert [row["video_id"] for row in rows] == ["none/DF_class3/Video1", "none/DF_class3/Video2"]
     clip = read_clip(rows[1]["uri"], ClipFacts(), num_frames=4, size=64).crops
     assert np.array_equal(clip, crops[1:])

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from dfdm_ray import assets
 from dfdm_ray.clip_spec import clip_spec
+from dfdm_ray.clip_work import NO_CLIPS, NOTHING_KNOWN
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.crops_dataset import read_crops
+from dfdm_ray.errors import UserError
 from dfdm_ray.isolation import Allowance
-from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
+from dfdm_ray.schemas import CLIPS, CROPS_INDEX, MANIFEST, SCORED
 from dfdm_ray.stages.prepare_clips import PrepareClips
 from dfdm_ray.stages.save_crops import SaveCrops
 
@@ -42,3 +45,14 @@ def test_what_is_stored_is_what_the_model_would_get_bit_for_bit(
     assert stored.shape == (2, 4, 64, 64, 3)
     assert np.array_equal(stored.ravel(), for_the_model)
     assert len(list((tmp_path / "out").rglob("*.*"))) == 1
+
+
+def test_crops_that_cannot_be_written_are_the_users_to_mend(tmp_path: Path) -> None:
+    shape = (1, 1, 32, 32, 3)
+    facts = {**NO_CLIPS, **NOTHING_KNOWN, "status": SCORED, "crops": bytes(32 * 32 * 3)}
+    facts |= {"detector": "d", "prepared_by": "p", "seconds_decode": 0.0}
+    video = pa.Table.from_pylist([{**facts, "video_id": "a", "uri": "/a", "size_bytes": 1}], schema=CLIPS)
+    (tmp_path / "crops").touch()  # where a folder is wanted
+    save = SaveCrops(clips=lambda: lambda _: video, shape=shape, out=str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot write to --out .*: (Not a directory|File exists); mend"):
+        save(video)
