@@ -248,7 +248,8 @@ class ManifestConfig:
     """Where the manifest goes."""
     split: Literal["identity", "scene", "video", "none"] = "identity"
     """identity: no target identity stands in two splits; scene: no recording of one does, but people do;
-    video: the paper's 70/30 by file, which LEAKS content from train to test; none: no split."""
+    video: the paper's 70/30 by file, val taken from the 70, which LEAKS content from train to test; none:
+    no split."""
     seed: int = 0
     """Of the split."""
     overwrite: bool = False

@@ -1,4 +1,4 @@
-"""What an output folder of ``generate`` was made of, which says if it may be continued or its networks used."""
+"""What an output folder of ``generate`` was made of: whether it may be continued or its networks used."""
 
 import json
 from collections.abc import Sequence
