@@ -29,7 +29,7 @@ from dfdm_ray.pipelines.record import now, versions
 from dfdm_ray.pipelines.resources import of_training_worker, training_workers
 from dfdm_ray.pipelines.train_inputs import check_task
 from dfdm_ray.pipelines.train_record import RAY_TRAIN, open_record, write_record
-from dfdm_ray.training.config import TrainConfig
+from dfdm_ray.training.config import TrainConfig, random_start
 from dfdm_ray.training.loop import EpochResult, best_of
 from dfdm_ray.training.run import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
 
@@ -72,6 +72,8 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
         highlight=False,
     )
+    if line := random_start(config):
+        console.print(line, highlight=False, soft_wrap=True)
     try:
         if len(_history(config)) < config.recipe.epochs:
             run |= _run(config, task, console)
