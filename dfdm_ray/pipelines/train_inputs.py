@@ -13,8 +13,8 @@ from dfdm_ray.config import Strategy
 from dfdm_ray.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing
 from dfdm_ray.models.dma_sta import DmaStaConfig
+from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.data import Videos
 from dfdm_ray.training.run import TrainTask, start_model
@@ -67,17 +67,19 @@ def check_task(config: TrainConfig) -> TrainTask:
 
 
 def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
-    """Return how ``score`` is to crop videos for a model trained on crops of these settings.
+    """Return what a model trained on crops of these settings tells ``score`` of them.
 
     Crops that were not cut from videos here, such as an imported tree, have no frame plan: it is the default.
     """
     planned = settings.get("strategy") in get_args(Strategy)
     plan = {"strategy": settings["strategy"], "runs": settings["runs_per_clip"]} if planned else {}
+    faces: dict[str, Any] = {name: settings.get(name) for name in FACE_SETTINGS}
     return Preprocessing(
         crop_size=int(settings["crop_size"]),
         margin=float(settings["margin"]),
         clips=int(settings["num_clips"]),
         **plan,
+        **faces,
     )
 
 

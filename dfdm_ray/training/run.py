@@ -19,8 +19,9 @@ import torch.distributed as dist
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.models.checkpoint import Preprocessing, load_imagenet_trunk, random_model, save_checkpoint
+from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.data import Videos
 from dfdm_ray.training.loop import EpochResult, Fit, rank, world_size

@@ -35,6 +35,12 @@ def test_a_model_of_an_imported_tree_carries_the_default_frame_plan(tmp_path: Pa
     assert (found.strategy, found.runs) == (Preprocessing().strategy, Preprocessing().runs)
 
 
+def test_a_model_carries_how_the_faces_of_its_crops_were_found(tmp_path: Path) -> None:
+    faces = {"detector": "mobilenet0.25", "max_side": 480, "detect_every": 5, "score_threshold": 0.8}
+    assert task_of(tmp_path / "c").preprocessing.faces == {}
+    assert task_of(tmp_path / "c", **faces, search_frames=300).preprocessing.faces == faces
+
+
 def test_crops_that_were_cut_otherwise_are_told_from_each_other(tmp_path: Path) -> None:
     first, second = (task_of(tmp_path / "c", margin=margin).data_settings for margin in (0.3, 0.9))
     assert {name for name in first if first[name] != second[name]} == {"crops.margin"}
