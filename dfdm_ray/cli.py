@@ -157,7 +157,9 @@ Job = (
         tyro.conf.subcommand(
             "train-paper",
             default=paper_config(crops=tyro.MISSING, out=tyro.MISSING),
-            description="Train DMA-STA as its authors did: their effective recipe, as far as it is known.",
+            description="Train DMA-STA as its authors did: their effective recipe, as far as it is known. "
+            "The best epoch is chosen on val and not on test; and the weights begin at random and not with "
+            "ImageNet's ResNet-50, unless `--network.imagenet FILE` is given (torchvision's state dict).",
         ),
     ]
     | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]

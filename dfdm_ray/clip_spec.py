@@ -1,8 +1,9 @@
 """What of a video becomes the model's input, settled from the configuration and the checkpoint."""
 
 from dataclasses import dataclass
+from typing import get_args
 
-from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, Strategy
 from dfdm_ray.errors import UserError
 
 
@@ -56,11 +57,17 @@ def clip_spec(
         clips: Clips of a video (C).
 
     Raises:
-        UserError: If the plan asks for another number of frames.
+        UserError: If the plan asks for another number of frames, or the model names a way to choose them
+            that there is not.
     """
     if plan.frames is not None and plan.frames != num_frames:
         raise UserError(
             f"--plan.frames is {plan.frames}, but the checkpoint takes clips of {num_frames} frames"
+        )
+    if plan.strategy is None and strategy not in get_args(Strategy):
+        raise UserError(
+            f"the checkpoint does not tell how frames are chosen: its frame plan {strategy!r} is none of "
+            f"{', '.join(get_args(Strategy))}; name one with --plan.strategy"
         )
     return ClipSpec(
         strategy=plan.strategy or strategy,

@@ -249,7 +249,8 @@ class ManifestConfig:
     split: Literal["identity", "scene", "video", "none"] = "identity"
     """identity: no target identity stands in two splits; scene: no scene does, a target's scenes go to
     train, val and test in their order, so that test is not next to train, but people are in all;
-    video: the paper's 70/30 by file, which LEAKS content from train to test; none: no split."""
+    video: the paper's 70/30 by file, val taken from the 70, which LEAKS content from train to test; none:
+    no split."""
     seed: int = 0
     """Of the split."""
     overwrite: bool = False

@@ -94,6 +94,16 @@ def test_the_frame_plan_is_the_checkpoints_where_the_command_line_is_silent() ->
     assert (spec.strategy, spec.runs_per_clip, spec.num_clips) == ("head", 1, 4)
 
 
+def test_a_frame_plan_that_there_is_not_is_told_unless_another_is_named() -> None:
+    faces, crop = FaceConfig(), CropConfig()
+    with pytest.raises(
+        UserError, match=r"frame plan 'png_tree' is none of keyframe_runs, .* --plan\.strategy"
+    ):
+        clip_spec(PlanConfig(), faces, crop, num_frames=6, strategy="png_tree")
+    spec = clip_spec(PlanConfig(strategy="head"), faces, crop, num_frames=6, strategy="png_tree")
+    assert spec.strategy == "head"
+
+
 def test_what_a_worker_needs_is_what_was_configured() -> None:
     plan = PlanConfig(strategy="head", clips=2, runs=3, search_frames=7)
     faces, crop = FaceConfig(detect_every=4, min_face_px=33), CropConfig(size=64, margin=0.5)

@@ -2,16 +2,16 @@
 
 Our format is one ``torch.save`` dict of plain types::
 
-    {"format": "dfdm-ray/dma-sta", "version": 2, "config": {...DmaStaConfig...}, "classes": [K names],
+    {"format": "dfdm-ray/dma-sta", "version": 3, "config": {...DmaStaConfig...}, "classes": [K names],
      "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
 
 A file called ``.safetensors`` holds the same: the tensors, and the rest as JSON in its metadata.
-Version 1 did not tell which frames of a video make its clips, and knew no high pass.
+Version 2 did not tell how faces were found; version 1 neither which frames of a video make its clips, and
+it knew no high pass.
 """
 
 import dataclasses
 import inspect
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,56 +24,21 @@ from torch import Tensor
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models import state_dicts
-from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig
+from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.models.safetensors_file import from_safetensors, is_safetensors, to_safetensors
 from dfdm_ray.models.torch_file import read_torch_file
 
 FORMAT = "dfdm-ray/dma-sta"
-VERSION = 2
-_UNSAID_IN_1 = {"strategy": "keyframe_runs", "runs": 2, "clips": 1}
+VERSION = 3
+_UNTOLD_IN_2: Mapping[str, Any] = dict.fromkeys(FACE_SETTINGS)
+_UNTOLD: Mapping[int, Mapping[str, Any]] = {
+    1: {"strategy": "keyframe_runs", "runs": 2, "clips": 1, **_UNTOLD_IN_2},
+    2: _UNTOLD_IN_2,
+}
+"""What the preprocessing of earlier versions left out."""
 
 _Config = TypeVar("_Config")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a face becomes the input the model was trained on."""
-
-    crop_size: int = 224
-    """Side of the square crop, pixels."""
-    margin: float = 0.3
-    """What the crop adds around the face box, as a fraction of the box."""
-    mean: tuple[float, float, float] = DFDM_MEAN
-    """RGB mean to subtract, in 0..1."""
-    std: tuple[float, float, float] = DFDM_STD
-    """RGB standard deviation to divide by, in 0..1."""
-    strategy: str = "keyframe_runs"
-    """Which frames make a clip, see :class:`dfdm_ray.config.RunsConfig`."""
-    runs: int = 2
-    """Runs of consecutive frames in a clip."""
-    clips: int = 1
-    """Clips of a video, whose logits are averaged."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.crop_size, int) or isinstance(self.crop_size, bool) or self.crop_size < 32:
-            raise ValueError(f"crop_size must be a whole number of at least 32, got {self.crop_size!r}")
-        if not isinstance(self.strategy, str):
-            raise ValueError(f"strategy must be a name, got {self.strategy!r}")
-        for name in ("runs", "clips"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not _is_number(self.margin) or self.margin < 0:
-            raise ValueError(f"margin must be a number of at least 0, got {self.margin!r}")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if not isinstance(values, tuple) or len(values) != 3 or not all(map(_is_number, values)):
-                raise ValueError(f"{name} must be three numbers, got {values!r}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be above 0, got {self.std!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,9 +141,8 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     values = {"high_pass": False, **content["config"]} if old else content["config"]
     config = _build(DmaStaConfig, values, field="config", name=name)
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
-    if old:
-        numbers = _UNSAID_IN_1 | numbers
-    preprocessing = _build(Preprocessing, numbers, field="preprocessing", name=name)
+    told = {**_UNTOLD.get(content["version"], {}), **numbers}
+    preprocessing = _build(Preprocessing, told, field="preprocessing", name=name)
     try:
         _check_classes(content["classes"], config)
     except ValueError as error:

@@ -11,9 +11,7 @@ Every result is a file that appears whole; a task whose file is there is not run
 finishes what a stopped run left.
 """
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from dfdm_ray.generators.swap_autoencoder import Side
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.pipelines import generate_tasks as tasks
 from dfdm_ray.pipelines.generate_card import Dataset, describe
-from dfdm_ray.pipelines.output import changes
+from dfdm_ray.pipelines.generate_settings import require_networks, require_same_settings
 from dfdm_ray.pipelines.progress import Work, progress
 from dfdm_ray.swapping.config import GenerateConfig
 from dfdm_ray.swapping.plan import (
@@ -53,15 +51,16 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     """Make the dataset below ``config.out``.
 
     Raises:
-        UserError: If identities, pairs or videos do not do, or an earlier run there had other settings.
+        UserError: If identities, pairs or videos do not do, or an earlier run there had other identities or
+            settings.
     """
     identities = read_identities(config.identities)
     pairs = choose_pairs(identities, config.pairs, sample=config.sample_pairs, seed=config.seed)
     root = Path(config.out).absolute()  # workers may have another working directory
     networks = root if config.networks is None else Path(config.networks).absolute()
     if networks != root:
-        _require_networks(networks, identities, config)
-    _require_same_settings(root, config)
+        require_networks(networks, identities, config)
+    require_same_settings(root, identities, config)
     _, weights = load_detector(config.detector)
     with ray_session(config.ray_address):
         faces, rejected = _extract(config, root, identities, weights, console)
@@ -81,43 +80,6 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     for folder in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
         storage.remove_unfinished(str(folder))
     return dataset
-
-
-_TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
-"""Settings that the networks depend on."""
-
-
-def _settings(config: GenerateConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(config).items() if name in names}
-    as_read_back: dict[str, Any] = json.loads(json.dumps(settings))
-    return as_read_back
-
-
-def _require_same_settings(root: Path, config: GenerateConfig) -> None:
-    """Write the settings the files depend on, or refuse if those of an earlier run differ."""
-    path = root / "work" / "settings.json"
-    now = _settings(config, (*_TRAINED_WITH, "scene_frames"))
-    if path.exists():
-        changed = changes(json.loads(path.read_text()), now)
-        if changed:
-            raise UserError(
-                f"--out {root} holds data made with other settings ({'; '.join(changed)}); give a new --out"
-            )
-    storage.write_atomic(str(path), json.dumps(now, indent=2).encode())
-
-
-def _require_networks(networks: Path, identities: list[Identity], config: GenerateConfig) -> None:
-    """Refuse networks of other people or settings."""
-    files = (networks / "work" / "settings.json", networks / "dataset.json")
-    try:
-        settings, card = (json.loads(file.read_text()) for file in files)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--networks {networks} is no finished --out of `dfdm-ray generate`") from error
-    before = {name: settings[name] for name in _TRAINED_WITH}
-    if changed := changes(before, _settings(config, _TRAINED_WITH)):
-        raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
-    if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
-        raise UserError(f"--networks {networks} was trained on other --identities")
 
 
 def _require_trained(trainings: list[tasks.Training]) -> None:
@@ -190,13 +152,16 @@ def _trainings(
 def _train(trainings: list[tasks.Training], console: Console) -> None:
     # DFDM's order is that of cost: the slowest first, so that none is left to run alone at the end.
     slowest_first = sorted(trainings, key=lambda one: GENERATORS.index(one.generator), reverse=True)
-    calls = {one.folder: (one,) for one in slowest_first if one.result is None}
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
+    device = "cuda" if gpus else "cpu"
+    calls = {one.folder: (one, device) for one in slowest_first if one.result is None}
     planned = sum(training.config.iterations for training in trainings)
 
     def done(_: int) -> int:
         return sum(training.iterations_done for training in trainings)
 
-    _run("training", tasks.train, calls, console, work=Work(planned=planned, unit="iterations"), measure=done)
+    work = Work(planned=planned, unit="iterations")
+    _run("training", tasks.train, calls, console, gpus=gpus, work=work, measure=done)
 
 
 def _convert(
@@ -226,17 +191,17 @@ def _run(
     calls: Mapping[str, tuple[Any, ...]],
     console: Console,
     *,
+    gpus: int = 0,
     work: Work | None = None,
     measure: Callable[[int], int] = int,
 ) -> dict[str, Any]:
     """Run ``task`` on Ray for each call, show progress, and return the results by name.
 
-    A task is placed on a GPU where the cluster has some, and run again when its worker dies.
+    A task reserves a CPU and so many GPUs, and is run again when its worker dies.
     """
     if not calls:
         return {}
     work = work or Work(planned=len(calls), unit=title)
-    gpus = 1 if task is tasks.train and ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
     running = {remote.remote(*arguments): name for name, arguments in calls.items()}
     results: dict[str, Any] = {}

@@ -88,8 +88,8 @@ def read_faces(path: str) -> VideoFaces:
     return VideoFaces.from_bytes(Path(path).read_bytes())
 
 
-def train(training: Training) -> None:
-    """Train to the end from wherever an earlier try got to.
+def train(training: Training, device: str) -> None:
+    """Train to the end on ``device`` from wherever an earlier try got to.
 
     Raises:
         UserError: If the training diverges.
@@ -105,7 +105,7 @@ def train(training: Training) -> None:
         faces=faces,
         config=training.config,
         seed=training.seed,
-        device=_device(),
+        device=device,
     )
     state = training.path("state.pt")
     if state.exists():
@@ -133,7 +133,10 @@ def train(training: Training) -> None:
 
 
 def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, str]) -> None:
-    """Encode a scene at every quality: with the pair's face ``to`` put in, or as it is without a training."""
+    """Encode a scene at every quality: with the pair's face ``to`` put in, or as it is without a training.
+
+    The network runs on the CPU, as this task reserves no GPU.
+    """
     missing = {crf: Path(path) for crf, path in paths.items() if not Path(path).exists()}
     if not missing:
         return
@@ -147,8 +150,4 @@ def _swapper(training: Training, to: Side) -> FaceSwapper:
     network = build_generator(training.generator, width=training.config.width)
     network.load_state_dict(weights)
     train_span, span = conversion_spans(training.config)
-    return FaceSwapper(network, to=to, train_span_mfu=train_span, span_mfu=span, device=_device())
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return FaceSwapper(network, to=to, train_span_mfu=train_span, span_mfu=span, device="cpu")

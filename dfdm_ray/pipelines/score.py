@@ -25,7 +25,8 @@ from dfdm_ray.config import CropConfig, ScoreConfig
 from dfdm_ray.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
-from dfdm_ray.pipelines.output import RunFolder
+from dfdm_ray.models.preprocessing import Preprocessing
+from dfdm_ray.pipelines.output import RunFolder, changes
 from dfdm_ray.pipelines.resources import file_limits, share_out
 from dfdm_ray.pipelines.run import Job, Nodes, checked_detector, read_manifest, run
 from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
@@ -73,6 +74,9 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
     model = load_checkpoint(checkpoint, name=config.checkpoint)
     source = _videos(config, model) if config.crops is None else _crops(config, config.crops, model)
+    if others := other_faces(model.preprocessing, source.settings):
+        text = f"warning: the model was trained on faces found with other settings ({'; '.join(others)})"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     settings = {
         **source.settings,
         "classes": list(model.classes),
@@ -131,6 +135,12 @@ def _crops(config: ScoreConfig, root: str, model: LoadedModel) -> _Source:
         settings={**settings, "num_frames": frames},
         stage=lambda _: (ReadCrops, {"root": root, "stored": stored, "num_frames": frames}),
     )
+
+
+def other_faces(trained: Preprocessing, settings: Mapping[str, Any]) -> list[str]:
+    """Return one text for each way in which faces are found otherwise than for the crops of the training."""
+    both = trained.faces.keys() & settings.keys()
+    return changes({name: trained.faces[name] for name in both}, {name: settings[name] for name in both})
 
 
 def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:

@@ -7,12 +7,11 @@
 """
 
 import dataclasses
-import json
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -25,14 +24,14 @@ from rich.console import Console
 from dfdm_ray import storage
 from dfdm_ray.cluster import ray_session, total, worker_nodes
 from dfdm_ray.curves import draw_curves, epoch_line
-from dfdm_ray.errors import UserError, writing_to
-from dfdm_ray.pipelines.output import another_job, changes
+from dfdm_ray.errors import UserError
 from dfdm_ray.pipelines.record import now, versions
 from dfdm_ray.pipelines.resources import of_training_worker, training_workers
 from dfdm_ray.pipelines.train_inputs import check_task
-from dfdm_ray.training.config import TrainConfig
+from dfdm_ray.pipelines.train_record import RAY_TRAIN, open_record, write_record
+from dfdm_ray.training.config import TrainConfig, random_start
 from dfdm_ray.training.loop import EpochResult, best_of
-from dfdm_ray.training.run import CHECKPOINT, HISTORY, STATE, TrainTask, read_history, train_rank
+from dfdm_ray.training.run import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
 
 _RETRIES = 3
 """How often training goes on from its last epoch when a worker or node dies."""
@@ -64,15 +63,17 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         config, crops=storage.absolute(config.crops), out=storage.absolute(config.out)
     )  # workers have another working directory
     task = check_task(config)
-    record = _open(config, task)
+    record = open_record(config, task)
     run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
     record["runs"].append(run)
-    _write(config, record)
+    write_record(config, record)
     console.print(
         f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
         f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
         highlight=False,
     )
+    if line := random_start(config):
+        console.print(line, highlight=False, soft_wrap=True)
     try:
         if len(_history(config)) < config.recipe.epochs:
             run |= _run(config, task, console)
@@ -85,63 +86,11 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         run["finished_at"] = now()
         history = _history(config)
         record |= {"versions": versions(), "epochs": len(history)}
-        _write(config, record)
+        write_record(config, record)
         if history:
             storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
     storage.remove_unfinished(config.out)
     return TrainResult(checkpoint=storage.join(config.out, CHECKPOINT), history=history)
-
-
-def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
-    """Return what the weights depend on, flat; the number of workers is not among it."""
-    nested = {"recipe": asdict(config.recipe), "network": asdict(task.network), "data": task.data_settings}
-    flat = {f"{part}.{name}": value for part, values in nested.items() for name, value in values.items()}
-    everything = {**flat, "seed": config.seed, "imagenet": config.network.imagenet}
-    if task.network.spatial_attention or task.network.temporal_attention:
-        everything["open_gates"] = config.network.open_gates
-    as_read_back: dict[str, Any] = json.loads(json.dumps(everything))
-    return as_read_back
-
-
-def _open(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
-    """Return the record to go on with, after a look at what is in the folder.
-
-    Raises:
-        UserError: If that is something else.
-    """
-    settings = _settings(config, task)
-    uri = storage.join(config.out, "run.json")
-    if config.overwrite and storage.exists(uri):
-        names, own = set(storage.list_names(config.out)), {STATE, HISTORY, CHECKPOINT}
-        if "manifest.parquet" in names and not names & own:
-            raise another_job(config.out)
-        for name in names & {*own, "run.json"}:
-            storage.remove_file(storage.join(config.out, name))
-    if not storage.exists(uri):
-        found = storage.list_names(config.out)
-        if found and not config.overwrite:
-            raise UserError(f"--out {config.out} is not empty and holds no training; give a new folder")
-        return {"settings": settings, "runs": []}
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="training record"))
-        changed = changes(record["settings"], settings)
-        record["runs"] = list(record["runs"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
-    if changed:
-        raise UserError(
-            f"--out {config.out} holds a training with other settings ({'; '.join(changed)}); give the same "
-            "settings to continue it, --overwrite to replace it, or a new --out"
-        )
-    return record
-
-
-def _write(config: TrainConfig, record: dict[str, Any]) -> None:
-    content = {"config": asdict(config), **record}
-    with writing_to(config.out):
-        storage.write_atomic(
-            storage.join(config.out, "run.json"), json.dumps(content, indent=2, default=str).encode()
-        )
 
 
 def _history(config: TrainConfig) -> list[EpochResult]:
@@ -173,7 +122,7 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
 
 
 def _run_config(config: TrainConfig) -> RunConfig:
-    filesystem, path = storage.resolve(storage.join(config.out, "ray_train"))
+    filesystem, path = storage.resolve(storage.join(config.out, RAY_TRAIN))
     return RunConfig(
         name=now().replace(":", ""),
         storage_path=path,

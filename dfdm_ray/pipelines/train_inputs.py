@@ -2,20 +2,25 @@
 
 import hashlib
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray import storage
+from dfdm_ray.config import Strategy
 from dfdm_ray.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing
 from dfdm_ray.models.dma_sta import DmaStaConfig
+from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.data import Videos
 from dfdm_ray.training.run import TrainTask, start_model
+
+CROPS_SETTING = "crops."
+"""Before the names of the crops dataset's own settings among those of the data."""
 
 
 def check_task(config: TrainConfig) -> TrainTask:
@@ -40,13 +45,6 @@ def check_task(config: TrainConfig) -> TrainTask:
         per_frame_batch_norm=config.network.per_frame_batch_norm,
         high_pass=config.network.high_pass,
     )
-    preprocessing = Preprocessing(
-        crop_size=int(settings["crop_size"]),
-        margin=float(settings["margin"]),
-        strategy=str(settings.get("strategy", "keyframe_runs")),
-        runs=int(settings.get("runs_per_clip", 2)),
-        clips=int(settings["num_clips"]),
-    )
     imagenet = config.network.imagenet
     task = TrainTask(
         config=config,
@@ -54,13 +52,35 @@ def check_task(config: TrainConfig) -> TrainTask:
         val=_videos(index, "val", config.crops, classes),
         classes=classes,
         network=network,
-        preprocessing=preprocessing,
+        preprocessing=preprocessing_of(settings),
         imagenet=None if imagenet is None else storage.read_bytes(imagenet, what="ImageNet weights"),
-        data_settings={**_digest(index), "frames": frames, "crf": sorted(config.crf)},
+        data_settings={
+            **_digest(index),
+            "frames": frames,
+            "crf": sorted(config.crf),
+            **{f"{CROPS_SETTING}{name}": value for name, value in settings.items()},
+        },
     )
     if task.imagenet is not None:
         start_model(task)  # tells a file that does not fit
     return task
+
+
+def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
+    """Return what a model trained on crops of these settings tells ``score`` of them.
+
+    Crops that were not cut from videos here, such as an imported tree, have no frame plan: it is the default.
+    """
+    planned = settings.get("strategy") in get_args(Strategy)
+    plan = {"strategy": settings["strategy"], "runs": settings["runs_per_clip"]} if planned else {}
+    faces: dict[str, Any] = {name: settings.get(name) for name in FACE_SETTINGS}
+    return Preprocessing(
+        crop_size=int(settings["crop_size"]),
+        margin=float(settings["margin"]),
+        clips=int(settings["num_clips"]),
+        **plan,
+        **faces,
+    )
 
 
 def _usable(config: TrainConfig) -> pa.Table:
@@ -77,8 +97,9 @@ def _usable(config: TrainConfig) -> pa.Table:
         if not found[split]:
             there = ", ".join(f"{count} {name or 'without a split'}" for name, count in found.items())
             raise UserError(
-                f"{config.crops} has no videos of known generator in the split {split} ({there}); make a "
-                "manifest with `dfdm-ray manifest --split identity` or `--split scene`, and preprocess that"
+                f"{config.crops} has no videos of known generator in the split {split} ({there}); training "
+                "needs train and val: split with `dfdm-ray manifest` and preprocess, or move some videos of "
+                f"an imported tree to a folder {split}/ and import it into a new --out"
             )
     return index
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfdm_ray import storage
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator
 from dfdm_ray.manifest.build import build_manifest
@@ -81,9 +82,23 @@ def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
         name, video = row.get("identity"), row.get("video")
         if not name or not video:
             raise UserError(f"{path} line {line}: needs the columns identity and video, has {row}")
-        uri = video if "://" in video else os.path.join(path.parent, video)
+        uri = video if "://" in video else storage.absolute(os.path.join(path.parent, video))
         found[name] = (*found.get(name, ()), uri)
     return found
+
+
+def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one text for each person whose videos, by name, differ: ``bob: + b.mp4``."""
+    texts = []
+    for name in sorted(before.keys() | now.keys()):
+        was, are = before.get(name, ()), now.get(name, ())
+        changed = [f"- {uri}" for uri in was if uri not in are] + [
+            f"+ {uri}" for uri in are if uri not in was
+        ]
+        if list(was) != list(are):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            texts.append(f"{name}: {changed[0] if changed else 'videos in another order'}{more}")
+    return texts
 
 
 def choose_pairs(
@@ -94,7 +109,7 @@ def choose_pairs(
     Raises:
         UserError: If a name is unknown or not a pair.
     """
-    ids = {identity.name: identity.id for identity in identities} | {one.id: one.id for one in identities}
+    ids = {one.id: one.id for one in identities} | {one.name: one.id for one in identities}  # names win
     order = [identity.id for identity in identities]
     pairs: list[tuple[str, str]] = list(itertools.combinations(order, 2))
     if named:

@@ -1,6 +1,6 @@
 """Frozen configuration of training, and its two presets; see :mod:`dfdm_ray.config`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dfdm_ray.config import at_least
@@ -106,7 +106,8 @@ def paper() -> Recipe:
     SGD with momentum 0.9, weight decay 5e-4 and batches of 20, mirrored clips only. The configured rate of
     0.01 never acts: the one parameter group takes a tenth of it, 1e-3, and from epoch 40 on 1e-4, the
     floor. The optimiser is made anew at every epoch, which drops its momentum. Not taken over: the best epoch
-    is chosen on validation videos, where the authors choose it on the test set.
+    is chosen on validation videos, where the authors choose it on the test set; and the weights begin at
+    random, where the authors begin with ImageNet's ResNet-50, unless ``--network.imagenet`` names them.
     """
     return Recipe(
         epochs=300,
@@ -125,6 +126,12 @@ def paper() -> Recipe:
     )
 
 
+def paper_like(recipe: Recipe) -> Recipe:
+    """Return :func:`paper` with the epochs, batch size and arithmetic of ``recipe``."""
+    kept = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "precision")}
+    return replace(paper(), **kept)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """The shape of the network, as far as the crops dataset leaves it open."""
@@ -134,7 +141,8 @@ class NetworkConfig:
     high_pass: bool = True
     """Show the network only what is finer than some pixels: the traces of generators without the people."""
     frames: int | None = None
-    """Frames in a clip (T), spread evenly over the dataset's. Default: all of them."""
+    """Frames in a clip (T). Of the dataset's, training draws any in order; validation and `dfdm-ray score`
+    take them spread evenly. Default: all of them."""
     spatial_attention: bool = True
     """Gate each residual branch by place."""
     temporal_attention: bool = True
@@ -144,7 +152,8 @@ class NetworkConfig:
     per_frame_batch_norm: bool = False
     """Take batch statistics frame by frame, as the authors' loop over frames does."""
     imagenet: str | None = None
-    """torchvision's ImageNet weights of the backbone, a file to begin with. Default: random weights."""
+    """torchvision's ImageNet weights of the backbone, a file (state dict) to begin with. Default: random
+    weights."""
 
     def __post_init__(self) -> None:
         at_least(1, **{"network.frames": self.frames})
@@ -183,3 +192,13 @@ def paper_config(*, crops: str, out: str) -> TrainConfig:
     """Return the preset ``paper``: the authors' recipe and network, see :func:`paper`."""
     network = NetworkConfig(per_frame_batch_norm=True, high_pass=False, open_gates=False)
     return TrainConfig(crops=crops, out=out, recipe=paper(), network=network)
+
+
+def random_start(config: TrainConfig) -> str | None:
+    """Return a line to show if this is the authors' recipe but, unlike theirs, begins with random weights."""
+    if config.network.imagenet is not None or config.recipe != paper_like(config.recipe):
+        return None
+    return (
+        "the weights begin at random, where the authors begin with ImageNet's ResNet-50: give torchvision's "
+        "state dict with --network.imagenet FILE to do so"
+    )

@@ -4,6 +4,7 @@ Which clips make a step depends on seed, epoch and batch size alone, not on the 
 may go on with more or fewer workers.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfdm_ray.crops_dataset import pick_frames, read_crops
+from dfdm_ray.errors import UserError
 from dfdm_ray.training.augment import augment_clip
 from dfdm_ray.training.config import ClipAugmentConfig
 
@@ -69,15 +71,16 @@ class TrainingClips(Dataset[tuple[Tensor, int]]):
     videos: Videos
     num_frames: int
     augment: ClipAugmentConfig
-    seed: tuple[int, int]
-    """Of the run, and the epoch: with the video they settle a clip, whichever rank draws it."""
+    seed: int
+    """Of the run: with epoch and video it settles a clip, whichever rank draws it."""
 
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, video: int) -> tuple[Tensor, int]:
+    def __getitem__(self, epoch_and_video: tuple[int, int]) -> tuple[Tensor, int]:
         """Return a clip, uint8 ``(T, S, S, 3)``, and its class; of longer clips any frames in order."""
-        rng = np.random.default_rng((*self.seed, video))
+        epoch, video = epoch_and_video
+        rng = np.random.default_rng((self.seed, epoch, video))
         clips = read_crops(self.videos.root, self.videos.files[video])
         clip = clips[rng.integers(len(clips))]
         frames = np.sort(rng.choice(len(clip), self.num_frames, replace=False))
@@ -100,12 +103,63 @@ class WholeVideos(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(clips[:, pick_frames(clips.shape[1], self.num_frames)]), video
 
 
-def make_loader(dataset: Dataset[Any], batches: list[list[int]], *, processes: int, device: str) -> Any:
-    """Return a loader of ``batches``, given by the videos in them; ``processes`` read ahead."""
-    return torch.utils.data.DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=processes,
-        pin_memory=device != "cpu",
-        multiprocessing_context="spawn" if processes else None,  # Ray's threads do not survive a fork
-    )
+class Reader:
+    """Reads batches of datasets, by processes that stay from one pass to the next.
+
+    Args:
+        processes: So many read ahead; 0: whoever asks reads.
+        device: Where the batches go.
+    """
+
+    def __init__(self, *, processes: int, device: str) -> None:
+        self._processes = processes
+        self._pin = device != "cpu"
+        self._datasets: list[Dataset[Any]] = []
+        self._batches: list[list[tuple[int, Any]]] = []
+        self._loader: DataLoader[Any] | None = None
+
+    def read(self, dataset: Dataset[Any], batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """Yield the ``batches``, given by the items in them; end one pass before the next.
+
+        Raises:
+            UserError: If the dataset does for an item, the same whoever reads it.
+        """
+        if self._loader is None or dataset not in self._datasets:
+            self._datasets.append(dataset)
+            self._loader = self._start()
+        which = self._datasets.index(dataset)
+        self._batches[:] = [[(which, item) for item in batch] for batch in batches]
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+    def _start(self) -> "DataLoader[Any]":
+        return DataLoader(
+            _Items(tuple(self._datasets)),
+            batch_sampler=self._batches,
+            collate_fn=_collate,
+            num_workers=self._processes,
+            persistent_workers=self._processes > 0,
+            pin_memory=self._pin,
+            multiprocessing_context="spawn" if self._processes else None,  # Ray's threads survive no fork
+        )
+
+
+@dataclass(frozen=True)
+class _Items(Dataset[Any]):
+    """Items of several datasets; a user's mistake is one too, as processes send exceptions as tracebacks."""
+
+    datasets: tuple[Dataset[Any], ...]
+
+    def __getitem__(self, which_and_item: tuple[int, Any]) -> Any:
+        which, item = which_and_item
+        try:
+            return self.datasets[which][item]
+        except UserError as mistake:
+            return mistake
+
+
+def _collate(items: list[Any]) -> Any:
+    mistake = next((item for item in items if isinstance(item, UserError)), None)
+    return mistake or default_collate(items)

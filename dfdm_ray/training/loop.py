@@ -20,14 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from dfdm_ray.errors import UserError
 from dfdm_ray.models.dma_sta import DmaSta, normalize
 from dfdm_ray.training.config import Recipe
-from dfdm_ray.training.data import (
-    TrainingClips,
-    Videos,
-    WholeVideos,
-    epoch_order,
-    make_loader,
-    rank_parts,
-)
+from dfdm_ray.training.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 from dfdm_ray.training.optim import learning_rate, make_loss, make_optimizer
 
 Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -88,6 +81,7 @@ class Fit:
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
         self._optimizer = make_optimizer(self.model, self.recipe)
+        self._reader = Reader(processes=self.loaders, device=self.device.type)
         self._mean: AveragedModel | None = None
         if self.recipe.ema_decay:
             update = running_mean(self.recipe.ema_decay)
@@ -145,7 +139,7 @@ class Fit:
             videos=videos,
             num_frames=self.model.config.num_frames,
             augment=recipe.augment,
-            seed=(self.seed, epoch),
+            seed=self.seed,
         )
         parts = rank_parts(order, rank=rank(), world_size=world_size(), parts=recipe.micro_batches)
         if recipe.reset_momentum:
@@ -154,7 +148,7 @@ class Fit:
         sums = torch.zeros(2, dtype=torch.float64)
         rate = 0.0
         self._parallel.train()
-        batches = iter(make_loader(clips, parts, processes=self.loaders, device=self.device.type))
+        batches = self._reader.read(clips, [[(epoch, video) for video in part] for part in parts])
         for step in range(len(order)):
             rate = learning_rate(recipe, epoch=epoch, step=step, steps=len(order))
             sums += self._step(batches, loss_of, rate)
@@ -211,7 +205,7 @@ class Fit:
             for buffer in model.buffers():  # batch statistics differ by rank, and the first one's are saved
                 dist.broadcast(buffer, src=0)
         found: dict[int, Tensor] = {}
-        for clips_BC, judged in make_loader(dataset, mine, processes=self.loaders, device=self.device.type):
+        for clips_BC, judged in self._reader.read(dataset, mine):
             each = self._forward(model, clips_BC.flatten(0, 1), bf16=False).cpu()
             means = each.reshape(len(judged), -1, each.shape[1]).mean(dim=1)
             found |= dict(zip(judged.tolist(), means, strict=True))

@@ -19,8 +19,9 @@ import torch.distributed as dist
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.models.checkpoint import Preprocessing, load_imagenet_trunk, random_model, save_checkpoint
+from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.data import Videos
 from dfdm_ray.training.loop import EpochResult, Fit, rank, world_size
@@ -28,6 +29,7 @@ from dfdm_ray.training.loop import EpochResult, Fit, rank, world_size
 STATE = "state.pt"
 HISTORY = "history.csv"
 CHECKPOINT = "dma_sta.pt"
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def save_epoch(task: TrainTask, fit: Fit) -> None:
         storage.write_atomic(storage.join(out, CHECKPOINT), checkpoint_bytes(task, fit))
     storage.write_atomic(storage.join(out, HISTORY), history_csv(fit.history).encode())
     if not storage.is_remote(out):
-        _log_to_tensorboard(Path(storage.local_path(out)) / "tensorboard", latest)
+        _log_to_tensorboard(Path(storage.local_path(out)) / TENSORBOARD, latest)
     # Last: until it is there, the epoch counts as not done and is done again in the same way.
     storage.write_atomic(storage.join(out, STATE), fit.to_bytes())
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
-from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig, paper
+from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig, paper_like
 
 Variant = Literal[
     "default",
@@ -47,7 +47,8 @@ class AblateConfig:
     """Output folder: a training and its predictions for each variant and seed, ablation.md, ablation.json,
     ablation.png, evaluation/. Running again continues it; more variants and seeds may be asked for."""
     variants: tuple[Variant, ...] = _ATTENTIONS
-    """What to compare; frames-T needs crops with clips of T frames or more."""
+    """What to compare; frames-T needs crops with clips of T frames or more; paper begins, unlike the authors,
+    with random weights unless --network.imagenet FILE is given."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of weights, order and augmentation; each variant is trained once for each."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -79,8 +80,7 @@ def variant_config(config: AblateConfig, variant: Variant, *, seed: int, out: st
         raise ValueError(f"no variant {variant!r}")
     recipe = config.recipe
     if variant == "paper":
-        kept = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "precision")}
-        recipe = replace(paper(), **kept)
+        recipe = paper_like(recipe)
     if variant == "no-augmentation":
         recipe = replace(recipe, augment=NO_AUGMENTATION)
     return TrainConfig(

@@ -39,6 +39,17 @@ def test_a_csv_gives_identities_with_videos_relative_to_it(tmp_path: Path) -> No
     assert found[1].videos == (str(tmp_path / "b/1.mp4"), "s3://x/2.mp4")
 
 
+def test_videos_of_a_csv_mean_the_same_in_workers_with_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("people.csv").write_text(f"identity,video\nanna,a.mp4\nbob,{tmp_path}/b.mp4\n")
+    found = read_identities("people.csv")
+    assert [one.videos for one in found] == [(f"{tmp_path}/a.mp4",), (f"{tmp_path}/b.mp4",)]
+    people(Path("folder"), "anna", "bob")
+    assert read_identities("folder")[0].videos == (f"{tmp_path}/folder/anna/v.mp4",)
+
+
 def test_one_identity_or_no_source_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 1 identities \(anna\); a swap needs two or more"):
         read_identities(str(people(tmp_path / "a", "anna")))
@@ -61,6 +72,13 @@ def test_all_pairs_are_taken_unless_some_are_named_or_sampled() -> None:
     sampled = choose_pairs(PEOPLE, (), sample=2, seed=3)
     assert len(sampled) == 2
     assert sampled == choose_pairs(PEOPLE, (), sample=2, seed=3)
+
+
+def test_names_win_over_the_ids_given_here() -> None:
+    names = sorted(f"id{number}" for number in (0, 1, 2, 10))  # id10 comes before id2 and gets its id
+    known = [Identity(id=f"id{n}", name=name, videos=()) for n, name in enumerate(names)]
+    assert choose_pairs(known, ("id1:id2",), sample=None, seed=0) == [("id1", "id3")]
+    assert choose_pairs(known, ("id0:id3",), sample=None, seed=0) == [("id0", "id3")]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from crops_rows import prepared_row
+import torch
+from crops_rows import make_crops, prepared_row
+from torch.utils.data import Dataset
 
-from dfdm_ray.training.config import NO_AUGMENTATION
-from dfdm_ray.training.data import TrainingClips, Videos, epoch_order, rank_parts
+from dfdm_ray.errors import UserError
+from dfdm_ray.training.config import NO_AUGMENTATION, ClipAugmentConfig
+from dfdm_ray.training.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 
 
 def test_an_epoch_takes_every_video_once_and_fills_the_last_batch_from_its_start() -> None:
@@ -50,8 +54,49 @@ def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path)
     crops = np.arange(4, dtype=np.uint8)[None, :, None, None, None] * np.ones((1, 4, 8, 8, 3), np.uint8)
     row = prepared_row(tmp_path, "a.mp4", crops)
     videos = Videos(root=str(tmp_path), files=(row["file"],), video_ids=("a.mp4",), labels=(0,))
+    clips = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=0)
     drawn = set()
     for epoch in range(40):
-        clips = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=(0, epoch))
-        drawn.add(tuple(clips[0][0][:, 0, 0, 0].tolist()))
+        drawn.add(tuple(clips[epoch, 0][0][:, 0, 0, 0].tolist()))
     assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_video_that_cannot_be_read_is_one_line_whoever_reads_it(tmp_path: Path, processes: int) -> None:
+    videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
+    whole = WholeVideos(videos=videos, num_frames=2)
+    with pytest.raises(UserError, match=r"^cannot read the crops .*gone\.parquet") as told:
+        list(Reader(processes=processes, device="cpu").read(whole, [[0]]))
+    assert "\n" not in str(told.value)
+
+
+class WhoReads(Dataset[int]):
+    def __getitem__(self, item: int) -> int:
+        return os.getpid()
+
+
+def test_processes_that_read_stay_for_the_next_pass() -> None:
+    reader, dataset = Reader(processes=1, device="cpu"), WhoReads()
+    first, second = (
+        {int(pid) for batch in reader.read(dataset, [[0, 1], [2]]) for pid in batch} for _ in range(2)
+    )
+    assert first == second != {os.getpid()}
+
+
+def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None:
+    files = [prepared_row(tmp_path, f"{n}.mp4", make_crops(frames=4, size=32))["file"] for n in range(3)]
+    videos = Videos(root=str(tmp_path), files=tuple(files), video_ids=("a", "b", "c"), labels=(0, 1, 0))
+    clips = TrainingClips(videos=videos, num_frames=2, augment=ClipAugmentConfig(flip=1, jpeg=1), seed=5)
+    whole = WholeVideos(videos=videos, num_frames=2)
+    reader, alone = Reader(processes=1, device="cpu"), Reader(processes=0, device="cpu")
+    epochs = []
+    for epoch in range(2):
+        batches = [[(epoch, 2), (epoch, 0)], [(epoch, 1)]]
+        for dataset, wanted in ((clips, batches), (whole, [[0, 1], [2]])):
+            for (x, number), (expected, its) in zip(
+                reader.read(dataset, wanted), alone.read(dataset, wanted), strict=True
+            ):
+                assert torch.equal(x, expected)
+                assert number.tolist() == its.tolist()
+        epochs.append(clips[epoch, 1][0])
+    assert not torch.equal(*epochs)

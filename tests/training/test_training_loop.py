@@ -230,7 +230,7 @@ def line(crops: Path, out: Path, **network: Any) -> str:
 def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
     assert "--network.frames is 3, but the clips of" in line(crops, tmp_path, frames=3)
     write_patterns(tmp_path / "noval", generators=THREE, each={"train": 2})
-    assert "in the split val (6 train); make a manifest with" in line(tmp_path / "noval", tmp_path)
+    assert "in the split val (6 train); training needs train and val" in line(tmp_path / "noval", tmp_path)
     write_patterns(tmp_path / "one", generators=("iae",), each={"train": 2, "val": 1})
     assert "has only iae in the split train" in line(tmp_path / "one", tmp_path)
     write_patterns(tmp_path / "strangers", generators=("someone", "else"), each={"train": 2, "val": 1})

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe
+from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe, paper_config, random_start
 from dfdm_ray.training.variants import AblateConfig, Variant, variant_config
 
 BASE = AblateConfig(
@@ -50,6 +51,16 @@ def test_the_papers_variant_is_its_recipe_on_the_same_trunk_and_as_many_epochs()
     assert not differs["high_pass"]
     assert differs["per_frame_batch_norm"]
     assert differs["augment"].flip == 0.5
+
+
+def test_a_paper_training_is_known_by_its_recipe_however_long_and_on_whatever_card() -> None:
+    authors = paper_config(crops="c", out="o")
+    variant = variant_config(BASE, "paper", seed=0, out="x")
+    told = [random_start(one) or "" for one in (authors, variant)]
+    assert all("--network.imagenet" in line for line in told)
+    given = replace(variant, network=replace(variant.network, imagenet="resnet50.pth"))
+    ours = variant_config(BASE, "default", seed=0, out="x")
+    assert [random_start(one) for one in (given, ours)] == [None, None]
 
 
 @pytest.mark.parametrize(

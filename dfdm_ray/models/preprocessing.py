@@ -1,0 +1,71 @@
+"""How a face becomes the input of a model; checkpoints carry it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD
+
+FACE_SETTINGS = ("detector", "max_side", "detect_every", "score_threshold")
+"""Fields that say how faces were found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a face becomes the input the model was trained on."""
+
+    crop_size: int = 224
+    """Side of the square crop, pixels."""
+    margin: float = 0.3
+    """What the crop adds around the face box, as a fraction of the box."""
+    mean: tuple[float, float, float] = DFDM_MEAN
+    """RGB mean to subtract, in 0..1."""
+    std: tuple[float, float, float] = DFDM_STD
+    """RGB standard deviation to divide by, in 0..1."""
+    strategy: str = "keyframe_runs"
+    """Which frames make a clip, see :class:`dfdm_ray.config.RunsConfig`."""
+    runs: int = 2
+    """Runs of consecutive frames in a clip."""
+    clips: int = 1
+    """Clips of a video, whose logits are averaged."""
+    detector: str | None = None
+    """What found the faces of the training crops; this and the next three as in
+    :class:`dfdm_ray.config.FaceConfig`, ``None`` where it is not told."""
+    max_side: int | None = None
+    detect_every: int | None = None
+    score_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.crop_size, int) or isinstance(self.crop_size, bool) or self.crop_size < 32:
+            raise ValueError(f"crop_size must be a whole number of at least 32, got {self.crop_size!r}")
+        if not isinstance(self.strategy, str):
+            raise ValueError(f"strategy must be a name, got {self.strategy!r}")
+        for name in ("runs", "clips"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not _is_number(self.margin) or self.margin < 0:
+            raise ValueError(f"margin must be a number of at least 0, got {self.margin!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(values, tuple) or len(values) != 3 or not all(map(_is_number, values)):
+                raise ValueError(f"{name} must be three numbers, got {values!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std!r}")
+        self._check_faces()
+
+    def _check_faces(self) -> None:
+        for name, value in self.faces.items():
+            if name == "detector" and not isinstance(value, str):
+                raise ValueError(f"detector must be a name, got {value!r}")
+            if name != "detector" and not _is_number(value):
+                raise ValueError(f"{name} must be a number, got {value!r}")
+
+    @property
+    def faces(self) -> dict[str, Any]:
+        """How the faces of the training crops were found, as far as it is told."""
+        values = {name: getattr(self, name) for name in FACE_SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
