@@ -104,9 +104,10 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
         nodes = worker_nodes()
         gpus = int(total(nodes).get("GPU", 0))
         workers = training_workers(config, nodes, gpus=gpus)
+        problems = Queue(actor_options={"num_cpus": 0})
         trainer = TorchTrainer(
             _train_on_worker,
-            train_loop_config={"task": task, "problems": (problems := Queue(actor_options={"num_cpus": 0}))},
+            train_loop_config={"task": task, "problems": problems, "use_gpu": gpus > 0},
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=gpus > 0,
@@ -135,7 +136,8 @@ def _train_on_worker(arguments: dict[str, Any]) -> None:
     problems: Queue = arguments["problems"]
     if not problems.empty():
         return  # Ray tries again what cannot go well
-    device = get_device()
+    # Without a GPU of its own a worker would be given the first that torch sees.
+    device = get_device() if arguments["use_gpu"] else torch.device("cpu")
     if device.type == "cpu" and ray.train.get_context().get_world_size() > 1:
         torch.set_num_threads(1)
     try:
