@@ -24,6 +24,8 @@ from dfdm_ray.crops_dataset import CROPS_FOLDER, INDEX_FOLDER
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.schemas import PREDICTIONS_FOLDER
 
+RECORD = "run.json"
+"""Name of the record of a run."""
 _ROWS_PER_PART = 1000
 
 
@@ -65,7 +67,7 @@ class RunFolder:
     @property
     def run_json(self) -> str:
         """The run's record."""
-        return storage.join(self.root, "run.json")
+        return storage.join(self.root, RECORD)
 
     @property
     def manifest(self) -> str:
@@ -94,7 +96,7 @@ class RunFolder:
         if "run.json" not in names:
             found = ", ".join(sorted(names)[:3])
             raise UserError(f"--out {self.root} is not empty and holds no run ({found}); give a new folder")
-        self._require_same_settings()
+        self.earlier_runs = earlier_record(self.root, self.settings, kind="run")["runs"]
         self.settle(again)
         return self.read()
 
@@ -103,19 +105,6 @@ class RunFolder:
         others = names & {PREDICTIONS_FOLDER, INDEX_FOLDER, CROPS_FOLDER}
         if not names & own and (others or "manifest.parquet" not in names):
             raise another_job(self.root)
-
-    def _require_same_settings(self) -> None:
-        try:
-            before = json.loads(storage.read_bytes(self.run_json, what="run record"))
-            self.earlier_runs = list(before["runs"])
-            changed = changes(before["settings"], json.loads(json.dumps(self.settings)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.run_json} is damaged; give --overwrite or a new --out") from error
-        if changed:
-            raise UserError(
-                f"--out {self.root} holds a run with other settings ({'; '.join(changed)}); "
-                "give the same settings to continue it, --overwrite to replace it, or a new --out"
-            )
 
     def settle(self, again: Callable[[pa.Table], pa.Array] | None = None) -> None:
         """Take out of the parts what is to be done again, and all but one row of a video.
@@ -189,6 +178,39 @@ def read_part(uri: str, schema: pa.Schema) -> pa.Table:
         return storage.read_parquet(uri, what="part").cast(schema)
     except (UserError, pa.ArrowInvalid, ValueError) as error:
         raise UserError(f"{error}; delete {uri}, and its videos are done again") from error
+
+
+def earlier_record(
+    out: str,
+    settings: Mapping[str, Any],
+    *,
+    kind: str,
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda before: before,
+) -> dict[str, Any]:
+    """Return the record in the folder ``out``, after a look at the settings in it.
+
+    Args:
+        out: Output folder of the earlier run.
+        settings: Those of now, flat.
+        kind: What it is a record of, for messages: ``run``, ``training``.
+        complete: Given the earlier settings, adds what earlier versions did not write.
+
+    Raises:
+        UserError: If the record is damaged or has other settings.
+    """
+    uri = storage.join(out, RECORD)
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what=f"{kind} record"))
+        changed = changes(complete(record["settings"]), json.loads(json.dumps(settings)))
+        record["runs"] = list(record["runs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
+    if changed:
+        raise UserError(
+            f"--out {out} holds a {kind} with other settings ({'; '.join(changed)}); give the same settings "
+            "to continue it, --overwrite to replace it, or a new --out"
+        )
+    return record
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,15 +7,14 @@ from typing import Any
 
 from dfdm_ray import storage
 from dfdm_ray.errors import UserError, writing_to
-from dfdm_ray.pipelines.output import another_job, changes
+from dfdm_ray.pipelines.output import RECORD, another_job, earlier_record
 from dfdm_ray.pipelines.train_inputs import CROPS_SETTING
 from dfdm_ray.training.config import TrainConfig
 from dfdm_ray.training.run import CHECKPOINT, HISTORY, STATE, TENSORBOARD, TrainTask
 
 RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own files."""
-_RECORD = "run.json"
-_FILES = (STATE, HISTORY, CHECKPOINT, _RECORD)
+_FILES = (STATE, HISTORY, CHECKPOINT, RECORD)
 
 
 def open_record(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def open_record(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
         UserError: If that is something else.
     """
     settings = _settings(config, task)
-    uri = storage.join(config.out, _RECORD)
+    uri = storage.join(config.out, RECORD)
     if config.overwrite:
         _remove_training(config.out)
     if not storage.exists(uri):
@@ -33,18 +32,10 @@ def open_record(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
         if found and not config.overwrite:
             raise UserError(f"--out {config.out} is not empty and holds no training; give a new folder")
         return {"settings": settings, "runs": []}
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="training record"))
-        changed = changes(_with_crops(record["settings"], settings), settings)
-        record |= {"settings": settings, "runs": list(record["runs"])}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
-    if changed:
-        raise UserError(
-            f"--out {config.out} holds a training with other settings ({'; '.join(changed)}); give the same "
-            "settings to continue it, --overwrite to replace it, or a new --out"
-        )
-    return record
+    record = earlier_record(
+        config.out, settings, kind="training", complete=lambda before: _with_crops(before, settings)
+    )
+    return record | {"settings": settings}
 
 
 def write_record(config: TrainConfig, record: Mapping[str, Any]) -> None:
@@ -55,7 +46,7 @@ def write_record(config: TrainConfig, record: Mapping[str, Any]) -> None:
     """
     content = json.dumps({"config": asdict(config), **record}, indent=2, default=str)
     with writing_to(config.out):
-        storage.write_atomic(storage.join(config.out, _RECORD), content.encode())
+        storage.write_atomic(storage.join(config.out, RECORD), content.encode())
 
 
 def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
