@@ -8,8 +8,8 @@ from typing import Any, BinaryIO, cast
 
 from floor import planned
 
-from dfdm_ray import storage
-from dfdm_ray.object_store import RemoteFile
+from dfdm_ray.io import storage
+from dfdm_ray.io.object_store import RemoteFile
 from dfdm_ray.video.decode import VideoReader
 
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 from floor import checkpoint
 from same_work import load, spec_of
 
-from dfdm_ray.clips import load_detector
+from dfdm_ray.clips.cut import load_detector
+from dfdm_ray.clips.prepare_clips import PrepareClips
 from dfdm_ray.config import FaceConfig, LimitsConfig
-from dfdm_ray.pipelines.resources import file_limits
+from dfdm_ray.engine.shares import file_limits
 from dfdm_ray.schemas import MANIFEST, SCORED
-from dfdm_ray.stages.prepare_clips import PrepareClips
 
 _BLOCK = 8
 

@@ -23,9 +23,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import faults
-import killed
-from flaky_s3 import KINDS, FlakyS3, client, serving
+from support import faults, killed
+from support.flaky_s3 import KINDS, FlakyS3, client, serving
 
 from dfdm_ray import assets
 from dfdm_ray.labels import GENERATORS

@@ -31,8 +31,8 @@ from rich.table import Table
 from same_work import BATCH, spec_of
 from timing import machine
 
-from dfdm_ray.clip_spec import ClipSpec
-from dfdm_ray.clips import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
+from dfdm_ray.clips.cut import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
+from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.labels import GENERATORS

@@ -29,9 +29,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import faults
-import killed
-from hostile_files import POINTERS, external_track, mutated, write_seeds
+from support import faults, killed
+from support.hostile_files import POINTERS, external_track, mutated, write_seeds
 
 from dfdm_ray import assets
 from dfdm_ray.labels import GENERATORS

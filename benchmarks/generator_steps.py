@@ -18,9 +18,9 @@ import torch
 from timing import machine, matmul_gflops, save, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfdm_ray.jobs.generate.config import SwapTrainConfig
+from dfdm_ray.jobs.generate.train import SwapTrainer
 from dfdm_ray.labels import GENERATORS
-from dfdm_ray.swapping.config import SwapTrainConfig
-from dfdm_ray.swapping.train import SwapTrainer
 
 STEPS = {"cpu": 2, "cuda": 20}
 """Steps in one timing."""

@@ -29,8 +29,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dfdm_ray.clip_spec import clip_spec
-from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import VideoRejectedError
 from dfdm_ray.labels import GENERATORS

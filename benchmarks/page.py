@@ -13,7 +13,7 @@ import page_plots
 from scale_tables import all_tables
 from tables import Table, spread
 
-from dfdm_ray.evaluation.markdown import escape
+from dfdm_ray.jobs.evaluate.markdown import escape
 from dfdm_ray.labels import QUALITIES
 
 OUT = Path("build/bench")

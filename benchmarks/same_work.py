@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import torch
 
-from dfdm_ray.clip_spec import ClipSpec, clip_spec
-from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
+from dfdm_ray.jobs.score.attribute_clips import softmax
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
-from dfdm_ray.stages.attribute_clips import softmax
 
 BATCH = 4
 """Videos in one forward pass: what `dfdm-ray score` takes on a CPU."""

@@ -22,9 +22,9 @@ from sleepers import SleepingPrepareClips
 from tables import Table
 
 from dfdm_ray.config import ResourceConfig
+from dfdm_ray.engine.shares import Shares, rows_of_block, share_out
+from dfdm_ray.engine.stage import Stage, waiting_bytes
 from dfdm_ray.labels import QUALITIES
-from dfdm_ray.pipelines.resources import Shares, rows_of_block, share_out
-from dfdm_ray.stages.base import Stage, waiting_bytes
 
 CLUSTERS = (1, 4, 16, 64)
 

@@ -24,13 +24,13 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from dfdm_ray import storage
-from dfdm_ray.cluster import ray_session
-from dfdm_ray.config import ScoreConfig
-from dfdm_ray.crops_dataset import INDEX_FOLDER, read_index
-from dfdm_ray.pipelines.score import score
-from dfdm_ray.pipelines.train import train
-from dfdm_ray.training.config import ClipAugmentConfig, NetworkConfig, Recipe, TrainConfig
+from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_index
+from dfdm_ray.engine.session import ray_session
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.score.config import ScoreConfig
+from dfdm_ray.jobs.score.job import score
+from dfdm_ray.jobs.train.config import ClipAugmentConfig, NetworkConfig, Recipe, TrainConfig
+from dfdm_ray.jobs.train.job import train
 
 OUT = Path("build/bench/shuffled_labels")
 

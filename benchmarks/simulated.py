@@ -25,10 +25,10 @@ from sleepers import CROPS_BYTES, SleepingAttributeClips, SleepingPrepareClips
 from usage import cpu_seconds, difference
 
 from dfdm_ray.config import RunConfig
-from dfdm_ray.pipelines import run as pipeline
-from dfdm_ray.pipelines.output import RunFolder
+from dfdm_ray.engine import run as pipeline
+from dfdm_ray.engine.folder import RunFolder
+from dfdm_ray.engine.stage import Stage
 from dfdm_ray.schemas import MANIFEST, PREDICTIONS, PREDICTIONS_FOLDER
-from dfdm_ray.stages.base import Stage
 
 NODE_VIDEOS_S = 16.0
 """What a logical node does: a decode worker sleeps 1/16 s a video, a model worker half of that."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dfdm_ray.engine.stage import worker_name
 from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, SCORED
-from dfdm_ray.stages.base import worker_name
 
 CROPS_BYTES = 10 * 224 * 224 * 3 // 100
 """A hundredth of what the crops of a video have."""

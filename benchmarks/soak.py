@@ -23,8 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import faults
-import killed
+from support import faults, killed
 
 from dfdm_ray import assets
 from dfdm_ray.labels import DFDM_TAGS, GENERATORS

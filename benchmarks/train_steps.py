@@ -17,11 +17,11 @@ import torch
 from timing import machine, matmul_gflops, save, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfdm_ray.jobs.train.config import Recipe
+from dfdm_ray.jobs.train.optim import make_loss, make_optimizer
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
-from dfdm_ray.training.config import Recipe
-from dfdm_ray.training.optim import make_loss, make_optimizer
 
 HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound|GPU memory"
 

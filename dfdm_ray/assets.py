@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dfdm_ray import storage
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
 
 logger = logging.getLogger(__name__)
 

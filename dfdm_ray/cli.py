@@ -10,15 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 import dfdm_ray
-from dfdm_ray.config import ManifestConfig, PreprocessConfig, ScoreConfig
+from dfdm_ray.config import AssetsConfig, VerifyConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.evaluation.config import EvaluateConfig
-from dfdm_ray.png_tree.config import PngTreeConfig, PngTreeExport
-from dfdm_ray.swapping.config import GenerateConfig
-from dfdm_ray.terminal import SafeConsole, visible
-from dfdm_ray.tool_configs import AssetsConfig, CropsConfig, DemoConfig, DoctorConfig, VerifyConfig
-from dfdm_ray.training.config import TrainConfig, paper_config
-from dfdm_ray.training.variants import AblateConfig
+from dfdm_ray.io.terminal import SafeConsole, visible
+from dfdm_ray.jobs.ablate.config import AblateConfig
+from dfdm_ray.jobs.crops.config import CropsConfig
+from dfdm_ray.jobs.demo.config import DemoConfig
+from dfdm_ray.jobs.doctor.config import DoctorConfig
+from dfdm_ray.jobs.evaluate.config import EvaluateConfig
+from dfdm_ray.jobs.generate.config import GenerateConfig
+from dfdm_ray.jobs.manifest.config import ManifestConfig
+from dfdm_ray.jobs.png_tree.config import PngTreeConfig, PngTreeExport
+from dfdm_ray.jobs.preprocess.config import PreprocessConfig
+from dfdm_ray.jobs.score.config import ScoreConfig
+from dfdm_ray.jobs.train.config import TrainConfig, paper_config
 
 _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made them, on Ray."
 
@@ -26,19 +31,19 @@ _DESCRIPTION = "Attribute face-swap deepfake videos to the generator that made t
 
 
 def _manifest(config: ManifestConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.manifest import write
+    from dfdm_ray.jobs.manifest.job import write
 
     write(config, console)
 
 
 def _preprocess(config: PreprocessConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.preprocess import preprocess
+    from dfdm_ray.jobs.preprocess.job import preprocess
 
     preprocess(config, console)
 
 
 def _png_tree(config: PngTreeConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.png_tree import export_png_tree, import_png_tree
+    from dfdm_ray.jobs.png_tree.job import export_png_tree, import_png_tree
 
     if isinstance(config.job, PngTreeExport):
         export_png_tree(config.job, console)
@@ -47,8 +52,8 @@ def _png_tree(config: PngTreeConfig, console: Console) -> None:
 
 
 def _score(config: ScoreConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.score import score
-    from dfdm_ray.reports import show_scores
+    from dfdm_ray.engine.reports import show_scores
+    from dfdm_ray.jobs.score.job import score
 
     result = score(config, console)
     show_scores(result.predictions, result.record, folder=config.out, console=console)
@@ -57,26 +62,26 @@ def _score(config: ScoreConfig, console: Console) -> None:
 
 
 def _verify(config: VerifyConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.verify import verify
+    from dfdm_ray.engine.verify import verify
 
     if not verify(config, console):
         sys.exit(1)
 
 
 def _evaluate(config: EvaluateConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.evaluate import evaluate
+    from dfdm_ray.jobs.evaluate.job import evaluate
 
     evaluate(config, console)
 
 
 def _generate(config: GenerateConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.generate import generate
+    from dfdm_ray.jobs.generate.job import generate
 
     generate(config, console)
 
 
 def _train(config: TrainConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.train import train
+    from dfdm_ray.jobs.train.job import train
 
     result = train(config, console)
     console.print(
@@ -89,20 +94,20 @@ def _train(config: TrainConfig, console: Console) -> None:
 
 
 def _ablate(config: AblateConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.ablate import ablate
+    from dfdm_ray.jobs.ablate.job import ablate
 
     ablate(config, console)
 
 
 def _doctor(config: DoctorConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.doctor import doctor
+    from dfdm_ray.jobs.doctor.job import doctor
 
     if not doctor(config, console):
         sys.exit(1)
 
 
 def _crops(config: CropsConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.crops import draw_crops
+    from dfdm_ray.jobs.crops.job import draw_crops
 
     draw_crops(config, console)
 
@@ -126,7 +131,7 @@ def _assets(config: AssetsConfig, console: Console) -> None:
 
 
 def _demo(config: DemoConfig, console: Console) -> None:
-    from dfdm_ray.pipelines.demo import run_demo
+    from dfdm_ray.jobs.demo.job import run_demo
 
     run_demo(config, console)
 

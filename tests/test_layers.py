@@ -1,63 +1,42 @@
-"""Imports point one way; this test keeps it so."""
+"""Imports point one way; these tests hold the order."""
 
 import ast
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "dfdm_ray"
 
-# Lowest layer first. A module may import from its own layer's package and from layers below.
-LAYERS = (
-    ("labels", "errors", "terminal", "memory"),
-    ("config", "schemas", "retry"),
-    ("object_store",),
-    ("storage", "images", "clip_spec", "isolation", "tool_configs"),
-    ("listing", "crops_dataset"),
-    ("video", "models", "manifest", "assets", "generators"),
-    ("faces",),
-    ("clips", "swapping", "training"),
-    ("png_tree",),
-    ("clip_work",),
-    ("stages", "testing"),
-    ("cluster", "reports", "curves", "evaluation", "doctor"),
-    ("pipelines",),
-    ("cli",),
+# Lowest first. A module may import from its own part and from parts below.
+ORDER = (
+    {"errors"},
+    {"labels"},
+    {"schemas"},
+    {"config"},
+    {"io"},
+    {"assets", "video", "models", "generators", "manifest"},
+    {"faces"},
+    {"clips"},
+    {"engine"},
+    {"jobs"},
+    {"cli"},
 )
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+MADE_OF_JOBS = {"ablate", "demo"}
+"""Jobs that consist of other jobs."""
 
-# What a part may never import, so that it runs where these are missing or heavy.
-FORBIDDEN = {
-    "video": {"ray", "torch", "torchvision"},
-    "models": {"ray", "av", "pyarrow"},
-    "faces": {"ray", "av", "pyarrow"},
-    "generators": {"ray", "av", "pyarrow"},
-    "manifest": {"ray", "torch", "av"},
-    "clips": {"ray", "torch"},
-    "clip_work": {"ray", "torch"},
-    "isolation": {"ray", "torch", "av", "pyarrow"},
-    "training": {"ray"},
-    "crops_dataset": {"ray", "torch", "av"},
-    "png_tree": {"ray", "torch"},
-    "evaluation": {"ray", "av"},
-    "doctor": {"ray", "torch", "av"},
-    "images": {"ray", "torch", "av", "pyarrow"},
-    "labels": {"ray", "torch", "av", "pyarrow", "numpy"},
-    "errors": {"ray", "torch", "av", "pyarrow", "numpy"},
+# What a part does without, so that it runs where these are missing or heavy.
+WITHOUT = {
+    "ray": lambda path: not path.startswith("engine/") and path not in RAY_JOBS,
+    "torch": lambda path: path.startswith(("io/", "video/", "clips/", "manifest/", "faces/")),
+    "av": lambda path: path.startswith(("io/", "models/", "generators/", "manifest/", "engine/")),
+    "pyarrow": lambda path: path.startswith(("models/", "generators/", "faces/")),
 }
-RAY_USERS = {
-    "stages/base.py",
-    "cluster.py",
-    "pipelines/run.py",
-    "pipelines/observe.py",
-    "pipelines/generate.py",
-    "pipelines/train.py",
-    "pipelines/doctor.py",
-}
+RAY_JOBS = {"jobs/train/job.py", "jobs/generate/job.py", "jobs/doctor/job.py"}
+EXCEPT = {("faces/retinaface_resnet.py", "torch")}
 
 
-def modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+def modules() -> dict[str, Path]:
+    found = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+    return {str(path.relative_to(PACKAGE)): path for path in found}
 
 
 def imported(path: Path) -> set[str]:
@@ -71,32 +50,66 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def own_imports(path: Path) -> list[list[str]]:
+    """Return the parts of each name of this package that a module imports."""
+    return [name.split(".")[1:] for name in imported(path) if name.startswith("dfdm_ray.")]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_its_own_part_and_lower_layers(path: Path) -> None:
-    own = part_of(path)
-    assert own in RANK, f"{own} has no layer yet"
-    parts = {name.split(".")[1] for name in imported(path) if name.startswith("dfdm_ray.")}
-    higher = {part for part in parts if part != own and RANK[part] >= RANK[own]}
-    assert not higher
+def part_of(path: str) -> str:
+    return path.split("/")[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_no_package_forbidden_to_its_part(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imported(path)}
-    allowed_here = {"torch"} if path.name == "retinaface_resnet.py" else set()
-    assert not (roots & FORBIDDEN.get(part_of(path), set())) - allowed_here
+def test_every_part_has_its_place_in_the_order() -> None:
+    assert {part_of(path) for path in modules()} == RANK.keys()
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_pipeline_and_the_base_of_stages_know_ray(path: Path) -> None:
-    knows_ray = "ray" in {name.split(".")[0] for name in imported(path)}
-    assert not knows_ray or str(path.relative_to(PACKAGE)) in RAY_USERS
+def test_a_module_imports_only_from_its_own_part_and_from_parts_below() -> None:
+    offenders = {
+        f"{path} imports {'.'.join(name)}"
+        for path, file in modules().items()
+        for name in own_imports(file)
+        if name[0] != part_of(path) and RANK[name[0]] >= RANK[part_of(path)]
+    }
+    assert not offenders
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_file_is_over_300_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+def test_no_job_imports_another_unless_it_is_made_of_jobs() -> None:
+    offenders = {
+        f"{path} imports {'.'.join(name)}"
+        for path, file in modules().items()
+        if path.startswith("jobs/") and (own := path.split("/")[1]) not in MADE_OF_JOBS
+        for name in own_imports(file)
+        if name[0] == "jobs" and len(name) > 1 and name[1] != own
+    }
+    assert not offenders
+
+
+def test_no_part_imports_a_package_that_it_does_without() -> None:
+    offenders = {
+        f"{path} imports {package}"
+        for path, file in modules().items()
+        for package, does_without in WITHOUT.items()
+        if does_without(path)
+        and (path, package) not in EXCEPT
+        and package in {name.split(".")[0] for name in imported(file)}
+    }
+    assert not offenders
+
+
+def test_files_have_at_most_300_lines_and_functions_at_most_40() -> None:
+    offenders = {path for path, file in modules().items() if len(file.read_text().splitlines()) > 300}
+    for path, file in modules().items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and lines_of(node) > 40:
+                offenders.add(f"{path}:{node.name} has {lines_of(node)} lines")
+    assert not offenders
+
+
+def lines_of(function: ast.FunctionDef) -> int:
+    """Return the lines of a function without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (function.end_lineno or 0) - (body[0].lineno if body else function.lineno) + 1
+
+
+def test_the_root_has_at_most_eight_files() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 8

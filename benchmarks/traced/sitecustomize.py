@@ -6,7 +6,7 @@
 import os
 import sys
 
-if "dfdm_ray.isolation" in sys.orig_argv and "TRACE_FOLDER" in os.environ:
+if "dfdm_ray.clips.isolation" in sys.orig_argv and "TRACE_FOLDER" in os.environ:
     folder = os.environ.pop("TRACE_FOLDER")  # so that the next interpreter goes on
     log = os.path.join(folder, f"{os.getpid()}.txt")
     # -D: this process stays what it is to its parent, which watches its memory and kills it.

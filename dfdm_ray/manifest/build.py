@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dfdm_ray import listing, storage
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import listing, storage
 from dfdm_ray.manifest.names import DfdmFacts, parse_path
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found, printable
 from dfdm_ray.schemas import MANIFEST

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from urllib.parse import quote
 
-from dfdm_ray import listing, storage
 from dfdm_ray.errors import UserError
-from dfdm_ray.listing import FileEntry, ListingProblem
+from dfdm_ray.io import listing, storage
+from dfdm_ray.io.listing import FileEntry, ListingProblem
 
 VIDEO_EXTENSIONS = (
     *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg"),

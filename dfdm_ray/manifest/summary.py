@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dfdm_ray.jobs.manifest.splits import SCENE_NOTE, SplitReport, split_report
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
 from dfdm_ray.manifest.sources import printable
-from dfdm_ray.manifest.splits import SCENE_NOTE, SplitReport, split_report
 
 _NUM_SHOWN = 10
 _TRIPLE = ["target_identity", "source_identity", "scene"]

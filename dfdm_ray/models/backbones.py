@@ -11,8 +11,8 @@ from typing import cast, get_args
 import torch
 from torch import Tensor, nn
 
+from dfdm_ray.labels import Backbone
 from dfdm_ray.models.attention import SpatialAttention
-from dfdm_ray.models.names import Backbone
 
 BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dfdm_ray.labels import GENERATORS
+from dfdm_ray.labels import GENERATORS, Backbone
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
 from dfdm_ray.models.backbones import BACKBONES, BasicBlock, Bottleneck, ResNetTrunk
-from dfdm_ray.models.names import Backbone
 
 DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
 """RGB mean of DFDM's face crops in 0..1, from the authors' ``main.py``."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.memory import keep_freed_memory
+from dfdm_ray.io.memory import keep_freed_memory
 from dfdm_ray.models.checkpoint import LoadedModel
 from dfdm_ray.models.dma_sta import DmaStaOutput, normalize
 from dfdm_ray.models.folding import fold_batch_norms

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.labels import Backbone
 from dfdm_ray.models.backbones import BACKBONES, BOTTLENECKS, DEPTHS
 from dfdm_ray.models.dma_sta import DmaStaConfig
-from dfdm_ray.models.names import Backbone
 
 _WRAPPERS = ("state_dict", "model")
 # DataParallel and DistributedDataParallel; torch.compile.

@@ -17,9 +17,9 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from dfdm_ray import storage
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
-from dfdm_ray.retry import may_pass
+from dfdm_ray.io import storage
+from dfdm_ray.io.retry import may_pass
 from dfdm_ray.video.index import PacketIndex, index_packets
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"

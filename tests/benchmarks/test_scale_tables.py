@@ -8,7 +8,7 @@ from simulation_tables import simulated
 from tables import Table, spread
 from test_scale_model import COSTS, NODE, S3
 
-from dfdm_ray.pipelines.resources import rows_of_block
+from dfdm_ray.engine.shares import rows_of_block
 
 
 def run(rate: float, *, driver_s: float, machine_s: float, nodes: int = 8, rows: int = 8) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_files import (
+from support.cluster_files import (
     CLUSTER,
     README,
     REPOSITORY,

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 import pytest
-from cluster_files import CLUSTER, REPOSITORY, after, commands, documents, fences, shell_code
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli as ray_cli
 from ray.scripts.symmetric_run import symmetric_run
+from support.cluster_files import CLUSTER, REPOSITORY, after, commands, documents, fences, shell_code
 
 from dfdm_ray import cli
 

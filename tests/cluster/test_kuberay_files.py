@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from cluster_files import CLUSTER, documents
+from support.cluster_files import CLUSTER, documents
 
 KUBERAY = CLUSTER / "kuberay"
 JOBS = sorted(KUBERAY.glob("rayjob-*.yaml"))

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import ray.autoscaler
 from botocore.validate import ParamValidator
-from cluster_files import CLUSTER, documents
 from ray.autoscaler._private.util import prepare_config, validate_config
+from support.cluster_files import CLUSTER, documents
 
 AWS, GCP = (CLUSTER / "ray_up" / f"{cloud}.yaml" for cloud in ("aws", "gcp"))
 SCHEMA = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
+from support.killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
 
 from dfdm_ray import assets
 

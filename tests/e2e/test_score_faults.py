@@ -4,9 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-import faults
-import killed
 import pytest
+from support import faults, killed
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from crops_rows import write_patterns
-from killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
+from support.crops_rows import write_patterns
+from support.killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
 
-from dfdm_ray.training.loop import EpochResult
-from dfdm_ray.training.run import read_history
+from dfdm_ray.jobs.train.loop import EpochResult
+from dfdm_ray.jobs.train.rank import read_history
 
 pytestmark = pytest.mark.e2e
 

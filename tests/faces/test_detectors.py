@@ -289,7 +289,7 @@ def test_onnxruntime_is_told_to_send_no_usage_data_before_it_is_loaded() -> None
         "seen = []\n"
         "sys.addaudithook(lambda event, values: seen.append(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
         "    if event == 'import' and values[0] == 'onnxruntime' else None)\n"
-        "import dfdm_ray.clips\n"
+        "import dfdm_ray.clips.cut\n"
         "import dfdm_ray.faces.retinaface_onnx\n"
         "print(seen[0])\n"
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from support.videos import detections
 
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, iou, join, link
-from dfdm_ray.testing import detections
 
 Box = tuple[float, float, float, float]
 

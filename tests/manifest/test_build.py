@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from builds import SWAP, ids, put, reasons, row
+from support.builds import SWAP, ids, put, reasons, row
 
-from dfdm_ray import storage
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
 from dfdm_ray.manifest.build import build_manifest, write_manifest
 from dfdm_ray.schemas import MANIFEST, check_manifest
 

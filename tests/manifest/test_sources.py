@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from builds import SWAP, ids, put, reasons, row
+from support.builds import SWAP, ids, put, reasons, row
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import Problem, build_manifest

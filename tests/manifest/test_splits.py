@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from dfdm_ray import storage
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits, split_report
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild
-from dfdm_ray.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits, split_report
 from dfdm_ray.schemas import MANIFEST, check_manifest
 
 

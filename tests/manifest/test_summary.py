@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
+from dfdm_ray.jobs.manifest.splits import assign_splits
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild, build_manifest
-from dfdm_ray.manifest.splits import assign_splits
 from dfdm_ray.manifest.summary import (
     DfdmVideo,
     count_cells,

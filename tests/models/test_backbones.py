@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from dfdm_ray.labels import Backbone
 from dfdm_ray.models.backbones import BACKBONES, ResNetTrunk
-from dfdm_ray.models.names import Backbone
 
 
 def on_meta(backbone: Backbone, *, spatial_attention: bool) -> ResNetTrunk:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dfdm_ray.labels import Backbone
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig, high_pass, normalize
-from dfdm_ray.models.names import Backbone
 
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=3)
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from mixed_archive import write_archive
+from support.mixed_archive import write_archive
 
 
 @pytest.fixture(scope="session")

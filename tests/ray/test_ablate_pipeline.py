@@ -7,16 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from crops_rows import write_patterns
 from rich.console import Console
+from support.crops_rows import write_patterns
 
-from dfdm_ray.config import ScoreConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines.ablate import ablate
-from dfdm_ray.pipelines.score import score
-from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe
-from dfdm_ray.training.run import read_history
-from dfdm_ray.training.variants import AblateConfig
+from dfdm_ray.jobs.ablate.config import AblateConfig
+from dfdm_ray.jobs.ablate.job import ablate
+from dfdm_ray.jobs.score.config import ScoreConfig
+from dfdm_ray.jobs.score.job import score
+from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe
+from dfdm_ray.jobs.train.rank import read_history
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidden_package import hide_package
+from support.hidden_package import hide_package
 from test_ray_job_submit import REPOSITORY, START_S, free_port, start_node
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from dfdm_ray import assets
 from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
+from dfdm_ray.jobs.generate.job import generate
 from dfdm_ray.labels import Generator
-from dfdm_ray.pipelines.generate import generate
-from dfdm_ray.swapping.config import GenerateConfig, SwapTrainConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -9,20 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from mixed_archive import EXPECTED
 from rich.console import Console
+from support.mixed_archive import EXPECTED
 
-from dfdm_ray.clip_spec import clip_spec
-from dfdm_ray.clips import ClipFacts, load_detector, prepare_clips
-from dfdm_ray.config import CropConfig, DecodeConfig, FaceConfig, PlanConfig, PreprocessConfig
-from dfdm_ray.crops_dataset import prepared, read_crops, read_index, read_settings
+from dfdm_ray.clips import prepare_clips as stage
+from dfdm_ray.clips.crops_dataset import prepared, read_crops, read_index, read_settings
+from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.spec import clip_spec
+from dfdm_ray.config import CropConfig, DecodeConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.images import png, read_png
+from dfdm_ray.io.images import png, read_png
+from dfdm_ray.jobs.png_tree.config import PngTreeExport, PngTreeImport
+from dfdm_ray.jobs.png_tree.job import export_png_tree, import_png_tree
+from dfdm_ray.jobs.preprocess import job as pipeline
+from dfdm_ray.jobs.preprocess.config import PreprocessConfig
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.pipelines import preprocess as pipeline
-from dfdm_ray.pipelines.png_tree import export_png_tree, import_png_tree
-from dfdm_ray.png_tree.config import PngTreeExport, PngTreeImport
-from dfdm_ray.stages import prepare_clips as stage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

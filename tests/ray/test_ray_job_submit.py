@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
-from cluster_files import commands, documented_jobs, fences
+from support.cluster_files import commands, documented_jobs, fences
 
 from dfdm_ray import assets
 

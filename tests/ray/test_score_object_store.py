@@ -12,25 +12,22 @@ import pytest
 from moto.server import ThreadedMotoServer
 from rich.console import Console
 
-from dfdm_ray import assets, storage
-from dfdm_ray.clips import ClipFacts
-from dfdm_ray.config import (
-    CropConfig,
-    DecodeConfig,
-    ManifestConfig,
-    PreprocessConfig,
-    ResourceConfig,
-    ScoreConfig,
-)
-from dfdm_ray.crops_dataset import read_crops, read_index
+from dfdm_ray import assets
+from dfdm_ray.clips.crops_dataset import read_crops, read_index
+from dfdm_ray.clips.cut import ClipFacts
+from dfdm_ray.config import CropConfig, DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.manifest import job as manifest
+from dfdm_ray.jobs.manifest.config import ManifestConfig
+from dfdm_ray.jobs.png_tree.config import PngTreeExport
+from dfdm_ray.jobs.png_tree.job import export_png_tree
+from dfdm_ray.jobs.png_tree.read import list_tree, read_clip
+from dfdm_ray.jobs.preprocess.config import PreprocessConfig
+from dfdm_ray.jobs.preprocess.job import preprocess
+from dfdm_ray.jobs.score.config import ScoreConfig
+from dfdm_ray.jobs.score.job import score
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.pipelines import manifest
-from dfdm_ray.pipelines.png_tree import export_png_tree
-from dfdm_ray.pipelines.preprocess import preprocess
-from dfdm_ray.pipelines.score import score
-from dfdm_ray.png_tree.config import PngTreeExport
-from dfdm_ray.png_tree.read import list_tree, read_clip
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import plan_frames
 

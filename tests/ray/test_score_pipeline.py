@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mixed_archive import EXPECTED
 from rich.console import Console
+from support.mixed_archive import EXPECTED
 
-from dfdm_ray.config import ResourceConfig, ScoreConfig
+from dfdm_ray.clips import prepare_clips
+from dfdm_ray.config import ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.pipelines import score as pipeline
+from dfdm_ray.jobs.score import job as pipeline
+from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.schemas import PREDICTIONS
-from dfdm_ray.stages import prepare_clips
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

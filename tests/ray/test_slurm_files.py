@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from slurm_hosts import slurm_job, why_not
+from support.slurm_hosts import slurm_job, why_not
 
 from dfdm_ray import assets
 

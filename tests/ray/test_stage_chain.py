@@ -8,7 +8,7 @@ import pytest
 import ray
 import ray.cloudpickle
 
-from dfdm_ray.stages.base import Stage, chain, waiting_bytes
+from dfdm_ray.engine.stage import Stage, chain, waiting_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

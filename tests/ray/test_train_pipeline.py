@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crops_rows import write_patterns
 from rich.console import Console
+from support.crops_rows import write_patterns
 
-from dfdm_ray.crops_dataset import read_index
+from dfdm_ray.clips.crops_dataset import read_index
 from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig
+from dfdm_ray.jobs.train.job import train
 from dfdm_ray.models.checkpoint import load_checkpoint
-from dfdm_ray.pipelines.train import train
-from dfdm_ray.training.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

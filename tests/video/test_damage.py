@@ -6,8 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from support.videos import VideoRecipe, frame_number, numbered_frame, remux, write_video, x264
 
-from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, remux, write_video, x264
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Run, plan_frames

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
+from support.videos import VideoRecipe, frame_number, is_upright, numbered_frame, remux, write_video, x264
 
-from dfdm_ray.testing import VideoRecipe, frame_number, is_upright, numbered_frame, remux, write_video, x264
 from dfdm_ray.video import source
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch

@@ -8,8 +8,8 @@ import av
 import av.filter
 import numpy as np
 import pytest
+from support.videos import numbered_frame
 
-from dfdm_ray.testing import numbered_frame
 from dfdm_ray.video.encode import QualityWriter
 
 QUALITIES = (0, 10, 23)
@@ -63,7 +63,11 @@ def test_the_same_frames_give_the_same_bytes_whatever_lies_in_memory(tmp_path: P
     size = (176, 144)
     written = {crf: path.read_bytes() for crf, path in write(tmp_path / "here", clip(size), size).items()}
     code = f"from test_encode import *; write(Path({str(tmp_path / 'there')!r}), clip({size}), {size})"
-    environment = {**os.environ, "MALLOC_PERTURB_": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {
+        **os.environ,
+        "MALLOC_PERTURB_": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     for crf, content in written.items():
         assert (tmp_path / "there" / f"crf{crf}" / "v.mp4").read_bytes() == content

@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import psutil
 import pytest
-from hostile_files import POINTERS, external_track
+from support.hostile_files import POINTERS, external_track
+from support.videos import VideoRecipe, frame_number, numbered_frame, write_video, x264
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, write_video, x264
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import Run
 

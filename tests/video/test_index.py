@@ -3,8 +3,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from support.videos import VideoRecipe, remux, write_video, x264
 
-from dfdm_ray.testing import VideoRecipe, remux, write_video, x264
 from dfdm_ray.video.index import PacketIndex, index_packets
 
 B_FRAMES = x264(bf="3", b_strategy="0")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.videos import VideoRecipe, frame_number, is_upright, numbered_frame, write_video
 
-from dfdm_ray.testing import VideoRecipe, frame_number, is_upright, numbered_frame, write_video
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import Run
 

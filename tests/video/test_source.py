@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from support.videos import VideoRecipe, frame_number, numbered_frame, write_audio, write_video
 
-from dfdm_ray import storage
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.testing import VideoRecipe, frame_number, numbered_frame, write_audio, write_video
+from dfdm_ray.io import storage
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import Run
 

@@ -1,0 +1,282 @@
+"""From one video to the face crops of its clips: plan, decode, detect, track, crop.
+
+Frames never leave this step. The planned runs come first; only if the face is not in enough of
+their frames is more of the video looked at, other key frames before a scan frame by frame::
+
+    planned runs -> runs at other key frames -> scan from the start      (search_frames bounds the rest)
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dfdm_ray import assets
+from dfdm_ray.clips.spec import ClipSpec
+from dfdm_ray.config import FaceConfig, LimitsConfig
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.crops import crop_face
+from dfdm_ray.faces.detector import Detections, FaceDetector
+from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
+from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, join, link
+from dfdm_ray.video.decode import VideoReader
+from dfdm_ray.video.frames import FrameBatch
+from dfdm_ray.video.plan import FramePlan, other_runs, plan_frames
+
+_SCAN_EVERY = 15
+"""Frames between two looks of the scan: half a second at 30 frames a second."""
+
+
+@dataclass(kw_only=True)
+class ClipFacts:
+    """What was learned about a video, filled in step by step so that a rejected one has it too."""
+
+    plan: FramePlan | None = None
+    num_frames_in_video: int = 0
+    num_frames_missing: int = 0
+    num_frames_decoded: int = 0
+    num_faces: int = 0
+    num_frames_looked_at: int = 0
+    seconds_decode: float = 0.0
+    seconds_detect: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaceClips:
+    """The subject's face over ``C`` clips of ``T`` frames; rows of the flat arrays are in order of time."""
+
+    crops: npt.NDArray[np.uint8]
+    """Shape ``(C, T, S, S, 3)``, RGB."""
+    pts_s: npt.NDArray[np.float64]
+    """Shape ``(C * T,)``, seconds from the stream's start."""
+    boxes_xyxy: npt.NDArray[np.float32]
+    """Shape ``(C * T, 4)``, pixels."""
+    landmarks: npt.NDArray[np.float32]
+    """Shape ``(C * T, 5, 2)``, pixels."""
+    face_score: float | None
+    """Mean detection score, 0..1; ``None`` of crops that others made, whose flat arrays are empty."""
+
+
+def make_detector(faces: FaceConfig, weights: bytes) -> FaceDetector:
+    """Return the configured face detector; ``weights`` as read by :func:`dfdm_ray.assets.read_weights`."""
+    if faces.detector == "mobilenet0.25":
+        return MobileNetRetinaFace(weights, max_side=faces.max_side, score_threshold=faces.score_threshold)
+    from dfdm_ray.faces.retinaface_resnet import ResNetRetinaFace  # torch is heavy; decode workers go without
+
+    return ResNetRetinaFace(weights, max_side=faces.max_side, score_threshold=faces.score_threshold)
+
+
+def load_detector(faces: FaceConfig) -> tuple[FaceDetector, bytes]:
+    """Return the configured detector and its weights, so that a bad file is told before any work starts."""
+    weights = assets.read_weights(faces.detector, faces.weights)
+    return make_detector(faces, weights), weights
+
+
+@dataclass(kw_only=True)
+class _Seen:
+    """The runs with faces found so far."""
+
+    batches: list[FrameBatch] = field(default_factory=list)
+    tracks: list[list[RunTrack]] = field(default_factory=list)
+    subject: FaceTrack | None = None
+
+    def add(self, batch: FrameBatch, tracks: list[RunTrack], facts: ClipFacts) -> None:
+        self.batches.append(batch)
+        self.tracks.append(tracks)
+        faces = join(self.tracks)
+        facts.num_faces = len(faces)
+        self.subject = choose_subject(faces, frame_size=(batch.rgb.shape[1], batch.rgb.shape[2]))
+
+    @property
+    def num_frames(self) -> int:
+        return self.subject.num_frames if self.subject else 0
+
+
+def prepare_clips(
+    uri: str,
+    detector: FaceDetector,
+    spec: ClipSpec,
+    facts: ClipFacts,
+    *,
+    max_pixels: int = LimitsConfig.max_pixels,
+) -> FaceClips:
+    """Return the face crops of the video at ``uri``; ``facts`` is filled in on the way.
+
+    Raises:
+        VideoRejectedError: If the video cannot be read, is too short, has no usable face or frames of more
+            than ``max_pixels``.
+    """
+    seen = _Seen()
+    started = time.perf_counter()
+    try:
+        with VideoReader(uri, max_pixels=max_pixels) as reader:
+            facts.num_frames_in_video = len(reader.index) + reader.index.num_missing
+            facts.num_frames_missing = reader.index.num_missing
+            try:
+                _collect(reader, detector, spec, facts, seen)
+            finally:
+                facts.num_frames_decoded = reader.num_frames_decoded
+        clips = _cut(seen, spec, facts)
+    finally:
+        facts.seconds_decode = time.perf_counter() - started - facts.seconds_detect
+    return clips
+
+
+def _collect(
+    reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts, seen: _Seen
+) -> None:
+    """Look at runs until the subject is known in enough frames, or no more may be decoded."""
+    plan = plan_frames(
+        spec.strategy,
+        reader.index.keys,
+        num_frames=len(reader.index),
+        wanted=spec.frames_wanted,
+        runs=spec.runs_per_clip * spec.num_clips,
+    )
+    if plan is None:
+        raise VideoRejectedError(RejectCode.TOO_SHORT, _too_short(reader, spec))
+    facts.plan = plan
+    for batch in _batches(reader, plan, detector, spec, facts):
+        tracks = _timed_tracks(batch, detector, spec.detect_every, facts)
+        if tracks:
+            seen.add(batch, tracks, facts)
+        if seen.num_frames >= spec.frames_wanted:
+            break
+
+
+def _too_short(reader: VideoReader, spec: ClipSpec) -> str:
+    missing = (
+        f" ({reader.index.num_missing} more lie beyond the end of the file)"
+        if reader.index.num_missing
+        else ""
+    )
+    return f"{len(reader.index)} frames{missing}, {spec.frames_wanted} are needed"
+
+
+def _batches(
+    reader: VideoReader, plan: FramePlan, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
+) -> Iterator[FrameBatch]:
+    shown: set[float] = set()
+
+    def noted(batch: FrameBatch) -> FrameBatch:
+        shown.update(batch.pts_s.tolist())
+        return batch
+
+    for batch in reader.read_planned(plan.runs, flexible=spec.strategy == "keyframe_runs"):
+        yield noted(batch)
+    allowed = reader.num_frames_decoded + spec.search_frames
+    for run in other_runs(plan, reader.index.keys, num_frames=len(reader.index)):
+        if reader.num_frames_decoded + run.num_decoded > allowed:
+            return
+        if (found := reader.read_run(run)) is not None:
+            yield noted(found)
+    if reader.num_frames_decoded < allowed:
+        yield from _scan(reader, detector, spec, facts, shown=shown, allowed=allowed)
+
+
+def _scan(
+    reader: VideoReader,
+    detector: FaceDetector,
+    spec: ClipSpec,
+    facts: ClipFacts,
+    *,
+    shown: set[float],
+    allowed: int,
+) -> Iterator[FrameBatch]:
+    """Decode onwards, look every few frames, and yield runs that begin where a face is seen."""
+    run: list[FrameBatch] = []
+    since_look = _SCAN_EVERY
+    for frame in reader.read_onwards():
+        if reader.num_frames_decoded > allowed:
+            break
+        since_look += 1
+        if frame.pts_s[0] in shown:
+            continue
+        if run and frame.rgb.shape != run[0].rgb.shape:  # as where recordings were put together
+            yield _stacked(run)
+            run, since_look = [], _SCAN_EVERY
+        if not run and since_look >= _SCAN_EVERY:
+            since_look = 0
+            if _timed_tracks(frame, detector, 1, facts):
+                run = [frame]
+        elif run:
+            run.append(frame)
+        if len(run) == max(spec.detect_every, 2):
+            yield _stacked(run)
+            run, since_look = [], _SCAN_EVERY
+    if run:
+        yield _stacked(run)
+
+
+def _stacked(frames: Sequence[FrameBatch]) -> FrameBatch:
+    return FrameBatch(
+        rgb=np.concatenate([frame.rgb for frame in frames]),
+        pts_s=np.concatenate([frame.pts_s for frame in frames]),
+    )
+
+
+def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: ClipFacts) -> list[RunTrack]:
+    facts.num_frames_looked_at += len(batch)
+    started = time.perf_counter()
+    try:
+        return find_tracks(batch, detector, every=every)
+    finally:
+        facts.seconds_detect += time.perf_counter() - started
+
+
+def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
+    """Return the face tracks of a run of frames.
+
+    Every ``every``-th frame and the last are looked at. If faces are seen but none from the first
+    frame to the last, a face came or went in between, and all frames are looked at.
+    """
+    looked = sorted({*range(0, len(batch), every), len(batch) - 1})
+    detections = _detect(batch, detector, looked)
+    tracks = link(detections)
+    if tracks and max(len(track.frames) for track in tracks) < len(batch):
+        rest = [frame for frame in range(len(batch)) if frame not in detections]
+        tracks = link(detections | _detect(batch, detector, rest)) if rest else tracks
+    return tracks
+
+
+def _detect(batch: FrameBatch, detector: FaceDetector, frames: list[int]) -> dict[int, Detections]:
+    return dict(zip(frames, detector.detect([batch.rgb[frame] for frame in frames]), strict=True))
+
+
+def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
+    """Crop the subject in ``C * T`` frames spread evenly over those in which it is known."""
+    looked_at = facts.num_frames_looked_at
+    if not looked_at:
+        raise VideoRejectedError(RejectCode.DECODE_ERROR, "no run of frames could be decoded whole")
+    if seen.subject is None:
+        raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {looked_at} frames looked at")
+    if seen.num_frames < spec.frames_wanted:
+        detail = (
+            f"the face is in {seen.num_frames} of {looked_at} frames looked at, {spec.frames_wanted} needed"
+        )
+        raise VideoRejectedError(RejectCode.FACE_TOO_BRIEF, detail)
+    known = [
+        (seen.batches[at], part, row)
+        for at, part in seen.subject.parts.items()
+        for row in range(len(part.frames))
+    ]
+    known.sort(key=lambda item: float(item[0].pts_s[item[1].frames[item[2]]]))
+    chosen = [known[i] for i in np.linspace(0, len(known) - 1, spec.frames_wanted).round().astype(int)]
+    boxes = np.stack([part.boxes_xyxy[row] for _, part, row in chosen])
+    side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+    if side < spec.min_face_px:
+        detail = f"the face is {side:.0f} pixels, at least {spec.min_face_px} are needed"
+        raise VideoRejectedError(RejectCode.FACE_TOO_SMALL, detail)
+    crops = [
+        crop_face(batch.rgb[part.frames[row]], part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)
+        for batch, part, row in chosen
+    ]
+    return FaceClips(
+        crops=np.stack(crops).reshape(spec.shape),
+        pts_s=np.array([batch.pts_s[part.frames[row]] for batch, part, row in chosen]),
+        boxes_xyxy=boxes,
+        landmarks=np.stack([part.landmarks[row] for _, part, row in chosen]),
+        face_score=float(np.mean([part.scores[row] for _, part, row in chosen])),
+    )

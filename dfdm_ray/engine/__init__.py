@@ -1,0 +1,1 @@
+"""Any job over many videos: Ray, stages, one run, one output folder."""

@@ -1,0 +1,104 @@
+"""What a run counts as rows come: Ray's metrics, for dashboards, and faults survived, for ``run.json``.
+
+The driver counts, because every row passes it once, whatever was done twice in between. The metrics are
+drawn by ``cluster/grafana/dfdm-ray.json``.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util import metrics
+
+from dfdm_ray.errors import RejectCode
+from dfdm_ray.io.retry import drain_failures
+
+_BOUNDS_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
+_WORKERS = {"decode": "prepared_by", "model": "scored_by"}
+_STAGES = {"decode": "seconds_decode", "detect": "seconds_detect", "model": "seconds_model"}
+
+
+class Observer:
+    """Counts the rows of one run. Ray must run.
+
+    ``dfdm_ray_videos`` (by status and reject code), ``dfdm_ray_frames_decoded``, ``dfdm_ray_frames_used``,
+    ``dfdm_ray_faults`` (by code), ``dfdm_ray_seconds`` (histogram by stage, one value for each video).
+    """
+
+    def __init__(self) -> None:
+        tags = ("status", "reject_code")
+        self._videos = metrics.Counter("dfdm_ray_videos", "Videos with a row.", tag_keys=tags)
+        self._decoded = metrics.Counter("dfdm_ray_frames_decoded", "Frames that decoders produced.")
+        self._used = metrics.Counter("dfdm_ray_frames_used", "Frames cropped and used.")
+        self._faults = metrics.Counter("dfdm_ray_faults", "Faults survived.", tag_keys=("code",))
+        self._seconds = metrics.Histogram(
+            "dfdm_ray_seconds", "Wall seconds of a video.", boundaries=_BOUNDS_S, tag_keys=("stage",)
+        )
+        self._found: Counter[str] = Counter()
+        self._rejects: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._workers: dict[str, set[str]] = {pool: set() for pool in _WORKERS}
+        self._dead_before = _dead_nodes()
+        drain_failures()
+
+    def rows(self, rows: pa.Table) -> None:
+        """Count ``rows``, which are new."""
+        for row in rows.drop_columns([name for name in ("crops",) if name in rows.column_names]).to_pylist():
+            self._videos.inc(1, {"status": row["status"], "reject_code": row["reject_code"] or ""})
+            if code := row["reject_code"]:
+                self._rejects[code] += 1
+                self._examples.setdefault(code, f"{row['video_id']}: {row['reject_detail']}")
+            for counter, name in ((self._decoded, "num_frames_decoded"), (self._used, "num_frames_scored")):
+                if row[name]:
+                    counter.inc(row[name])
+            for stage, name in _STAGES.items():
+                if name in row:
+                    self._seconds.observe(row[name], {"stage": stage})
+            for pool, name in _WORKERS.items():
+                if row.get(name):
+                    self._workers[pool].add(row[name])
+            self._count_faults(row["faults"])
+
+    def most_rejects(self) -> str:
+        """Return the most frequent reject code with an example, as a clause; nothing if there is none."""
+        return "".join(
+            f"most often {code} ({number}, such as {self._examples[code]}); "
+            for code, number in self._rejects.most_common(1)
+        )
+
+    def bugs(self) -> str | None:
+        """Return a line about videos that met a bug, if there are any."""
+        code = RejectCode.INTERNAL_ERROR
+        if not (number := self._rejects[code]):
+            return None
+        return (
+            f"{number} videos met a bug of dfdm-ray and were rejected as {code}, such as "
+            f"{self._examples[code]}; please report it. After an update, --retry {code} tries them again"
+        )
+
+    def survived(self, workers: Mapping[str, int]) -> dict[str, Any]:
+        """Return counts of what went wrong and cost nothing: faults by code, workers replaced, nodes lost.
+
+        Args:
+            workers: Size of the pools ``decode`` and ``model``.
+        """
+        self._count_faults(drain_failures())
+        replaced = {
+            f"{pool}_workers_replaced": len(self._workers[pool]) - size
+            for pool, size in workers.items()
+            if len(self._workers[pool]) > size
+        }
+        lost = _dead_nodes() - self._dead_before
+        return {**self._found, **replaced, **({"nodes_lost": lost} if lost else {})}
+
+    def _count_faults(self, faults: list[str]) -> None:
+        for fault in faults:
+            code = fault.partition(":")[0]
+            self._found[code] += 1
+            self._faults.inc(1, {"code": code})
+
+
+def _dead_nodes() -> int:
+    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's gap

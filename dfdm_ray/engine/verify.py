@@ -1,0 +1,171 @@
+"""Is an output folder whole? One row for each planned video, nothing twice, nothing torn.
+
+Parts are read one by one, so that a damaged one hides no others.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_crops, read_settings
+from dfdm_ray.config import VerifyConfig
+from dfdm_ray.engine.folder import read_part
+from dfdm_ray.errors import RejectCode, UserError
+from dfdm_ray.io import storage
+from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
+
+_NAMED = 3
+"""So many examples of each fault are named."""
+
+
+_REMEDIES = {
+    "missing": "run the same command again",
+    "doubled": "run the same command again, which keeps one row of each",
+    "unknown": "rows of videos that were not planned: give --overwrite, or a new --out",
+    "contradictory": "give --overwrite, or a new --out",
+    "damaged parts": "delete them, and run the same command again",
+    "damaged crops": "delete what is there of them, and run the same command again",
+    "wrong counts in run.json": "run the same command again",
+}
+"""What helps against each fault; all that can be wrong."""
+
+
+def verify(config: VerifyConfig, console: Console) -> bool:
+    """Print what is in the folder and what is wrong with it, and return whether it is whole.
+
+    Raises:
+        UserError: If it is no output folder.
+    """
+    root = config.out
+    folder, schema = _kind(root)
+    manifest = storage.read_parquet(storage.join(root, "manifest.parquet"), what="manifest of the run")
+    record = _record(root)
+    rows, damaged = _read(storage.join(root, folder), schema)
+    table = pa.concat_tables([schema.empty_table(), *rows])
+    found = {**check_rows(manifest["video_id"].to_pylist(), table), "damaged parts": damaged}
+    if schema is CROPS_INDEX:
+        scored = [row for row in table.select(["status", "file"]).to_pylist() if row["file"]]
+        files = track(scored, description="crops", console=console, transient=True)
+        found["damaged crops"] = [
+            row["file"] for row in files if not _has_crops(root, row["file"], deep=config.deep)
+        ]
+    found["wrong counts in run.json"] = list(_wrong_counts(record, table, planned=manifest.num_rows))
+    unfinished = [name for name in storage.list_names(storage.join(root, folder)) if name.endswith(".part")]
+    _show(manifest.num_rows, table, found, num_unfinished=len(unfinished), console=console)
+    return not any(found.values())
+
+
+def check_rows(planned: Sequence[str], rows: pa.Table) -> dict[str, list[str]]:
+    """Return the ids of videos that are missing, doubled, unknown or have a row that contradicts itself.
+
+    Args:
+        planned: ``video_id`` of the manifest.
+        rows: :data:`schemas.PREDICTIONS` or :data:`schemas.CROPS_INDEX`.
+    """
+    times = Counter(rows["video_id"].to_pylist())
+    known = set(planned)
+    answer = "file" if "file" in rows.column_names else "generator"
+    columns = rows.select(["video_id", "status", "reject_code", answer]).to_pylist()
+    return {
+        "missing": sorted(known - times.keys()),
+        "doubled": sorted(name for name, number in times.items() if number > 1),
+        "unknown": sorted(times.keys() - known),
+        "contradictory": [row["video_id"] for row in columns if not _is_sound(row, row[answer])],
+    }
+
+
+def _is_sound(row: Mapping[str, Any], answer: str | None) -> bool:
+    if row["status"] == SCORED:
+        return answer is not None and row["reject_code"] is None
+    return row["status"] == REJECTED and row["reject_code"] in [*RejectCode]
+
+
+def _kind(root: str) -> tuple[str, pa.Schema]:
+    """Return the folder of the rows in ``root`` and their schema."""
+    names = storage.list_names(root)
+    if not {"run.json", "manifest.parquet"} <= {*names}:
+        raise UserError(
+            f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
+            "manifest.parquet or both"
+        )
+    # Where a run died before its first part there is neither folder, and no row to have a schema.
+    of_crops = INDEX_FOLDER in names and PREDICTIONS_FOLDER not in names
+    return (INDEX_FOLDER, CROPS_INDEX) if of_crops else (PREDICTIONS_FOLDER, PREDICTIONS)
+
+
+def _record(root: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(storage.read_bytes(storage.join(root, "run.json"), what="record of the run")))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
+    """Return the tables of the whole parts and the names of the damaged ones."""
+    tables, damaged = [], []
+    for name in storage.part_names(folder):
+        try:
+            tables.append(read_part(storage.join(folder, name), schema))
+        except UserError:
+            damaged.append(name)
+    return tables, damaged
+
+
+def _has_crops(root: str, file: str, *, deep: bool) -> bool:
+    if not deep:
+        return storage.exists(storage.join(root, *file.split("/")))
+    try:
+        shape, settings = read_crops(root, file).shape, read_settings(root)
+    except UserError:
+        return False
+    side = settings["crop_size"]
+    return shape == (settings["num_clips"], settings["num_frames"], side, side, 3)
+
+
+def _wrong_counts(record: Mapping[str, Any], rows: pa.Table, *, planned: int) -> Iterator[str]:
+    if "planned" not in record:
+        yield "the last run died before it wrote them"
+        return
+    rejected = rows["status"].to_pylist().count(REJECTED)
+    counts = {"planned": planned, "rejected": rejected}
+    done = next((name for name in ("scored", "prepared") if name in record), None)
+    if done:
+        counts[done] = rows.num_rows - rejected
+    for name, number in counts.items():
+        if record.get(name) != number:
+            yield f"{name} is {record.get(name)}, but {number} are there"
+
+
+def _show(
+    planned: int, rows: pa.Table, found: Mapping[str, list[str]], *, num_unfinished: int, console: Console
+) -> None:
+    table = Table("", "videos", show_edge=False)
+    statuses = rows["status"].to_pylist()
+    for name, number in (
+        ("planned", planned),
+        ("scored", statuses.count(SCORED)),
+        ("rejected", statuses.count(REJECTED)),
+    ):
+        table.add_row(name, str(number))
+    for code, number in sorted(Counter(rows["reject_code"].drop_null().to_pylist()).items()):
+        table.add_row(f"  {code}", str(number))
+    for what, examples in found.items():
+        table.add_row(what, str(len(examples)), style="red" if examples else None)
+    console.print(table)
+    for what, examples in found.items():
+        if examples:
+            some = ", ".join(examples[:_NAMED])
+            _say(console, f"{what}: {some}{', ...' if len(examples) > _NAMED else ''}; {_REMEDIES[what]}")
+    if num_unfinished:
+        _say(console, f"{num_unfinished} unfinished files of drivers that died lie there; they harm nothing")
+    _say(console, "not whole" if any(found.values()) else "whole: one row for each planned video")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

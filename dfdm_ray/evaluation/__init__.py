@@ -1,1 +1,0 @@
-"""How good predictions are: which videos count, metrics, intervals, and reports of them."""

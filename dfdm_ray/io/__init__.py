@@ -1,0 +1,1 @@
+"""Bytes in, bytes out, and words to a person."""

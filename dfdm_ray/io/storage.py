@@ -1,0 +1,298 @@
+"""Where files are: local paths and any ``pyarrow.fs`` URI (S3, GCS), read and written atomically.
+
+A *URI* here is either a local path or ``scheme://...``. Options that ``pyarrow`` takes from a
+URI's query (``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) stay with every
+URI made from it.
+"""
+
+import contextlib
+import io
+import os
+import posixpath
+import re
+import uuid
+from typing import BinaryIO, cast
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.io.object_store import RemoteFile, remote_filesystem
+from dfdm_ray.io.retry import persistently
+
+_ROOTED_SCHEMES = ("hdfs", "viewfs")
+"""Their paths begin with a slash, and those of object stores with the bucket."""
+_REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
+_UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
+"""Names of local files that :func:`write_atomic` has not yet renamed."""
+_PART = re.compile(r"part-\d+(-\w+)?\.parquet")
+"""Names of the pieces of a table that grows: ``part-<number>-<writer>.parquet``."""
+READ_AHEAD_BYTES = 1 << 20
+"""Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
+
+
+def is_remote(uri: str) -> bool:
+    """Whether ``uri`` names an object store rather than this machine's file system."""
+    scheme, separator, _ = uri.partition("://")
+    return bool(separator) and scheme.lower() in _REMOTE_SCHEMES
+
+
+def _split_remote(uri: str) -> SplitResult:
+    # No fragments: object keys may hold a bare "#", and nothing else gives it a meaning here.
+    try:
+        return urlsplit(uri, allow_fragments=False)
+    except ValueError as error:
+        raise UserError(f"cannot read {uri}: {error}") from error
+
+
+def local_path(uri: str) -> str:
+    """Return the path of a local ``uri``: itself, or the decoded path of a ``file://`` URI."""
+    return os.fsdecode(_percent_decode(uri.removeprefix("file://"))) if uri.startswith("file://") else uri
+
+
+def _percent_decode(text: str) -> bytes:
+    return unquote(text, errors="surrogateescape").encode("utf-8", "surrogateescape")
+
+
+def local_uri(path: str) -> str:
+    """Return ``path`` as a URI that Arrow can hold: itself if it is UTF-8, else a ``file://`` URI."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file://" + quote(os.fsencode(os.path.abspath(path)))
+    return path
+
+
+def absolute(uri: str) -> str:
+    """Return ``uri`` so that it means the same in a process with another working directory."""
+    return uri if is_remote(uri) else local_uri(os.path.abspath(local_path(uri)))
+
+
+def path_of(uri: str) -> str:
+    """Return the decoded path in ``uri``, without scheme, host and query.
+
+    Raises:
+        UserError: If a remote ``uri`` is malformed.
+    """
+    return unquote(_split_remote(uri).path) if is_remote(uri) else local_path(uri)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the folder of ``uri`` and the decoded last name, so that ``join(*split(uri))`` is ``uri``."""
+    if not is_remote(uri):
+        return os.path.split(local_path(uri))
+    base, _, query = uri.partition("?")
+    folder, _, name = base.rpartition("/")
+    return folder + (f"?{query}" if query else ""), unquote(name)
+
+
+def require_known(uri: str) -> None:
+    """Look at the form of ``uri`` alone.
+
+    Raises:
+        UserError: If the scheme is not one pyarrow knows, or no bucket is named.
+    """
+    if "://" not in uri or uri.startswith("file://"):
+        return
+    parts = _split_remote(uri)
+    if parts.scheme not in _REMOTE_SCHEMES:
+        raise UserError(
+            f"cannot read {uri}: scheme {parts.scheme!r} is none of file, {', '.join(_REMOTE_SCHEMES)}"
+        )
+    if not parts.netloc and parts.scheme in ("s3", "gs", "gcs"):
+        raise UserError(f"cannot read {uri}: it names no bucket")
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of ``uri`` and the path on it.
+
+    Raises:
+        UserError: As :func:`require_known`, or if its options are wrong.
+    """
+    require_known(uri)
+    if "://" not in uri or uri.startswith("file://"):
+        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+    parts = _split_remote(uri)
+    query = f"?{parts.query}" if parts.query else ""
+    try:
+        filesystem, bucket = remote_filesystem(f"{parts.scheme}://{parts.netloc}{query}")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise UserError(f"cannot use {uri}: {error}") from error
+    path = f"{bucket}{unquote(parts.path)}".rstrip("/")
+    return filesystem, path if parts.scheme in _ROOTED_SCHEMES else path.lstrip("/")
+
+
+def join(root: str, *parts: str) -> str:
+    """Return the URI of ``parts`` below ``root``, keeping ``root``'s query."""
+    if not is_remote(root):
+        return os.path.join(local_path(root), *parts)
+    base, _, query = root.partition("?")
+    return posixpath.join(base, *(quote(part) for part in parts)) + (f"?{query}" if query else "")
+
+
+def open_input(uri: str) -> BinaryIO:
+    """Open ``uri`` for seekable binary reading; remote files are read by range.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    if not is_remote(uri):
+        return open(local_path(uri), "rb")
+    filesystem, path = resolve(uri)
+    file = persistently(lambda: filesystem.open_input_file(path))
+    return cast(BinaryIO, io.BufferedReader(RemoteFile(file), buffer_size=READ_AHEAD_BYTES))
+
+
+def read_bytes(uri: str, *, what: str) -> bytes:
+    """Return the content of ``uri``.
+
+    Raises:
+        UserError: If it cannot be read; ``what`` names its role in the message.
+    """
+    try:
+        with open_input(uri) as stream:
+            return stream.read()
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {uri}: {error.strerror or error}") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is at ``uri``.
+
+    Raises:
+        UserError: If that cannot be told.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        info = persistently(lambda: filesystem.get_file_info(path))
+    except OSError as error:
+        raise UserError(f"cannot look at {uri}: {error.strerror or error}") from error
+    return bool(info.type != pafs.FileType.NotFound)
+
+
+def size_bytes(uri: str) -> int:
+    """Return the size of the file at ``uri``; raises ``OSError`` if there is none."""
+    return int(_file_info(uri).size) if is_remote(uri) else os.stat(local_path(uri)).st_size
+
+
+def modified_ns(uri: str) -> int:
+    """Return when the file at ``uri`` was written, by the clock of its storage, ns since 1970.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return int(_file_info(uri).mtime_ns)
+
+
+def _file_info(uri: str) -> pafs.FileInfo:
+    filesystem, path = resolve(uri)
+    info = persistently(lambda: filesystem.get_file_info(path))
+    if info.type != pafs.FileType.File:
+        raise FileNotFoundError(f"no such file: {uri}")
+    return info
+
+
+def write_atomic(uri: str, content: bytes) -> None:
+    """Write ``content`` so that readers see all of it or nothing; parent folders are made.
+
+    Local files are renamed into place. An object store publishes an object when its upload ends.
+    """
+    filesystem, path = resolve(uri)
+    if is_remote(uri):
+        persistently(lambda: _upload(filesystem, path, content))
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    part = f"{path}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+def write_parquet(uri: str, table: pa.Table) -> None:
+    """Write ``table`` to ``uri`` as one Parquet file, atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(uri, sink.getvalue().to_pybytes())
+
+
+def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa.Table:
+    """Return the Parquet file at ``uri``.
+
+    Raises:
+        UserError: If it cannot be read or is no Parquet file; ``what`` names its role.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        return persistently(lambda: pq.read_table(path, filesystem=filesystem, columns=columns))
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {uri}: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
+
+
+def part_names(folder: str) -> list[str]:
+    """Return the names of the finished parts of a table in ``folder``, in order."""
+    return sorted(filter(_PART.fullmatch, list_names(folder)))
+
+
+def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
+    """Return all rows of the parts in ``folder``, in order of their names, cast to ``schema``.
+
+    Raises:
+        UserError: If a file cannot be read or has other columns.
+    """
+    parts = [read_parquet(join(folder, name), what="part") for name in part_names(folder)]
+    try:
+        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise UserError(f"the tables in {folder} have other columns than this version writes") from error
+
+
+def list_names(folder: str) -> list[str]:
+    """Return the names of what lies in ``folder``, none if it is not there.
+
+    Raises:
+        UserError: If it is no folder or cannot be listed.
+    """
+    filesystem, path = resolve(folder)
+    try:
+        infos = persistently(lambda: filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True)))
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error}") from error
+    return [cast(str, info.base_name) for info in infos]
+
+
+def remove_file(uri: str) -> None:
+    """Delete the file at ``uri``."""
+    filesystem, path = resolve(uri)
+    persistently(lambda: filesystem.delete_file(path))
+
+
+def remove_unfinished(folder: str) -> None:
+    """Delete what killed writers left right in ``folder``; nobody may be writing there.
+
+    Of an upload that was cut off, an object store keeps nothing under a name.
+    """
+    for name in filter(_UNFINISHED.fullmatch, list_names(folder)):
+        with contextlib.suppress(FileNotFoundError):  # it was alive after all, and has just ended
+            remove_file(join(folder, name))
+
+
+def remove_tree(uri: str) -> None:
+    """Delete the folder at ``uri`` and all below it, if it is there."""
+    filesystem, path = resolve(uri)
+    if exists(uri):
+        persistently(lambda: filesystem.delete_dir(path))

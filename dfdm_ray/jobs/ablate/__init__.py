@@ -1,0 +1,1 @@
+"""Compare variants of the network."""

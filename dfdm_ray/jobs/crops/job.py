@@ -1,0 +1,54 @@
+"""Look at the crops: what `score` would give to the model, as one picture. Runs here, without Ray."""
+
+from rich.console import Console
+from rich.progress import track
+
+from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
+from dfdm_ray.clips.spec import clip_spec
+from dfdm_ray.engine.reports import contact_sheet
+from dfdm_ray.errors import UserError, VideoRejectedError
+from dfdm_ray.io import storage
+from dfdm_ray.io.images import Image, png
+from dfdm_ray.jobs.crops.config import CropsConfig
+from dfdm_ray.manifest.build import build_manifest
+
+_FRAMES = 10
+"""Frames in a clip of DMA-STA as published."""
+
+
+def draw_crops(config: CropsConfig, console: Console) -> int:
+    """Write the contact sheet and return how many videos have crops.
+
+    Raises:
+        UserError: If the videos cannot be listed or the picture cannot be written.
+    """
+    if not config.contact_sheet.lower().endswith(".png"):
+        raise UserError(f"--contact-sheet must end in .png, got {config.contact_sheet}")
+    videos = build_manifest(config.videos).table.to_pylist()
+    detector, _ = load_detector(config.faces)
+    spec = clip_spec(config.plan, config.faces, config.crop, num_frames=config.plan.frames or _FRAMES)
+    rows: list[tuple[str, Image | str]] = []
+    for video in track(videos[: config.limit], description="crops", console=console, transient=True):
+        facts = ClipFacts()
+        try:
+            clips = prepare_clips(video["uri"], detector, spec, facts)
+        except VideoRejectedError as rejected:
+            rows.append((video["video_id"], str(rejected)))
+        else:
+            rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
+            console.print(
+                f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+    try:
+        storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
+    except OSError as error:
+        raise UserError(f"cannot write {config.contact_sheet}: {error}") from error
+    for name, crops in rows:
+        if isinstance(crops, str):
+            console.print(f"{name}: {crops}", highlight=False, markup=False)
+    left_out = f"; {len(videos) - len(rows)} more left out by --limit" if len(videos) > len(rows) else ""
+    console.print(f"{config.contact_sheet}: {len(rows)} videos{left_out}", highlight=False, markup=False)
+    return sum(not isinstance(crops, str) for _, crops in rows)

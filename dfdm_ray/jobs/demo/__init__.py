@@ -1,0 +1,1 @@
+"""Run all jobs on public videos."""

@@ -1,0 +1,163 @@
+"""What a dataset will hold: identities, pairs, scenes and the files they become."""
+
+import csv
+import itertools
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator
+from dfdm_ray.manifest.build import build_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One person and the videos of them."""
+
+    id: str
+    """``id0``, ``id1``...: as DFDM names people."""
+    name: str
+    """As the user calls them."""
+    videos: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A span of one identity's video."""
+
+    identity: str
+    """``id0``..."""
+    number: int
+    """Counts the identity's scenes."""
+    uri: str
+    start: int
+    stop: int
+
+    @property
+    def frames(self) -> range:
+        """Frame numbers."""
+        return range(self.start, self.stop)
+
+
+def read_identities(source: str) -> list[Identity]:
+    """Read a folder of identity folders, or a CSV with the columns ``identity`` and ``video``.
+
+    Raises:
+        UserError: If there are fewer than two identities or the source is neither.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = {folder.name: _videos(folder) for folder in sorted(path.iterdir()) if folder.is_dir()}
+    elif path.suffix.lower() == ".csv":
+        found = _read_csv(path)
+    else:
+        raise UserError(
+            f"--identities {source} is neither a folder with a folder for each identity nor a .csv"
+        )
+    if len(found) < 2:
+        names = ", ".join(found) or "none"
+        raise UserError(
+            f"--identities {source} has {len(found)} identities ({names}); a swap needs two or more"
+        )
+    numbered = enumerate(sorted(found.items()))
+    return [Identity(id=f"id{number}", name=name, videos=videos) for number, (name, videos) in numbered]
+
+
+def _videos(folder: Path) -> tuple[str, ...]:
+    return tuple(build_manifest(str(folder)).table["uri"].to_pylist())
+
+
+def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    found: dict[str, tuple[str, ...]] = {}
+    for line, row in enumerate(rows, start=2):
+        name, video = row.get("identity"), row.get("video")
+        if not name or not video:
+            raise UserError(f"{path} line {line}: needs the columns identity and video, has {row}")
+        uri = video if "://" in video else storage.absolute(os.path.join(path.parent, video))
+        found[name] = (*found.get(name, ()), uri)
+    return found
+
+
+def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one text for each person whose videos, by name, differ: ``bob: + b.mp4``."""
+    texts = []
+    for name in sorted(before.keys() | now.keys()):
+        was, are = before.get(name, ()), now.get(name, ())
+        changed = [f"- {uri}" for uri in was if uri not in are] + [
+            f"+ {uri}" for uri in are if uri not in was
+        ]
+        if list(was) != list(are):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            texts.append(f"{name}: {changed[0] if changed else 'videos in another order'}{more}")
+    return texts
+
+
+def choose_pairs(
+    identities: Sequence[Identity], named: Sequence[str], *, sample: int | None, seed: int
+) -> list[tuple[str, str]]:
+    """Return pairs of identity ids, the lower first: all, those named ``anna:bob``, or a sample of them.
+
+    Raises:
+        UserError: If a name is unknown or not a pair.
+    """
+    ids = {one.id: one.id for one in identities} | {one.name: one.id for one in identities}  # names win
+    order = [identity.id for identity in identities]
+    pairs: list[tuple[str, str]] = list(itertools.combinations(order, 2))
+    if named:
+        chosen = [
+            tuple(sorted((_known(part, ids, text) for part in text.split(":")), key=order.index))
+            for text in named
+        ]
+        wrong = [text for text, pair in zip(named, chosen, strict=True) if len(set(pair)) != 2]
+        if wrong:
+            raise UserError(
+                f"--pairs {wrong[0]} is not two identities joined by a colon, such as {order[0]}:{order[1]}"
+            )
+        pairs = [pair for pair in pairs if pair in chosen]
+    if sample is not None and sample < len(pairs):
+        pairs = sorted(random.Random(seed).sample(pairs, sample))
+    return pairs
+
+
+def _known(name: str, ids: Mapping[str, str], text: str) -> str:
+    if name not in ids:
+        raise UserError(f"--pairs {text}: no identity is called {name!r}; there are {', '.join(ids)}")
+    return ids[name]
+
+
+def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limit: int) -> list[Scene]:
+    """Return up to ``limit`` scenes of an identity, one of each video in turn.
+
+    Args:
+        identity: Whose.
+        spans: Of each of the identity's videos, the spans that can be scenes.
+        limit: At most so many.
+    """
+    rounds = itertools.zip_longest(*([(uri, span) for span in spans.get(uri, ())] for uri in identity.videos))
+    found = [entry for one in rounds for entry in one if entry is not None][:limit]
+    return [
+        Scene(identity=identity.id, number=number, uri=uri, start=span.start, stop=span.stop)
+        for number, (uri, span) in enumerate(found)
+    ]
+
+
+def swap_paths(root: Path, scene: Scene, source: str, generator: Generator) -> dict[int, Path]:
+    """Return where a scene goes with ``source``'s face put in, by crf: DFDM's names."""
+    name = f"{scene.identity}_{source}_{scene.number:04d}_{DFDM_TAGS[generator]}.mp4"
+    return {crf: root / f"DFDM_crf{crf}" / generator / name for crf in QUALITIES}
+
+
+def real_paths(root: Path, scene: Scene) -> dict[int, Path]:
+    """Return where a scene goes as it is, by crf: Celeb-DF's names."""
+    return {
+        crf: root / "real" / f"crf{crf}" / f"{scene.identity}_{scene.number:04d}.mp4" for crf in QUALITIES
+    }

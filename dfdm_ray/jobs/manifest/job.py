@@ -1,0 +1,34 @@
+"""List videos, split them and write the manifest."""
+
+from rich.console import Console
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.manifest.config import ManifestConfig
+from dfdm_ray.jobs.manifest.splits import assign_splits
+from dfdm_ray.manifest.build import build_manifest, write_manifest
+from dfdm_ray.manifest.summary import render
+
+
+def write(config: ManifestConfig, console: Console) -> None:
+    """Write the manifest of ``config.videos`` and print what it holds.
+
+    Videos without identities cannot be split and stay without one.
+
+    Raises:
+        UserError: If there are no videos or ``config.out`` is there already.
+    """
+    if storage.exists(config.out) and not config.overwrite:
+        raise UserError(f"{config.out} is there already; give --overwrite to replace it, or another --out")
+    build = build_manifest(config.videos)
+    table = build.table
+    num_identities = len(table["target_identity"].drop_null().unique())
+    if config.split != "none" and num_identities:
+        table = assign_splits(table, method=config.split, seed=config.seed)
+    problems = write_manifest(config.out, build, table)
+    render(build, table, console)
+    if not num_identities:
+        console.print("no target identities in the names: no split")
+    console.print(
+        f"manifest: {config.out}" + (f"; problems: {problems}" if problems else ""), highlight=False
+    )

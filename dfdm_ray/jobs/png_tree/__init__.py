@@ -1,0 +1,1 @@
+"""Exchange crops with the authors' code."""

@@ -1,0 +1,222 @@
+"""From a tree of frames to manifest rows and clips.
+
+::
+
+    TREE/[Frame_10_cfr10_train/]DF_class3/Video12/Frame1.png ... Frame10.png
+
+Every folder with frames is one video, and so is an empty one, which is then rejected. The folder above
+it is its class, as the README of ``shanface33/Deepfake_Model_Attribution`` (``DF_class3``) or its loader
+(``df3``) spells it; folders further up may name split and quality.
+"""
+
+import os
+import posixpath
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dfdm_ray.clips.cut import ClipFacts, FaceClips
+from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.io import listing, storage
+from dfdm_ray.io.images import PNG_HEADER_BYTES, png_size, read_png
+from dfdm_ray.io.listing import FileEntry, ListingProblem
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.schemas import MANIFEST
+
+T = TypeVar("T")
+
+_CLASS = re.compile(r"(?:df_class|df)([1-5])", re.IGNORECASE)
+_SPLIT = re.compile(r"(?:.*[_-])?(train|val|test)", re.IGNORECASE)
+_CRF = re.compile(r"(?:.*[_-])?c(?:rf|fr)_?(\d{1,2})(?:[_-].*)?", re.IGNORECASE)
+_NUMBER = re.compile(r"(\d+)\.png", re.IGNORECASE)
+_NAMED = 3
+"""So many missing frames are named."""
+
+
+def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]]:
+    """Return :data:`schemas.MANIFEST` of the videos in ``tree``, and what could not be listed, with reasons.
+
+    The rows are sorted by ``video_id``, the video's path in the tree.
+
+    Args:
+        tree: A folder, local or remote.
+        crf: Quality of all videos, instead of what folders tell.
+
+    Raises:
+        UserError: If there is no such folder or no frame in it.
+    """
+    sizes: dict[str, int] = defaultdict(int)
+    uris: dict[str, str] = {}
+    not_listed: list[str] = []
+    for entry in listing.list_files(tree):
+        if listing.extension(entry.relative) == "png":
+            folder = posixpath.dirname(entry.relative) or "."
+            uris[folder] = storage.local_uri(storage.split(entry.uri)[0])
+            sizes[folder] += entry.size_bytes if isinstance(entry, FileEntry) else 0
+        elif isinstance(entry, ListingProblem):
+            not_listed.append(f"{entry.relative}: {entry.reason}")
+    if not uris:
+        text = "; ".join([f"no PNG frames below {tree}", *not_listed[:1]])
+        raise UserError(f"{text}; give the folder above DF_class1 ... DF_class5")
+    uris |= {entry.relative: entry.uri for entry in _empty_folders(tree) if entry.relative not in uris}
+    above = posixpath.basename(storage.path_of(tree).rstrip("/"))
+    rows = [
+        {
+            "video_id": folder,
+            "uri": uri,
+            "size_bytes": sizes.get(folder, 0),
+            "generator": class_of(uri),
+            "crf": _quality(f"{above}/{folder}") if crf is None else crf,
+            "split": _last_match(_SPLIT, f"{above}/{folder}"),
+        }
+        for folder, uri in sorted(uris.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=MANIFEST), not_listed
+
+
+def class_of(uri: str) -> str | None:
+    """Return the generator that the folder above ``uri`` names."""
+    match = _CLASS.fullmatch(_class_folder(uri))
+    return GENERATORS[int(match[1]) - 1] if match else None
+
+
+def _class_folder(uri: str) -> str:
+    return posixpath.basename(posixpath.dirname(storage.path_of(uri)))
+
+
+def _quality(folders: str) -> int | None:
+    found = _last_match(_CRF, folders)
+    return None if found is None else int(found)
+
+
+def _last_match(pattern: re.Pattern[str], folders: str) -> str | None:
+    """Return what the last of ``folders`` above the video that fits ``pattern`` says."""
+    matches = [pattern.fullmatch(name) for name in folders.split("/")[:-1]]
+    return next((match[1].lower() for match in reversed(matches) if match), None)
+
+
+def _empty_folders(tree: str) -> Iterator[FileEntry | ListingProblem]:
+    """Yield the local folders at the ends of the tree; object stores have no empty folders."""
+    if storage.is_remote(tree):
+        return
+    root = storage.local_path(tree)
+    for folder, below, _ in os.walk(root):
+        if not below and folder != root:
+            yield listing.local_entry(folder, relative_to=root)
+
+
+def first_size(manifest: pa.Table) -> int:
+    """Return the side of the first square frame, pixels.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for uri in manifest["uri"].to_pylist():
+        for entry in _frames(uri):
+            try:
+                # Strangers' pictures are decoded in workers alone, where they cost no more than allowed.
+                width, height = _read(entry, lambda file: png_size(file.read(PNG_HEADER_BYTES)))
+            except VideoRejectedError:
+                continue
+            if height == width:
+                return height
+    raise UserError("no frame of the tree is a square PNG; crops of faces are wanted")
+
+
+def read_clip(uri: str, facts: ClipFacts, *, num_frames: int, size: int) -> FaceClips:
+    """Return the frames of the folder ``uri`` in order of their numbers as one clip.
+
+    Args:
+        uri: A video's folder.
+        facts: Filled in on the way.
+        num_frames: So many frames it must have (T).
+        size: Side of each (S), pixels.
+
+    Raises:
+        VideoRejectedError: If its class is unknown, or frames are missing, too many, damaged or of
+            another size.
+    """
+    started = time.perf_counter()
+    if class_of(uri) is None:
+        detail = f"the folder above, {_class_folder(uri)}, is none of DF_class1 to DF_class5 and df1 to df5"
+        raise VideoRejectedError(RejectCode.UNKNOWN_CLASS, detail)
+    frames = list(_frames(uri))
+    facts.num_frames_in_video = len(frames)
+    pictures = []
+    for entry in in_order(frames, num_frames=num_frames):
+        picture = _read(entry, lambda file: read_png(file.read()))
+        facts.num_frames_decoded += 1
+        if picture.shape != (size, size, 3):
+            height, width = picture.shape[:2]
+            raise _unfit(f"{entry.relative} has {width} x {height} pixels, {size} x {size} are wanted")
+        pictures.append(picture)
+    facts.seconds_decode = time.perf_counter() - started
+    nothing: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+    return FaceClips(
+        crops=np.stack(pictures)[None],
+        pts_s=nothing.astype(np.float64),
+        boxes_xyxy=nothing.reshape(0, 4),
+        landmarks=nothing.reshape(0, 5, 2),
+        face_score=None,
+    )
+
+
+def in_order(
+    frames: list[FileEntry | ListingProblem], *, num_frames: int
+) -> list[FileEntry | ListingProblem]:
+    """Return ``frames`` by the number that ends their names: Frame9 before Frame10.
+
+    Numbers begin at 0 or 1 and none is left out.
+
+    Raises:
+        VideoRejectedError: If there are not ``num_frames``, or their numbers do not do.
+    """
+    numbered: dict[int, FileEntry | ListingProblem] = {}
+    for entry in frames:
+        match = _NUMBER.search(entry.relative)
+        if match is None:
+            raise _unfit(f"{entry.relative} has no frame number")
+        if int(match[1]) in numbered:
+            raise _unfit(f"{numbered[int(match[1])].relative} and {entry.relative} have the same number")
+        numbered[int(match[1])] = entry
+    wanted = range(0 if 0 in numbered else 1, max(numbered, default=0) + 1)
+    # Names may hold dates: of such a range nothing but the first gaps is walked.
+    missing = list(islice((number for number in wanted if number not in numbered), _NAMED + 1))
+    if missing:
+        names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        raise _unfit(f"frame {names} is missing; {len(frames)} are there, {num_frames} are wanted")
+    if len(numbered) != num_frames:
+        raise _unfit(f"{len(numbered)} frames, {num_frames} are wanted")
+    return [numbered[number] for number in wanted]
+
+
+def _frames(uri: str) -> Iterator[FileEntry | ListingProblem]:
+    try:
+        for entry in listing.list_files(uri):
+            if "/" not in entry.relative and listing.extension(entry.relative) == "png":
+                yield entry
+    except UserError as error:
+        raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
+
+
+def _read(entry: FileEntry | ListingProblem, parse: Callable[[BinaryIO], T]) -> T:
+    if isinstance(entry, ListingProblem):
+        raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {entry.reason}")
+    try:
+        with storage.open_input(entry.uri) as stream:
+            return parse(stream)
+    except OSError as error:
+        raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {error}") from error
+    except ValueError as error:
+        raise VideoRejectedError(RejectCode.DECODE_ERROR, f"{entry.relative}: {error}") from error
+
+
+def _unfit(detail: str) -> VideoRejectedError:
+    return VideoRejectedError(RejectCode.UNFIT_FRAMES, detail)

@@ -1,0 +1,1 @@
+"""Attribute the videos of an archive."""

@@ -1,0 +1,37 @@
+"""Configuration of `dfdm-ray score`."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from dfdm_ray.config import ArchiveConfig, FaceConfig, PlanConfig, ResourceConfig
+from dfdm_ray.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(ArchiveConfig):
+    """Attribute every video of an archive: Parquet predictions, one row per video."""
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("videos", "manifest", "crops")
+
+    crops: str | None = None
+    """A crops dataset made by `dfdm-ray preprocess`, instead of --videos: nothing is decoded again."""
+    split: str | None = None
+    """Only videos of this split of --manifest or --crops, such as test. Default: all."""
+    checkpoint: str
+    """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
+    out: str
+    """Output folder: predictions/*.parquet, manifest.parquet, run.json. Running again continues it."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the model; bf16 is faster on GPUs and changes logits in the third digit."""
+    compile: bool = False
+    """Use torch.compile: minutes to start, faster on long runs."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    resources: ResourceConfig = field(default_factory=ResourceConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FaceConfig()):
+            raise UserError("--plan and --faces say how videos are cropped; those of --crops are cropped")
+        if self.videos is not None and self.split is not None:
+            raise UserError("--split needs --manifest or --crops; --videos have no splits")

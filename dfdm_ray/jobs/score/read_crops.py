@@ -1,0 +1,48 @@
+"""CPU stage: crops that were prepared once, read where :class:`PrepareClips` would decode and crop."""
+
+import numpy as np
+import pyarrow as pa
+
+from dfdm_ray.clips.child import BY_FRAME, NO_CLIPS, Row, reject_on_error
+from dfdm_ray.clips.crops_dataset import pick_frames, read_crops
+from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.schemas import CLIPS, REJECTED
+
+
+class ReadCrops:
+    """Ray Data actor: reads the crops of videos from a crops dataset.
+
+    In: :data:`schemas.CROPS_INDEX`. Out: :data:`schemas.CLIPS`, one row for each. Rejected rows pass
+    through, and a video whose crops cannot be read is rejected.
+
+    Args:
+        root: The dataset.
+        stored: Shape of its crops of a video, (C, T, S, S, 3).
+        num_frames: Frames that the model takes; of longer clips some, spread evenly.
+    """
+
+    def __init__(self, *, root: str, stored: tuple[int, int, int, int, int], num_frames: int) -> None:
+        self._root = root
+        self._stored = stored
+        self._picked = pick_frames(stored[1], num_frames)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Read the videos of ``batch`` in turn."""
+        rows = [row if row["status"] == REJECTED else self._read(row) for row in batch.to_pylist()]
+        return pa.Table.from_pylist([{**NO_CLIPS, **row} for row in rows], schema=CLIPS)
+
+    def _read(self, row: Row) -> Row:
+        return {**row, **reject_on_error(lambda: self._columns(row), empty=NO_CLIPS)}
+
+    def _columns(self, row: Row) -> Row:
+        try:
+            crops = read_crops(self._root, row["file"])
+        except UserError as error:
+            raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
+        if crops.shape != self._stored:
+            detail = f"crops of shape {crops.shape}, but those of the dataset are {self._stored}"
+            raise VideoRejectedError(RejectCode.UNFIT_FRAMES, detail)
+        num_clips, num_frames = self._stored[:2]
+        flat = (np.arange(num_clips)[:, None] * num_frames + self._picked).ravel()
+        by_frame = {name: [row[name][frame] for frame in flat] if row[name] else [] for name in BY_FRAME}
+        return {"num_frames_scored": len(flat), **by_frame, "crops": crops[:, self._picked].tobytes()}

@@ -1,0 +1,1 @@
+"""Train DMA-STA on a crops dataset."""

@@ -1,0 +1,165 @@
+"""What each rank reads: who trains on which video at which step, and the videos as clips.
+
+Which clips make a step depends on seed, epoch and batch size alone, not on the number of ranks, so a run
+may go on with more or fewer workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from dfdm_ray.clips.crops_dataset import pick_frames, read_crops
+from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.train.augment import augment_clip
+from dfdm_ray.jobs.train.config import ClipAugmentConfig
+
+Order = npt.NDArray[np.int64]
+
+
+def epoch_order(num_videos: int, *, batch_size: int, seed: int, epoch: int) -> Order:
+    """Return which video stands where in each batch of an epoch, shape ``(steps, batch_size)``.
+
+    Every video comes once; the last batch is filled up with videos from the start of the order, so that all
+    steps are whole and nothing is dropped.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(num_videos)
+    steps = -(-num_videos // batch_size)
+    return np.resize(order, (steps, batch_size))
+
+
+def rank_parts(order: Order, *, rank: int, world_size: int, parts: int) -> list[list[int]]:
+    """Return a rank's share of each batch, cut into parts: lists of videos, ``steps * parts`` of them.
+
+    Shares may differ by one clip where the ranks do not divide the batch.
+
+    Raises:
+        ValueError: If a part would be empty on some rank.
+    """
+    if order.shape[1] // world_size < parts:
+        raise ValueError(
+            f"batches of {order.shape[1]} are too small for {world_size} ranks, {parts} parts each"
+        )
+    return [part.tolist() for batch in order for part in np.array_split(batch[rank::world_size], parts)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Videos:
+    """Videos with known generators."""
+
+    root: str
+    """The crops dataset."""
+    files: tuple[str, ...]
+    """As in the index, by video."""
+    video_ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    """Class of each video."""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingClips(Dataset[tuple[Tensor, int]]):
+    """One augmented clip of each video."""
+
+    videos: Videos
+    num_frames: int
+    augment: ClipAugmentConfig
+    seed: int
+    """Of the run: with epoch and video it settles a clip, whichever rank draws it."""
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, epoch_and_video: tuple[int, int]) -> tuple[Tensor, int]:
+        """Return a clip, uint8 ``(T, S, S, 3)``, and its class; of longer clips any frames in order."""
+        epoch, video = epoch_and_video
+        rng = np.random.default_rng((self.seed, epoch, video))
+        clips = read_crops(self.videos.root, self.videos.files[video])
+        clip = clips[rng.integers(len(clips))]
+        frames = np.sort(rng.choice(len(clip), self.num_frames, replace=False))
+        return torch.from_numpy(augment_clip(clip[frames], self.augment, rng)), self.videos.labels[video]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeVideos(Dataset[tuple[Tensor, int]]):
+    """All clips of each video, to be judged as ``score`` judges them."""
+
+    videos: Videos
+    num_frames: int
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, video: int) -> tuple[Tensor, int]:
+        """Return a video's clips, uint8 ``(C, T, S, S, 3)``, and which video it is."""
+        clips = read_crops(self.videos.root, self.videos.files[video])
+        return torch.from_numpy(clips[:, pick_frames(clips.shape[1], self.num_frames)]), video
+
+
+class Reader:
+    """Reads batches of datasets, by processes that stay from one pass to the next.
+
+    Args:
+        processes: So many read ahead; 0: whoever asks reads.
+        device: Where the batches go.
+    """
+
+    def __init__(self, *, processes: int, device: str) -> None:
+        self._processes = processes
+        self._pin = device != "cpu"
+        self._datasets: list[Dataset[Any]] = []
+        self._batches: list[list[tuple[int, Any]]] = []
+        self._loader: DataLoader[Any] | None = None
+
+    def read(self, dataset: Dataset[Any], batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """Yield the ``batches``, given by the items in them; end one pass before the next.
+
+        Raises:
+            UserError: If the dataset does for an item, the same whoever reads it.
+        """
+        if self._loader is None or dataset not in self._datasets:
+            self._datasets.append(dataset)
+            self._loader = self._start()
+        which = self._datasets.index(dataset)
+        self._batches[:] = [[(which, item) for item in batch] for batch in batches]
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+    def _start(self) -> "DataLoader[Any]":
+        return DataLoader(
+            _Items(tuple(self._datasets)),
+            batch_sampler=self._batches,
+            collate_fn=_collate,
+            num_workers=self._processes,
+            persistent_workers=self._processes > 0,
+            pin_memory=self._pin,
+            multiprocessing_context="spawn" if self._processes else None,  # Ray's threads survive no fork
+        )
+
+
+@dataclass(frozen=True)
+class _Items(Dataset[Any]):
+    """Items of several datasets; a user's mistake is one too, as processes send exceptions as tracebacks."""
+
+    datasets: tuple[Dataset[Any], ...]
+
+    def __getitem__(self, which_and_item: tuple[int, Any]) -> Any:
+        which, item = which_and_item
+        try:
+            return self.datasets[which][item]
+        except UserError as mistake:
+            return mistake
+
+
+def _collate(items: list[Any]) -> Any:
+    mistake = next((item for item in items if isinstance(item, UserError)), None)
+    return mistake or default_collate(items)

@@ -1,0 +1,136 @@
+"""What training is given, checked before Ray starts, so that a mistake costs a second."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
+from dfdm_ray.config import Strategy
+from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.train.config import TrainConfig
+from dfdm_ray.jobs.train.data import Videos
+from dfdm_ray.jobs.train.rank import TrainTask, start_model
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.dma_sta import DmaStaConfig
+from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
+
+CROPS_SETTING = "crops."
+"""Before the names of the crops dataset's own settings among those of the data."""
+
+
+def check_task(config: TrainConfig) -> TrainTask:
+    """Return what the ranks need.
+
+    Raises:
+        UserError: If the dataset is not fit for it; one line says why and what to do.
+    """
+    index = _usable(config)
+    settings = read_settings(config.crops)
+    classes = _classes(index, config)
+    stored = int(settings["num_frames"])
+    frames = config.network.frames or stored
+    if frames > stored:
+        raise UserError(f"--network.frames is {frames}, but the clips of {config.crops} have {stored}")
+    network = DmaStaConfig(
+        backbone=config.network.backbone,
+        num_frames=frames,
+        num_classes=len(classes),
+        spatial_attention=config.network.spatial_attention,
+        temporal_attention=config.network.temporal_attention,
+        per_frame_batch_norm=config.network.per_frame_batch_norm,
+        high_pass=config.network.high_pass,
+    )
+    imagenet = config.network.imagenet
+    task = TrainTask(
+        config=config,
+        train=_videos(index, "train", config.crops, classes),
+        val=_videos(index, "val", config.crops, classes),
+        classes=classes,
+        network=network,
+        preprocessing=preprocessing_of(settings),
+        imagenet=None if imagenet is None else storage.read_bytes(imagenet, what="ImageNet weights"),
+        data_settings={
+            **_digest(index),
+            "frames": frames,
+            "crf": sorted(config.crf),
+            **{f"{CROPS_SETTING}{name}": value for name, value in settings.items()},
+        },
+    )
+    if task.imagenet is not None:
+        start_model(task)  # tells a file that does not fit
+    return task
+
+
+def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
+    """Return what a model trained on crops of these settings tells ``score`` of them.
+
+    Crops that were not cut from videos here, such as an imported tree, have no frame plan: it is the default.
+    """
+    planned = settings.get("strategy") in get_args(Strategy)
+    plan = {"strategy": settings["strategy"], "runs": settings["runs_per_clip"]} if planned else {}
+    faces: dict[str, Any] = {name: settings.get(name) for name in FACE_SETTINGS}
+    return Preprocessing(
+        crop_size=int(settings["crop_size"]),
+        margin=float(settings["margin"]),
+        clips=int(settings["num_clips"]),
+        **plan,
+        **faces,
+    )
+
+
+def _usable(config: TrainConfig) -> pa.Table:
+    """Return the prepared videos of known generator and of the wanted qualities."""
+    index = prepared(read_index(config.crops))
+    index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
+    if config.crf:
+        index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
+    if not index.num_rows:
+        of = f" at crf {', '.join(map(str, config.crf))}" if config.crf else ""
+        raise UserError(f"{config.crops} has no crops of a known generator{of}; are the names DFDM's?")
+    found = Counter(index["split"].to_pylist())
+    for split in ("train", "val"):
+        if not found[split]:
+            there = ", ".join(f"{count} {name or 'without a split'}" for name, count in found.items())
+            raise UserError(
+                f"{config.crops} has no videos of known generator in the split {split} ({there}); training "
+                "needs train and val: split with `dfdm-ray manifest` and preprocess, or move some videos of "
+                f"an imported tree to a folder {split}/ and import it into a new --out"
+            )
+    return index
+
+
+def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:
+    """Return the generators to tell apart, in class order."""
+    in_split = {
+        split: set(index.filter(pc.equal(index["split"], split))["generator"].to_pylist())
+        for split in ("train", "val")
+    }
+    classes = tuple(name for name in GENERATORS if name in in_split["train"])
+    if len(classes) < 2:
+        only = classes[0]
+        raise UserError(f"{config.crops} has only {only} in the split train; there is nothing to tell apart")
+    unseen = sorted(in_split["val"] - in_split["train"])
+    if unseen:
+        raise UserError(f"{config.crops} has {', '.join(unseen)} in the split val but not in train")
+    return classes
+
+
+def _videos(index: pa.Table, split: str, root: str, classes: tuple[str, ...]) -> Videos:
+    rows = index.filter(pc.equal(index["split"], split)).sort_by("video_id")
+    return Videos(
+        root=root,
+        files=tuple(rows["file"].to_pylist()),
+        video_ids=tuple(rows["video_id"].to_pylist()),
+        labels=tuple(classes.index(name) for name in rows["generator"].to_pylist()),
+    )
+
+
+def _digest(index: pa.Table) -> dict[str, Any]:
+    """Return what tells one selection of videos from another."""
+    names = index.select(["video_id", "split", "generator"]).sort_by("video_id").to_pylist()
+    return {"num_videos": len(names), "videos_sha256": hashlib.sha256(repr(names).encode()).hexdigest()}

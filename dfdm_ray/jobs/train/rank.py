@@ -1,0 +1,152 @@
+"""What each rank does from start to end: build or restore, train epoch by epoch, and leave files.
+
+::
+
+    OUT/state.pt       all that training goes on from, replaced after every epoch
+        dma_sta.pt     the best epoch so far, for `dfdm-ray score`
+        history.csv    a line for each epoch
+        tensorboard/   the same as curves, if OUT is a local folder
+"""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.train.config import TrainConfig
+from dfdm_ray.jobs.train.data import Videos
+from dfdm_ray.jobs.train.loop import EpochResult, Fit, rank, world_size
+from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
+from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.preprocessing import Preprocessing
+
+STATE = "state.pt"
+HISTORY = "history.csv"
+CHECKPOINT = "dma_sta.pt"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """All that a rank needs; checked before Ray starts."""
+
+    config: TrainConfig
+    train: Videos
+    val: Videos
+    classes: tuple[str, ...]
+    network: DmaStaConfig
+    preprocessing: Preprocessing
+    data_settings: dict[str, Any]
+    """What tells these videos from others."""
+    imagenet: bytes | None = None
+    """Content of the ImageNet weights to begin with."""
+
+
+def train_rank(task: TrainTask, device: str) -> list[EpochResult]:
+    """Train to the last epoch from wherever an earlier try got to; return the history.
+
+    Raises:
+        UserError: On every rank alike, if the loss is no number or the results cannot be written.
+    """
+    fit = Fit(
+        model=start_model(task).to(device).to(memory_format=torch.channels_last),
+        recipe=task.config.recipe,
+        normalization=(task.preprocessing.mean, task.preprocessing.std),
+        seed=task.config.seed,
+        loaders=task.config.loaders,
+    )
+    state = storage.join(task.config.out, STATE)
+    if storage.exists(state):
+        fit.restore(storage.read_bytes(state, what="training state"))
+    while len(fit.history) < task.config.recipe.epochs:
+        fit.run_epoch(task.train, task.val)
+        _save_together(task, fit)
+    return fit.history
+
+
+def start_model(task: TrainTask) -> DmaSta:
+    """Return the untrained network, the same on every rank."""
+    model = random_model(task.network, seed=task.config.seed)
+    if task.imagenet is not None:
+        load_imagenet_trunk(model, task.imagenet, str(task.config.network.imagenet))
+    if task.config.network.open_gates:
+        model.open_gates()
+    return model
+
+
+def _save_together(task: TrainTask, fit: Fit) -> None:
+    """Let rank 0 write the epoch; if it cannot, all ranks stop with the reason instead of waiting for it."""
+    problem: list[str | None] = [None]
+    if rank() == 0:
+        try:
+            save_epoch(task, fit)
+        except OSError as error:
+            problem = [
+                f"cannot write epoch {len(fit.history)} to {task.config.out}: {error.strerror or error}; "
+                "what earlier epochs saved is kept, run the same command again to continue"
+            ]
+    if world_size() > 1:
+        dist.broadcast_object_list(problem)
+    if problem[0]:
+        raise UserError(problem[0])
+
+
+def save_epoch(task: TrainTask, fit: Fit) -> None:
+    """Write what the last epoch came to; see the top of this module for the files."""
+    out = task.config.out
+    latest = fit.history[-1]
+    if fit.best_epoch == latest.epoch:
+        storage.write_atomic(storage.join(out, CHECKPOINT), checkpoint_bytes(task, fit))
+    storage.write_atomic(storage.join(out, HISTORY), history_csv(fit.history).encode())
+    if not storage.is_remote(out):
+        _log_to_tensorboard(Path(storage.local_path(out)) / TENSORBOARD, latest)
+    # Last: until it is there, the epoch counts as not done and is done again in the same way.
+    storage.write_atomic(storage.join(out, STATE), fit.to_bytes())
+
+
+def checkpoint_bytes(task: TrainTask, fit: Fit) -> bytes:
+    """Return the best epoch so far as a checkpoint that ``score`` reads."""
+    with torch.device("meta"):
+        model = DmaSta(task.network)
+    model.load_state_dict(fit.best or {}, assign=True)
+    result = fit.history[fit.best_epoch - 1]
+    note = (
+        f"trained on {len(task.train)} videos, epoch {result.epoch} of {task.config.recipe.epochs}; "
+        f"accuracy on {len(task.val)} validation videos {result.val_accuracy:.3f}"
+    )
+    out = io.BytesIO()
+    save_checkpoint(out, model, classes=task.classes, preprocessing=task.preprocessing, note=note)
+    return out.getvalue()
+
+
+def history_csv(history: list[EpochResult]) -> str:
+    """Return the history as CSV with a header."""
+    out = io.StringIO()
+    rows = csv.DictWriter(out, [one.name for one in fields(EpochResult)])
+    rows.writeheader()
+    rows.writerows({name: f"{value:.6g}" for name, value in asdict(result).items()} for result in history)
+    return out.getvalue()
+
+
+def read_history(text: str) -> list[EpochResult]:
+    """Return what :func:`history_csv` wrote."""
+    rows = csv.DictReader(io.StringIO(text))
+    return [
+        EpochResult(epoch=int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+        for row in rows
+    ]
+
+
+def _log_to_tensorboard(folder: Path, result: EpochResult) -> None:
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in asdict(result).items():
+            if name != "epoch":
+                writer.add_scalar(name.replace("_", "/", 1), value, result.epoch)

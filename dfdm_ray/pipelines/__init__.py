@@ -1,1 +1,0 @@
-"""Whole jobs: how the stages are wired, run and written down."""

@@ -1,0 +1,210 @@
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, Work, WorkBugError
+from dfdm_ray.errors import RejectCode
+
+MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
+
+
+def act(name: str, prefix: str, uri: str) -> bytes:
+    """Do in the child what ``uri`` says."""
+    match uri:
+        case "segfault":
+            ctypes.string_at(0)
+        case "hang":
+            time.sleep(1000)
+        case "hang in C":
+            ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock, as a decoder may
+        case "swell":
+            held = [np.ones(2**27, np.uint8) for _ in range(100)]
+            time.sleep(len(held))
+        case "absurd":
+            np.ones((2**31, 2**31), np.uint8)
+        case "exit":
+            os._exit(3)
+        case "lie" | "boast" | "babble":  # as a decoder that was taken over might
+            kind, length = {"lie": (b"=", 100), "boast": (b"=", 10**15), "babble": (b"?", 0)}[uri]
+            os.write(int(sys.argv[1]), kind + length.to_bytes(8, "little"))
+            os._exit(3)
+        case "half":
+            os.write(int(sys.argv[1]), b"=")
+            time.sleep(1000)
+        case "deaf":
+            os.write(int(sys.argv[1]), (b"=" + bytes(8)) * 20)  # the second one for the next file
+            time.sleep(1000)
+        case "no room":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+            return bytes(200)
+        case "token":
+            return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
+        case "bug":
+            raise ZeroDivisionError("a bug in the work")
+    return f"{prefix}{uri} {os.getpid()}".encode()
+
+
+def make(prefix: str) -> Work:
+    return partial(act, "a name", prefix)
+
+
+def killed(folder: str, times: int) -> Work:
+    started = len(os.listdir(folder))
+    Path(folder, str(started)).touch()
+    if started < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make("did ")
+
+
+def broken() -> Work:
+    raise ImportError("no such decoder")
+
+
+@contextmanager
+def isolated(allowance: Allowance = MANY) -> Iterator[Isolated]:
+    child = Isolated(partial(make, "did "), allowance)
+    try:
+        yield child
+    finally:
+        child.close()
+
+
+def test_the_child_is_not_given_the_token_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with isolated() as child:
+        assert child("token") == b"none"
+
+
+def test_an_answer_for_which_there_is_no_room_costs_the_file() -> None:
+    with isolated() as child, pytest.raises(ChildLostError) as lost:
+        child("no room")
+    assert lost.value.code == RejectCode.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("uri", ["lie", "boast", "babble"])
+def test_an_answer_that_is_not_there_costs_the_file(uri: str) -> None:
+    with isolated() as child:
+        with pytest.raises(ChildLostError) as lost:
+            child(uri)
+        assert lost.value.code == RejectCode.CRASHED
+        assert child("next").startswith(b"did next")
+
+
+def test_one_child_serves_one_file_after_another_in_a_process_of_its_own() -> None:
+    with isolated() as child:
+        first, second = child("a"), child("ü \x1b")
+    assert first.rsplit(b" ", 1) == [b"did a", second.rsplit(b" ", 1)[1]]
+    assert second.startswith("did ü \x1b".encode())
+    assert int(first.rsplit(b" ", 1)[1]) != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("segfault", RejectCode.CRASHED, "SIGSEGV"),
+        ("exit", RejectCode.CRASHED, "exit code 3"),
+        ("hang", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("hang in C", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("half", RejectCode.TIMED_OUT, "no result after 1 s"),
+        ("swell", RejectCode.OUT_OF_MEMORY, "grew beyond 0.5 GiB"),
+        ("absurd", RejectCode.OUT_OF_MEMORY, "refused memory"),
+    ],
+)
+def test_a_file_that_costs_the_child_is_told_and_the_next_one_is_served(
+    uri: str, code: RejectCode, words: str
+) -> None:
+    seconds = 1 if code == RejectCode.TIMED_OUT else 60
+    with isolated(Allowance(seconds=seconds, memory_bytes=2**29)) as child:
+        before = child("before")
+        with pytest.raises(ChildLostError, match=words) as lost:
+            child(uri)
+        assert lost.value.code == code
+        after = child("after")
+    assert after.startswith(b"did after")
+    assert before.rsplit(b" ", 1)[1] != after.rsplit(b" ", 1)[1]
+
+
+def test_a_child_that_was_killed_between_files_is_replaced() -> None:
+    with isolated() as child:
+        pid = int(child("a").rsplit(b" ", 1)[1])
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # all its threads are gone, and it is not reaped
+        assert child("b").startswith(b"did b")
+
+
+def test_a_bug_in_the_work_comes_with_the_childs_traceback_and_the_next_file_is_served() -> None:
+    with isolated() as child:
+        with pytest.raises(WorkBugError, match="a bug in the work") as error:
+            child("bug")
+        assert child("after").startswith(b"did after")
+    assert "in act" in str(error.value)
+    assert error.value.summary.startswith('ZeroDivisionError: a bug in the work (File "')
+    assert error.value.summary.endswith(", in act)")
+
+
+def test_a_child_that_does_not_listen_costs_the_file() -> None:
+    with isolated() as child:
+        assert child("deaf") == b""
+        with pytest.raises(ChildLostError) as lost:  # of a buffer that fills up
+            list(map(child, ["a" * 100_000] * 19))
+        assert lost.value.code == RejectCode.CRASHED
+        assert child("next").startswith(b"did next")
+
+
+def test_a_child_that_is_killed_while_it_loads_is_started_once_more(tmp_path: Path) -> None:
+    child = Isolated(partial(killed, str(tmp_path), 1), MANY)
+    assert child("a").startswith(b"did a")
+    child.close()
+
+
+def test_a_child_that_is_killed_whenever_it_loads_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"did not start: .* SIGKILL"):
+        Isolated(partial(killed, str(tmp_path), 9), MANY)("a")
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_bug_of_which_nothing_is_told_has_a_summary_all_the_same() -> None:
+    assert WorkBugError(" ").summary == "nothing was told of it"
+
+
+def test_work_that_cannot_be_made_is_a_bug_too() -> None:
+    with pytest.raises(RuntimeError, match="no such decoder") as error:
+        Isolated(broken, MANY)("a")
+    assert not isinstance(error.value, WorkBugError)  # which would cost the file and not the run
+
+
+def test_a_child_that_hangs_does_not_outlive_its_killed_parent() -> None:
+    script = (
+        "import test_isolation as t, sys\n"
+        "child = t.Isolated(t.partial(t.make, ''), t.MANY)\n"
+        "print(child('').decode(), flush=True)\n"
+        "child('hang in C')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    end = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "the child lives on"
+        time.sleep(0.05)
+
+
+def test_a_lost_child_pickles() -> None:
+    lost = ChildLostError(RejectCode.CRASHED, "SIGSEGV")
+    back = pickle.loads(pickle.dumps(lost))
+    assert (back.code, back.detail, str(back)) == (lost.code, lost.detail, "crashed: SIGSEGV")

@@ -1,0 +1,142 @@
+"""Files that cost the decoding process its life, among others that do not."""
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dfdm_ray.clips import child as clip_work
+from dfdm_ray.clips.isolation import Allowance, Work
+from dfdm_ray.clips.stage import MakeClips
+from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
+
+FRAMES, SIZE = 2, 32
+SHAPE = (1, FRAMES, SIZE, SIZE, 3)
+ROW = {**clip_work.NOTHING_KNOWN, **clip_work.NO_CLIPS, "seconds_decode": 0.0, "status": SCORED}
+ROW |= {"num_frames_scored": FRAMES, "crops": bytes(math.prod(SHAPE))}
+
+
+def answer(schema: pa.Schema = CLIP_COLUMNS, **columns: Any) -> bytes:
+    """Return what a child answers that was taken over."""
+    return as_bytes(pa.Table.from_pylist([{**ROW, **columns}], schema=schema))
+
+
+def as_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def not_utf8() -> bytes:
+    return answer(status="rejected", reject_code="no_face", reject_detail="?!?!", crops=b"").replace(
+        b"?!?!", b"\xff" * 4
+    )
+
+
+ANSWERS = {
+    "whole": answer(),
+    "nothing": b"",
+    "no arrow": b"not arrow",
+    "torn": answer()[:2000],
+    "other columns": as_bytes(pa.table({"a": [1]})),
+    "no row": as_bytes(CLIP_COLUMNS.empty_table()),
+    "two rows": as_bytes(pa.Table.from_pylist([ROW, ROW], schema=CLIP_COLUMNS)),
+    "no status": answer(status=None),
+    "other status": answer(status="done"),
+    "no text": not_utf8(),
+    "few crops": answer(crops=b"123"),
+    "many frames": answer(num_frames_scored=FRAMES + 1),
+    "few times": answer(pts_s=[0.0]),
+    "unknown code": answer(status="rejected", reject_code="because", crops=b""),
+    "rejected with crops": answer(status="rejected", reject_code="no_face"),
+}
+
+
+def deadly_png_work(folder: str) -> Work:
+    """Read PNG folders, but die of those called so."""
+    return partial(_die_or_work, folder, clip_work.png_work(FRAMES, SIZE))
+
+
+def _die_or_work(folder: str, work: Work, uri: str) -> bytes:
+    name = Path(uri).name
+    if name.startswith("once") and not os.path.exists(os.path.join(folder, "died")):
+        Path(folder, "died").touch()
+        os.abort()
+    if name.startswith("always"):
+        os.abort()
+    if name in ANSWERS:
+        return ANSWERS[name]
+    if name.startswith("bug"):
+        raise ZeroDivisionError("a bug of ours")
+    return work(uri)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Callable[[int], MakeClips]:
+    def make(attempts: int) -> MakeClips:
+        work = partial(deadly_png_work, str(tmp_path))
+        allowance = Allowance(seconds=60, memory_bytes=2**30)
+        return MakeClips(work, detector="none", shape=SHAPE, allowance=allowance, attempts=attempts)
+
+    return make
+
+
+def manifest(*names: str) -> pa.Table:
+    rows = [{"video_id": name, "uri": f"/gone/{name}", "size_bytes": 0} for name in names]
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+def test_a_deadly_file_is_rejected_after_its_attempts_and_its_neighbours_are_served(
+    stage: Callable[[int], MakeClips], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        rows = stage(2)(manifest("a", "always", "b"))
+    assert rows.schema.equals(CLIPS)
+    assert rows["reject_code"].to_pylist() == ["unknown_class", "crashed", "unknown_class"]
+    assert rows["faults"].to_pylist() == [
+        [],
+        ["crashed: the decoding process ended with SIGABRT"] * 2,
+        [],
+    ]
+    told = [(record.video_id, record.reject_code) for record in caplog.records if record.levelname == "INFO"]  # type: ignore[attr-defined]
+    assert told == [("a", "unknown_class"), ("always", "crashed"), ("b", "unknown_class")]
+
+
+def test_a_file_of_which_the_child_died_once_has_its_row_and_the_fault(
+    stage: Callable[[int], MakeClips],
+) -> None:
+    row = stage(2)(manifest("once")).to_pylist()[0]
+    assert row["reject_code"] == "unknown_class"  # as if nothing had happened
+    assert row["faults"] == ["crashed: the decoding process ended with SIGABRT"]
+
+
+def test_one_attempt_is_one(stage: Callable[[int], MakeClips]) -> None:
+    row = stage(1)(manifest("once")).to_pylist()[0]
+    assert row["reject_code"] == "crashed"
+    assert len(row["faults"]) == 1
+
+
+def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
+    stage: Callable[[int], MakeClips], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = stage(2)(manifest("a", "bug", "b"))
+    assert rows["reject_code"].to_pylist() == ["unknown_class", "internal_error", "unknown_class"]
+    detail = rows["reject_detail"][1].as_py()
+    assert detail.startswith("ZeroDivisionError: a bug of ours (File ")
+    assert rows["faults"][1].as_py() == [f"internal_error: {detail}"]  # not tried again
+    (told,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert "Traceback" in told.getMessage()
+
+
+def test_an_answer_that_is_no_row_costs_that_file(stage: Callable[[int], MakeClips]) -> None:
+    rows = stage(1)(manifest(*ANSWERS)).to_pylist()
+    codes = {row["video_id"]: row["reject_code"] for row in rows}
+    assert codes == {name: None if name == "whole" else "crashed" for name in ANSWERS}
+    assert {row["reject_detail"] for row in rows} == {None, "the decoding process answered what is no row"}

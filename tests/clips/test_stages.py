@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dfdm_ray import assets
+from dfdm_ray.clips.child import reject_on_error
+from dfdm_ray.clips.isolation import Allowance
+from dfdm_ray.clips.prepare_clips import PrepareClips
+from dfdm_ray.clips.spec import ClipSpec, clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
+from dfdm_ray.engine.stage import Stage, apply
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.jobs.score.attribute_clips import AttributeClips, softmax
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.models.checkpoint import load_checkpoint
+from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS
+
+FACES = FaceConfig()
+CROP = CropConfig(size=64)
+ALLOWANCE = Allowance(seconds=60, memory_bytes=2 * 2**30)
+
+
+def spec(clips: int = 1) -> ClipSpec:
+    return clip_spec(PlanConfig(clips=clips), FACES, CROP, num_frames=4)
+
+
+def manifest(*uris: Path) -> pa.Table:
+    rows = [
+        {"video_id": f"v{index}", "uri": str(uri), "size_bytes": 0, "generator": "iae", "crf": 10}
+        for index, uri in enumerate(uris)
+    ]
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+def prepare(*uris: Path, clips: int = 1) -> pa.Table:
+    weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
+    stage = PrepareClips(
+        faces=FACES, spec=spec(clips), weights=lambda: weights, allowance=ALLOWANCE, attempts=2
+    )
+    return stage(manifest(*uris))
+
+
+def attribute(clips: pa.Table, checkpoint: Path, num_clips: int = 1) -> pa.Table:
+    stage = AttributeClips(
+        checkpoint=checkpoint.read_bytes,
+        name="tiny",
+        shape=spec(num_clips).shape,
+        device="cpu",
+        precision="fp32",
+        compile=False,
+    )
+    return stage(clips)
+
+
+def test_a_batch_comes_out_row_for_row_with_rejects_in_place(
+    carphone: Path, sky: Path, tmp_path: Path
+) -> None:
+    clips = prepare(carphone, sky, tmp_path / "missing.mp4")
+    assert clips.schema.equals(CLIPS)
+    assert clips["video_id"].to_pylist() == ["v0", "v1", "v2"]
+    assert clips["reject_code"].to_pylist() == [None, "no_face", "unreadable"]
+    assert [len(crops) for crops in clips["crops"].to_pylist()] == [4 * 64 * 64 * 3, 0, 0]
+    assert clips["num_frames_in_video"].to_pylist() == [120, 98, 0]
+
+
+def test_the_model_scores_what_was_prepared_and_passes_rejects_through(
+    carphone: Path, sky: Path, tiny_checkpoint: Path
+) -> None:
+    clips = prepare(sky, carphone, sky, carphone)
+    rows = attribute(clips, tiny_checkpoint)
+    assert rows.schema.equals(PREDICTIONS)
+    assert rows["status"].to_pylist() == ["rejected", "scored", "rejected", "scored"]
+    assert rows["generator"].to_pylist()[::2] == [None, None]
+    crops = np.frombuffer(clips["crops"][1].as_py(), np.uint8).reshape(1, 4, 64, 64, 3)
+    model = load_checkpoint(tiny_checkpoint.read_bytes(), name="tiny")
+    logits = ClipScorer(model, device="cpu").score(crops).logits[0]
+    row = rows.to_pylist()[1]
+    np.testing.assert_allclose(row["logits"], logits, rtol=1e-4, atol=1e-5)
+    assert row["generator"] == GENERATORS[int(np.argmax(logits))]
+    assert row["probability"] == pytest.approx(max(row["probabilities"]))
+    assert row["true_generator"] == "iae"
+    assert len(row["temporal_attention"]) == 4
+
+
+def test_logits_of_several_clips_are_averaged(carphone: Path, tiny_checkpoint: Path) -> None:
+    clips = prepare(carphone, clips=3)
+    row = attribute(clips, tiny_checkpoint, num_clips=3).to_pylist()[0]
+    crops = np.frombuffer(clips["crops"][0].as_py(), np.uint8).reshape(3, 4, 64, 64, 3)
+    model = load_checkpoint(tiny_checkpoint.read_bytes(), name="tiny")
+    logits = ClipScorer(model, device="cpu").score(crops).logits
+    np.testing.assert_allclose(row["logits"], logits.mean(axis=0), rtol=1e-4, atol=1e-5)
+    assert len(row["temporal_attention"]) == len(row["pts_s"]) == 12
+
+
+def test_a_batch_of_rejects_needs_no_model_pass(sky: Path, tiny_checkpoint: Path) -> None:
+    rows = attribute(prepare(sky), tiny_checkpoint)
+    assert rows["status"].to_pylist() == ["rejected"]
+    assert rows["probabilities"].to_pylist() == [[]]
+
+
+def test_only_rejections_become_rows() -> None:
+    def reject() -> dict[str, Any]:
+        raise VideoRejectedError(RejectCode.NO_FACE, "none")
+
+    def bug() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    row = reject_on_error(reject, empty={"crops": b""})
+    assert row == {"crops": b"", "status": "rejected", "reject_code": "no_face", "reject_detail": "none"}
+    with pytest.raises(ZeroDivisionError):
+        reject_on_error(bug, empty={})
+
+
+def test_probabilities_sum_to_one_even_for_large_logits() -> None:
+    probabilities = softmax(np.array([1000.0, 999.0, -1000.0], np.float32))
+    assert probabilities.sum() == pytest.approx(1.0)
+    assert probabilities.argmax() == 0
+
+
+class RecordingDataset:
+    """Remembers what ``map_batches`` was asked."""
+
+    def map_batches(self, fn: type, **options: Any) -> "RecordingDataset":
+        self.fn, self.options = fn, options
+        return self
+
+
+def test_a_stage_becomes_a_pool_of_fixed_size() -> None:
+    dataset: Any = RecordingDataset()
+    stage = Stage(fn=PrepareClips, kwargs={"a": 1}, num_workers=3, num_cpus=0.5, num_gpus=1.0, batch_size=8)
+    apply(dataset, stage)
+    assert dataset.fn is PrepareClips
+    assert dataset.options["fn_constructor_kwargs"] == {"a": 1}
+    assert dataset.options["compute"].min_size == dataset.options["compute"].max_size == 3
+    assert (dataset.options["num_cpus"], dataset.options["num_gpus"]) == (0.5, 1.0)
+    assert (dataset.options["batch_size"], dataset.options["batch_format"]) == (8, "pyarrow")

@@ -1,0 +1,142 @@
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from support.evaluation_rows import rejected, scored, table
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.evaluate.cases import Selection, check_predictions, fill_from_manifest, select
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.schemas import MANIFEST
+
+
+def selected(*rows: dict[str, Any], split: str | None = None, crfs: tuple[int, ...] = ()) -> Selection:
+    checked = check_predictions(table(rows), origin="run")
+    return select(checked, classes=GENERATORS, split=split, crfs=crfs, origin="run")
+
+
+def manifest(*rows: dict[str, Any]) -> pa.Table:
+    base = dict.fromkeys(MANIFEST.names) | {"uri": "", "size_bytes": 1}
+    return pa.Table.from_pylist([{**base, **row} for row in rows], schema=MANIFEST)
+
+
+def test_every_row_is_a_case_or_counted_with_its_reason() -> None:
+    got = selected(
+        scored("a", "iae", "dfaker"),
+        scored("b", None, "iae"),
+        scored("c", "real", "iae"),
+        rejected("d", "iae"),
+        rejected("e", None),
+        scored("f", "iae", "iae", split="train"),
+        scored("g", "iae", "iae", crf=23),
+        split="test",
+        crfs=(0, 10),
+    )
+    assert got.cases.video_ids == ["a"]
+    assert [row["video_id"] for row in got.rejected] == ["d"]
+    assert got.unknown == ["b", "e"]
+    assert got.other == [("c", "real")]
+    assert (got.num_rows, got.num_other_split, got.num_other_quality) == (7, 1, 1)
+
+
+def test_cases_have_class_indices_and_groups() -> None:
+    cases = selected(
+        scored("a", "faceswap", "dfl-h128"),
+        scored("b", "dfl-h128", "dfl-h128", crf=23),
+        scored("c", "iae", "iae", scene="1"),
+        scored("d", "iae", "iae", target_identity="id1", source_identity="id0"),
+    ).cases
+    assert cases.truth.tolist() == [0, 4, 2, 2]
+    assert cases.predicted.tolist() == [4, 4, 2, 2]
+    assert cases.groups.tolist() == [0, 0, 1, 2]  # qualities and generators of a scene are one group
+    assert cases.probabilities.sum(axis=1) == pytest.approx(1)
+    assert cases.num_ungrouped == 0
+
+
+def test_videos_of_which_nothing_is_known_are_groups_of_their_own() -> None:
+    alone: dict[str, Any] = {"target_identity": None, "source_identity": None, "scene": None}
+    rows = scored("a", "iae", "iae", **alone), scored("b", "iae", "iae", **alone)
+    cases = selected(*rows, scored("c", "iae", "iae", **{**alone, "scene": "1"})).cases
+    assert cases.groups.tolist() == [0, 1, 2]
+    assert cases.num_ungrouped == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "tset"}, r"no video fits --split tset; there are test \(1\), unknown \(1\)"),
+        ({"crfs": (23,)}, r"no video fits --crf \[23\]; there are 0 \(2\)"),
+    ],
+)
+def test_a_filter_that_fits_nothing_names_what_there_is(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        selected(scored("a", "iae", "iae"), scored("b", "iae", "iae", split=None), **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no rows"),
+        ([rejected("a", "iae"), rejected("b", "iae")], "of 2 videos 2 are rejected"),
+        ([scored("a", None, "iae")], "of 1 the true generator is unknown"),
+        ([scored("a", "real", "iae")], "of 1 it is no class"),
+        (
+            [scored("a", "iae", "iae"), scored("a", "iae", "iae")],
+            "1 video_id stand more than once, such as 'a'",
+        ),
+        ([scored("a", "iae", "iae", status="done")], r"but there is \['done'\]"),
+        ([scored("a", "iae", "iae", probabilities=[0.5, 0.5])], "has 2 probabilities, but the model has 5"),
+        ([scored("a", "iae", "iae", probabilities=[])], "has 0 probabilities"),
+        ([scored("a", "iae", "iae", probabilities=[float("nan")] * 5)], "not between 0 and 1"),
+        ([scored("a", "iae", "iae", probabilities=[0.5] * 5)], "not between 0 and 1 with sum 1"),
+        ([scored("a", "iae", "iae", probabilities=[1.2, -0.2, 0, 0, 0])], "not between 0 and 1"),
+        ([scored("a", "iae", "iae", generator="nobody")], "attributed to 'nobody'"),
+        ([scored("a", "iae", "iae", generator="dfaker")], "not its highest probability in the class order"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_a_user_error(rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        selected(*rows)
+
+
+def test_a_table_without_predictions_is_named() -> None:
+    with pytest.raises(UserError, match=r"lacks the columns \['status'.*'probabilities'\]"):
+        check_predictions(pa.table({"video_id": ["a"], "generator": ["iae"]}), origin="x.parquet")
+
+
+def test_columns_that_only_describe_may_be_missing() -> None:
+    few = table([scored("a", "iae", "iae")]).select(["video_id", "status", "generator", "probabilities"])
+    assert check_predictions(few, origin="x.parquet")["true_generator"].to_pylist() == [None]
+
+
+def test_rows_without_a_video_id_are_counted() -> None:
+    few = table([scored("a", "iae", "iae")]).drop_columns(["video_id"])
+    nameless = few.append_column("video_id", pa.nulls(1, pa.string()))
+    with pytest.raises(UserError, match="1 rows have no video_id"):
+        check_predictions(nameless, origin="x.parquet")
+
+
+def test_a_column_of_another_type_is_named() -> None:
+    wrong = table([scored("a", "iae", "iae")]).drop_columns(["crf"]).append_column("crf", pa.array(["low"]))
+    with pytest.raises(UserError, match="column crf does not fit"):
+        check_predictions(wrong, origin="x.parquet")
+
+
+def test_a_manifest_fills_what_is_unknown_and_differences_are_told() -> None:
+    rows = scored("a", None, "iae", crf=None), scored("b", "iae", "iae"), scored("c", None, "iae")
+    checked = check_predictions(table(rows), origin="run")
+    filled, remarks = fill_from_manifest(
+        checked,
+        manifest(
+            {"video_id": "a", "generator": "dfaker", "crf": 23, "split": "test"},
+            {"video_id": "b", "generator": "dfaker", "split": "test"},
+            {"video_id": "z"},
+        ),
+    )
+    assert filled["true_generator"].to_pylist() == ["dfaker", "iae", None]
+    assert filled["crf"].to_pylist() == [23, 0, 0]
+    assert remarks == [
+        "1 video with another true_generator in the manifest; that of the predictions was taken",
+        "1 video of the predictions not in the manifest",
+        "1 video of the manifest (all splits) not in the predictions",
+    ]

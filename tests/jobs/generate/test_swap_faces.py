@@ -1,0 +1,91 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from support.videos import ScriptedDetector, VideoRecipe, frame_number, write_video
+
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.generators.swap_autoencoder import build_generator
+from dfdm_ray.jobs.generate.convert import SYNTHETIC, FaceSwapper, encode_scene
+from dfdm_ray.jobs.generate.extract import VideoFaces, extract_faces
+
+Box = tuple[float, float, float, float]
+FACE: Box = (50, 20, 90, 60)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("faces") / "v.mp4", VideoRecipe(num_frames=40))
+
+
+def extract(video: Path, boxes: Sequence[Box], *, seen: range = range(1000)) -> VideoFaces:
+    detector = ScriptedDetector(lambda number: boxes if number in seen else [])
+    return extract_faces(str(video), detector, size_px=64, max_frames=30, smoothing=1.0)
+
+
+def test_every_frame_has_landmarks_and_an_aligned_face(video: Path) -> None:
+    found = extract(video, [FACE])
+    assert found.landmarks.shape == (30, 5, 2)
+    assert found.faces.shape == (30, 64, 64, 3)
+    np.testing.assert_allclose(found.landmarks[:, 2], [[70, 40]] * 30, atol=1e-4)
+
+
+def test_faces_survive_their_file() -> None:
+    faces = VideoFaces(landmarks=np.ones((2, 5, 2), np.float32), faces=np.full((2, 8, 8, 3), 7, np.uint8))
+    copy = VideoFaces.from_bytes(faces.to_bytes())
+    np.testing.assert_array_equal(copy.landmarks, faces.landmarks)
+    np.testing.assert_array_equal(copy.faces, faces.faces)
+
+
+def test_scenes_are_stretches_in_which_the_face_is_always_seen(video: Path) -> None:
+    found = extract(video, [FACE], seen=range(7, 26))
+    assert found.scenes(9) == [range(7, 16), range(16, 25)]
+    assert found.scenes(20) == []
+    assert len(found.faces) == 19
+
+
+REJECTS = [
+    ([], RejectCode.NO_FACE),
+    ([FACE, (100, 20, 140, 60)], RejectCode.SEVERAL_FACES),  # two people
+    ([(10.0 * n, 20, 10.0 * n + 9, 29) for n in range(12)], RejectCode.SEVERAL_FACES),  # a crowd
+]
+
+
+@pytest.mark.parametrize(("boxes", "code"), REJECTS)
+def test_a_video_that_is_not_one_persons_is_rejected(boxes: list[Box], code: RejectCode, video: Path) -> None:
+    with pytest.raises(VideoRejectedError) as rejection:
+        extract(video, boxes)
+    assert rejection.value.code == code
+
+
+def test_a_small_face_in_the_background_does_not_matter(video: Path) -> None:
+    found = extract(video, [(140, 5, 150, 15), FACE])
+    np.testing.assert_allclose(found.landmarks[:, 2], [[70, 40]] * 30, atol=1e-4)
+
+
+def decoded(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def test_a_scene_is_swapped_in_place_at_every_quality(video: Path, tmp_path: Path) -> None:
+    found = extract(video, [FACE])
+    network = build_generator("lightweight", width=0.03, seed=0)
+    swapper = FaceSwapper(network, to="b", train_span_mfu=1.75, span_mfu=1.6, device="cpu")
+    swapped = {crf: tmp_path / f"s{crf}.mp4" for crf in (0, 10, 23)}
+    real = {crf: tmp_path / f"r{crf}.mp4" for crf in (0, 10, 23)}
+    encode_scene(str(video), range(5, 17), swapped, swapper=swapper, landmarks=found.landmarks)
+    encode_scene(str(video), range(5, 17), real, swapper=None, landmarks=found.landmarks)
+    for crf in (0, 10, 23):
+        pair = decoded(swapped[crf]), decoded(real[crf])
+        assert [one.pts for one in pair[0]] == [one.pts for one in pair[1]]
+        assert len(pair[0]) == 12
+        assert [frame_number(one.to_ndarray(format="rgb24")) for one in pair[1]] == list(range(5, 17))
+    before, after = (decoded(paths[0])[3].to_ndarray(format="rgb24").astype(int) for paths in (real, swapped))
+    changed = np.abs(before - after).max(axis=2) > 8
+    assert changed[30:50, 60:80].mean() > 0.5  # the face
+    assert not changed[:, 130:].any()  # far from it
+    with av.open(str(swapped[10])) as container:
+        assert container.metadata["comment"] == SYNTHETIC

@@ -1,0 +1,55 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.crops_rows import write_index, write_patterns
+
+from dfdm_ray.clips.crops_dataset import read_index, read_settings
+from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
+from dfdm_ray.jobs.train.inputs import check_task
+from dfdm_ray.jobs.train.rank import TrainTask
+from dfdm_ray.models.checkpoint import Preprocessing
+
+TWO = ("faceswap", "iae")
+
+
+def task_of(root: Path, **settings: Any) -> TrainTask:
+    """Check a training on a small crops dataset in ``root`` with these settings beside its own."""
+    if not root.exists():
+        write_patterns(root, generators=TWO, each={"train": 2, "val": 1})
+    rows = read_index(str(root)).to_pylist()
+    write_index(root, *rows, settings={**read_settings(str(root)), **settings})
+    return check_task(
+        TrainConfig(crops=str(root), out=str(root / "out"), network=NetworkConfig(backbone="resnet10"))
+    )
+
+
+def test_a_model_of_crops_cut_from_videos_carries_their_frame_plan(tmp_path: Path) -> None:
+    found = task_of(tmp_path / "c", strategy="uniform", runs_per_clip=3).preprocessing
+    assert (found.strategy, found.runs, found.clips, found.crop_size) == ("uniform", 3, 2, 32)
+
+
+def test_a_model_of_an_imported_tree_carries_the_default_frame_plan(tmp_path: Path) -> None:
+    found = task_of(tmp_path / "c", strategy="png_tree").preprocessing
+    assert (found.strategy, found.runs) == (Preprocessing().strategy, Preprocessing().runs)
+
+
+def test_a_model_carries_how_the_faces_of_its_crops_were_found(tmp_path: Path) -> None:
+    faces = {"detector": "mobilenet0.25", "max_side": 480, "detect_every": 5, "score_threshold": 0.8}
+    assert task_of(tmp_path / "c").preprocessing.faces == {}
+    assert task_of(tmp_path / "c", **faces, search_frames=300).preprocessing.faces == faces
+
+
+def test_crops_that_were_cut_otherwise_are_told_from_each_other(tmp_path: Path) -> None:
+    first, second = (task_of(tmp_path / "c", margin=margin).data_settings for margin in (0.3, 0.9))
+    assert {name for name in first if first[name] != second[name]} == {"crops.margin"}
+
+
+def test_a_missing_split_is_told_with_those_that_are_there_and_what_to_do(tmp_path: Path) -> None:
+    write_patterns(tmp_path / "c", generators=TWO, each={"train": 4, "test": 2})
+    with pytest.raises(
+        UserError, match=r"in the split val \(4 test, 8 train\); .* folder val/ and import"
+    ) as told:
+        task_of(tmp_path / "c")
+    assert "`dfdm-ray manifest`" in str(told.value)

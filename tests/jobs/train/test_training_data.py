@@ -1,0 +1,102 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.crops_rows import make_crops, prepared_row
+from torch.utils.data import Dataset
+
+from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.train.config import NO_AUGMENTATION, ClipAugmentConfig
+from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
+
+
+def test_an_epoch_takes_every_video_once_and_fills_the_last_batch_from_its_start() -> None:
+    order = epoch_order(23, batch_size=5, seed=1, epoch=2)
+    assert order.shape == (5, 5)
+    flat = order.ravel()
+    assert sorted(flat[:23]) == list(range(23))
+    assert flat[23:].tolist() == flat[:2].tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    first = epoch_order(50, batch_size=5, seed=1, epoch=2)
+    np.testing.assert_array_equal(first, epoch_order(50, batch_size=5, seed=1, epoch=2))
+    assert (first != epoch_order(50, batch_size=5, seed=1, epoch=3)).any()
+    assert (first != epoch_order(50, batch_size=5, seed=2, epoch=2)).any()
+
+
+def test_fewer_videos_than_a_batch_still_make_a_whole_one() -> None:
+    assert sorted(set(epoch_order(3, batch_size=8, seed=0, epoch=0).ravel())) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (3, 1), (3, 2), (1, 10), (2, 5)])
+def test_ranks_share_each_batch_out_and_take_the_same_number_of_steps(ranks: int, parts: int) -> None:
+    order = epoch_order(40, batch_size=10, seed=0, epoch=0)
+    shares = [rank_parts(order, rank=rank, world_size=ranks, parts=parts) for rank in range(ranks)]
+    assert {len(share) for share in shares} == {len(order) * parts}
+    assert all(part for share in shares for part in share)
+    for step, batch in enumerate(order):
+        taken = [
+            video for share in shares for part in share[step * parts : (step + 1) * parts] for video in part
+        ]
+        assert sorted(taken) == sorted(batch)
+
+
+def test_a_batch_too_small_for_its_ranks_is_told() -> None:
+    order = epoch_order(4, batch_size=4, seed=0, epoch=0)
+    with pytest.raises(ValueError, match="batches of 4 are too small for 3 ranks, 2 parts each"):
+        rank_parts(order, rank=0, world_size=3, parts=2)
+
+
+def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path) -> None:
+    crops = np.arange(4, dtype=np.uint8)[None, :, None, None, None] * np.ones((1, 4, 8, 8, 3), np.uint8)
+    row = prepared_row(tmp_path, "a.mp4", crops)
+    videos = Videos(root=str(tmp_path), files=(row["file"],), video_ids=("a.mp4",), labels=(0,))
+    clips = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=0)
+    drawn = set()
+    for epoch in range(40):
+        drawn.add(tuple(clips[epoch, 0][0][:, 0, 0, 0].tolist()))
+    assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_video_that_cannot_be_read_is_one_line_whoever_reads_it(tmp_path: Path, processes: int) -> None:
+    videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
+    whole = WholeVideos(videos=videos, num_frames=2)
+    with pytest.raises(UserError, match=r"^cannot read the crops .*gone\.parquet") as told:
+        list(Reader(processes=processes, device="cpu").read(whole, [[0]]))
+    assert "\n" not in str(told.value)
+
+
+class WhoReads(Dataset[int]):
+    def __getitem__(self, item: int) -> int:
+        return os.getpid()
+
+
+def test_processes_that_read_stay_for_the_next_pass() -> None:
+    reader, dataset = Reader(processes=1, device="cpu"), WhoReads()
+    first, second = (
+        {int(pid) for batch in reader.read(dataset, [[0, 1], [2]]) for pid in batch} for _ in range(2)
+    )
+    assert first == second != {os.getpid()}
+
+
+def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None:
+    files = [prepared_row(tmp_path, f"{n}.mp4", make_crops(frames=4, size=32))["file"] for n in range(3)]
+    videos = Videos(root=str(tmp_path), files=tuple(files), video_ids=("a", "b", "c"), labels=(0, 1, 0))
+    clips = TrainingClips(videos=videos, num_frames=2, augment=ClipAugmentConfig(flip=1, jpeg=1), seed=5)
+    whole = WholeVideos(videos=videos, num_frames=2)
+    reader, alone = Reader(processes=1, device="cpu"), Reader(processes=0, device="cpu")
+    epochs = []
+    for epoch in range(2):
+        batches = [[(epoch, 2), (epoch, 0)], [(epoch, 1)]]
+        for dataset, wanted in ((clips, batches), (whole, [[0, 1], [2]])):
+            for (x, number), (expected, its) in zip(
+                reader.read(dataset, wanted), alone.read(dataset, wanted), strict=True
+            ):
+                assert torch.equal(x, expected)
+                assert number.tolist() == its.tolist()
+        epochs.append(clips[epoch, 1][0])
+    assert not torch.equal(*epochs)

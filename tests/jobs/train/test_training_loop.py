@@ -1,0 +1,259 @@
+"""The loop on stripes whose period is the class, with a small network and few videos."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from support.crops_rows import write_index, write_patterns
+
+from dfdm_ray.clips.crops_dataset import read_crops, read_index, read_settings
+from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
+from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig
+from dfdm_ray.jobs.train.inputs import check_task
+from dfdm_ray.jobs.train.loop import Fit
+from dfdm_ray.jobs.train.rank import TrainTask, history_csv, read_history, save_epoch, start_model, train_rank
+from dfdm_ray.models.attention import TemporalAttention
+from dfdm_ray.models.checkpoint import load_checkpoint
+from dfdm_ray.models.inference import ClipScorer
+
+THREE = ("faceswap", "iae", "dfaker")
+RECIPE = Recipe(epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, augment=NO_AUGMENTATION)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("crops")
+    write_patterns(root, generators=THREE, each={"train": 8, "val": 3})
+    return root
+
+
+def task(crops: Path, out: Path, recipe: Recipe = RECIPE, **network: Any) -> TrainTask:
+    shape = NetworkConfig(backbone="resnet10", **network)
+    return check_task(TrainConfig(crops=str(crops), out=str(out), recipe=recipe, network=shape))
+
+
+def fit_of(given: TrainTask) -> Fit:
+    return Fit(
+        model=start_model(given).to(memory_format=torch.channels_last),
+        recipe=given.config.recipe,
+        normalization=(given.preprocessing.mean, given.preprocessing.std),
+        seed=given.config.seed,
+    )
+
+
+def comparable(history: list[Any]) -> list[dict[str, float]]:
+    return [{**asdict(result), "seconds": 0} for result in history]
+
+
+def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, tmp_path: Path) -> None:
+    given = task(crops, tmp_path, replace(RECIPE, epochs=12))
+    history = train_rank(given, "cpu")
+    best = max(history, key=lambda one: (one.val_accuracy, -one.val_loss))
+    assert best.val_accuracy > 0.9
+    loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
+    assert loaded.classes == THREE
+    assert f"epoch {best.epoch} of 12" in loaded.note
+
+
+def test_score_gives_the_logits_that_validation_saw(crops: Path, tmp_path: Path) -> None:
+    given = task(crops, tmp_path, replace(RECIPE, epochs=1))
+    fit = fit_of(given)
+    train_rank(given, "cpu")
+    fit.restore((tmp_path / "state.pt").read_bytes())
+    loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
+    scorer = ClipScorer(loaded, device="cpu")
+    scores = [scorer.score(read_crops(str(crops), file)).logits.mean(axis=0) for file in given.val.files]
+    np.testing.assert_allclose(np.stack(scores), fit.logits(given.val).numpy(), atol=1e-4)
+    assert (loaded.preprocessing.clips, loaded.preprocessing.runs) == (2, 2)
+
+
+def test_a_training_that_stopped_ends_as_if_it_had_not(crops: Path, tmp_path: Path) -> None:
+    whole = train_rank(task(crops, tmp_path / "whole"), "cpu")
+    stopped = task(crops, tmp_path / "stopped")
+    once = fit_of(stopped)
+    once.run_epoch(stopped.train, stopped.val)
+    save_epoch(stopped, once)
+    assert comparable(train_rank(stopped, "cpu")) == comparable(whole)
+    for name in ("dma_sta.pt", "history.csv"):
+        assert (tmp_path / "stopped" / name).exists()
+    first, second = (
+        load_checkpoint((tmp_path / run / "dma_sta.pt").read_bytes(), name=run).model.state_dict()
+        for run in ("whole", "stopped")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole_batch(crops: Path, tmp_path: Path) -> None:
+    """Batch norm sees parts, so it is kept from looking; plain SGD shows gradients and nothing else."""
+    plain = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
+    weights = []
+    for parts in (1, 3):
+        given = task(crops, tmp_path, replace(plain, micro_batches=parts))
+        fit = frozen(fit_of(given))
+        fit.run_epoch(given.train, given.val)
+        weights.append(torch.cat([value.flatten() for value in fit.model.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-5, rtol=1e-4)
+
+
+def frozen(fit: Fit) -> Fit:
+    """Keep batch norms at their running statistics."""
+    for module in fit.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
+            module.training = False
+    return fit
+
+
+def on_two_ranks(main: Callable[..., None], *arguments: str) -> None:
+    """Run ``main(rank, port, *arguments)`` in two processes; it calls :func:`join`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(main, (port, *arguments), nprocs=2)
+
+
+def join(rank: int, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+
+
+def judge_as_rank(rank: int, port: int, crops: str, out: str) -> None:
+    join(rank, port)
+    given = task(Path(crops), Path(out))
+    fit = fit_of(given)
+    fit.run_epoch(given.train, given.val)
+    torch.save({"logits": fit.logits(given.val), "state": fit.to_bytes()}, f"{out}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_all_ranks_judge_with_what_the_first_one_saves(crops: Path, tmp_path: Path) -> None:
+    on_two_ranks(judge_as_rank, str(crops), str(tmp_path))
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = fit_of(given := task(crops, tmp_path))
+    alone.restore(first["state"])
+    for judged in (first, second):
+        torch.testing.assert_close(judged["logits"], alone.logits(given.val), atol=1e-5, rtol=1e-5)
+
+
+def rank_main(rank: int, port: int, crops: str, out: str) -> None:
+    join(rank, port)
+    recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
+    given = task(Path(crops), Path(out), recipe)
+    fit = frozen(fit_of(given))
+    result = fit.run_epoch(given.train, given.val)
+    weights = torch.cat([value.detach().flatten() for value in fit.model.parameters()])
+    torch.save({"weights": weights, "result": asdict(result)}, f"{out}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_hold_the_same_weights_and_equal_one_with_the_whole_batch(
+    crops: Path, tmp_path: Path
+) -> None:
+    on_two_ranks(rank_main, str(crops), str(tmp_path))
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(first["weights"], second["weights"])
+    recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
+    given = task(crops, tmp_path, recipe)
+    alone = frozen(fit_of(given))
+    result = alone.run_epoch(given.train, given.val)
+    weights = torch.cat([value.detach().flatten() for value in alone.model.parameters()])
+    torch.testing.assert_close(first["weights"], weights, atol=1e-5, rtol=1e-4)
+    for name in ("train_loss", "val_loss", "val_accuracy"):
+        assert first["result"][name] == pytest.approx(getattr(result, name), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(crops: Path, tmp_path: Path) -> None:
+    train_rank(task(crops, tmp_path, replace(RECIPE, epochs=1)), "cpu")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    with pytest.raises(
+        UserError, match=r"no longer a number in epoch 2; give a lower --recipe.learning-rate"
+    ):
+        train_rank(task(crops, tmp_path, replace(RECIPE, learning_rate=1e30, clip_norm=0)), "cpu")
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+
+
+def test_a_full_disk_is_told_and_keeps_what_was_saved(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_rank(task(crops, tmp_path, replace(RECIPE, epochs=1)), "cpu")
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_atomic", full)
+    with pytest.raises(UserError, match=r"cannot write epoch 2 to .*: No space left on device; what earlier"):
+        train_rank(task(crops, tmp_path), "cpu")
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_the_history_comes_back_from_its_file(crops: Path, tmp_path: Path) -> None:
+    history = train_rank(task(crops, tmp_path, replace(RECIPE, epochs=2)), "cpu")
+    written = (tmp_path / "history.csv").read_bytes().decode()
+    back = read_history(written)
+    assert [one.epoch for one in back] == [1, 2]
+    assert back[1].val_loss == pytest.approx(history[1].val_loss, rel=1e-4)
+    assert history_csv(back) == written
+
+
+def test_no_temporal_attention_is_dead_at_the_start() -> None:
+    frames = torch.rand(8, 2, 16)
+    dead = {True: 0, False: 0}
+    for seed in range(100):
+        torch.manual_seed(seed)
+        attention = TemporalAttention(2)
+        for woken in (False, True):
+            if woken:
+                attention.wake()
+            hidden = torch.relu(attention.fc[0](frames.mean(dim=2)))
+            dead[woken] += int(not hidden.any())
+    assert dead[False] > 10
+    assert dead[True] == 0
+
+
+def line(crops: Path, out: Path, **network: Any) -> str:
+    with pytest.raises(UserError) as told:
+        task(crops, out, **network)
+    return str(told.value)
+
+
+def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
+    assert "--network.frames is 3, but the clips of" in line(crops, tmp_path, frames=3)
+    write_patterns(tmp_path / "noval", generators=THREE, each={"train": 2})
+    assert "in the split val (6 train); training needs train and val" in line(tmp_path / "noval", tmp_path)
+    write_patterns(tmp_path / "one", generators=("iae",), each={"train": 2, "val": 1})
+    assert "has only iae in the split train" in line(tmp_path / "one", tmp_path)
+    write_patterns(tmp_path / "strangers", generators=("someone", "else"), each={"train": 2, "val": 1})
+    assert "no crops of a known generator" in line(tmp_path / "strangers", tmp_path)
+    assert "is no crops dataset" in line(tmp_path / "nowhere", tmp_path)
+    weights = tmp_path / "weights.pth"
+    torch.save({"conv1.weight": torch.zeros(3)}, weights)
+    assert "weights.pth" in line(crops, tmp_path, imagenet=str(weights))
+
+
+def test_a_class_that_training_lacks_is_told(crops: Path, tmp_path: Path) -> None:
+    root = tmp_path / "crops"
+    write_patterns(root, generators=THREE, each={"train": 2, "val": 1})
+    index = read_index(str(root)).to_pylist()
+    kept = [row for row in index if (row["generator"], row["split"]) != ("iae", "train")]
+    write_index(root, *kept, settings=read_settings(str(root)))
+    assert "has iae in the split val but not in train" in line(root, tmp_path)
+
+
+def test_a_quality_that_is_not_there_is_told(crops: Path, tmp_path: Path) -> None:
+    config = TrainConfig(crops=str(crops), out=str(tmp_path), crf=(17,))
+    with pytest.raises(UserError, match="no crops of a known generator at crf 17"):
+        check_task(config)
+    only = check_task(replace(config, crf=(10,)))
+    assert 0 < len(only.train) < len(check_task(replace(config, crf=())).train)
+    assert json.loads(json.dumps(only.data_settings))["crf"] == [10]

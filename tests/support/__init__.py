@@ -1,0 +1,1 @@
+"""What tests share: synthetic videos, faulty stores, killed processes, made-up rows."""
