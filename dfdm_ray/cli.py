@@ -12,7 +12,7 @@ from rich.table import Table
 import dfdm_ray
 from dfdm_ray.config import AssetsConfig, VerifyConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.io.terminal import SafeConsole, visible
+from dfdm_ray.io.terminal import SafeConsole, say, visible
 from dfdm_ray.jobs.ablate.config import AblateConfig
 from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.jobs.demo.config import DemoConfig
@@ -58,7 +58,7 @@ def _score(config: ScoreConfig, console: Console) -> None:
     result = score(config, console)
     show_scores(result.predictions, result.record, folder=config.out, console=console)
     if result.model.note:
-        console.print(f"checkpoint: {result.model.note}", highlight=False, markup=False)
+        say(console, f"checkpoint: {result.model.note}")
 
 
 def _verify(config: VerifyConfig, console: Console) -> None:
@@ -84,12 +84,10 @@ def _train(config: TrainConfig, console: Console) -> None:
     from dfdm_ray.jobs.train.job import train
 
     result = train(config, console)
-    console.print(
+    say(
+        console,
         f"best epoch {result.best.epoch}: validation accuracy {result.best.val_accuracy:.1%}; "
         f"checkpoint {result.checkpoint}, curves {config.out}/curves.png",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 
@@ -118,7 +116,7 @@ def _assets(config: AssetsConfig, console: Console) -> None:
     if config.action == "get":
         named = [a.name for a in assets.REGISTRY if isinstance(a.source, assets.WheelMember)]
         for path in assets.get_all(config.names or named):
-            console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+            say(console, str(path))
         return
     table = Table()
     for heading in ("name", "kind", "what", "source", "licence", "cached"):
@@ -127,7 +125,7 @@ def _assets(config: AssetsConfig, console: Console) -> None:
         cached = "yes" if assets.cached(asset) else "no"
         table.add_row(asset.name, asset.kind, asset.description, str(asset.source), asset.licence, cached)
     console.print(table)
-    console.print(f"cache: {assets.cache_folder()}", highlight=False, markup=False)
+    say(console, f"cache: {assets.cache_folder()}")
 
 
 def _demo(config: DemoConfig, console: Console) -> None:

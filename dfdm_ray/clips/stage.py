@@ -72,7 +72,9 @@ class MakeClips:
                 columns = _without_facts(rejection(RejectCode.INTERNAL_ERROR, bug.summary), started)
                 faults.append(f"{RejectCode.INTERNAL_ERROR}: {bug.summary}")
                 extra = _extra(row, RejectCode.INTERNAL_ERROR)
-                logger.error("%s met a bug:\n%s", visible(row["video_id"]), visible(str(bug)), extra=extra)
+                logger.error(
+                    "%s met a bug:\n%s", visible(row["video_id"]), visible(str(bug), keep="\n"), extra=extra
+                )
                 break
         if code := columns["reject_code"]:
             text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dfdm_ray.io.terminal import say
+
 _LINE_EVERY_S = 10.0
 
 
@@ -118,6 +120,6 @@ def _lines(counts: Countable, console: Console, title: str) -> Iterator[Show]:
         last_s = now
         left_s = (counts.planned - counts.done) / counts.per_s if counts.per_s else None
         left = f", about {left_s:.0f} s left" if left_s else ""
-        console.print(note or f"{counts.done}/{counts.planned} {title}: {counts}{left}", highlight=False)
+        say(console, note or f"{counts.done}/{counts.planned} {title}: {counts}{left}")
 
     yield show

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfdm_ray.io.images import Image
+from dfdm_ray.io.terminal import say
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import REJECTED, SCORED
 
@@ -31,15 +32,12 @@ def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, c
     scored = predictions.filter(pc.equal(predictions["status"], SCORED))
     if scored.num_rows:
         console.print(generators_table(scored))
-        console.print(
-            confidence_histogram(scored["probability"].to_numpy(zero_copy_only=False)), highlight=False
-        )
+        for line in confidence_histogram(scored["probability"].to_numpy(zero_copy_only=False)):
+            say(console, line)
     show_rejects(predictions.filter(pc.equal(predictions["status"], REJECTED)), console)
-    console.print(cost_line(record), highlight=False, soft_wrap=True)
+    say(console, cost_line(record))
     counts = f"planned {record['planned']} = scored {record['scored']} + rejected {record['rejected']}"
-    console.print(
-        f"{counts}; predictions in {folder}/predictions, record in {folder}/run.json", highlight=False
-    )
+    say(console, f"{counts}; predictions in {folder}/predictions, record in {folder}/run.json")
 
 
 def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console: Console) -> None:
@@ -55,14 +53,12 @@ def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console:
     if with_crops.num_rows:
         console.print(crops_table(with_crops))
     show_rejects(index.filter(pc.equal(index["status"], REJECTED)), console)
-    console.print(cost_line(record, verb="prepared"), highlight=False, soft_wrap=True)
+    say(console, cost_line(record, verb="prepared"))
     where = f"in {folder}/crops; see {folder}/contact_sheet.png" if with_crops.num_rows else ""
-    console.print(
+    say(
+        console,
         f"planned {record['planned']} = prepared {record['prepared']} + rejected {record['rejected']}; "
         f"{record['crops_bytes'] / 1e6:.1f} MB of crops {where}".rstrip(),
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 
@@ -92,7 +88,7 @@ def show_rejects(rejected: pa.Table, console: Console) -> None:
     for row in groups.sort_by([("video_id_count", "descending")]).to_pylist():
         example = f"{row['video_id_first']}: {row['reject_detail_first']}"
         text = f"rejected: {row['video_id_count']} {row['reject_code']}, such as {example}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(console, text)
 
 
 def predictions_table(predictions: pa.Table) -> Table:
@@ -124,7 +120,7 @@ def generators_table(scored: pa.Table) -> Table:
     return table
 
 
-def confidence_histogram(probabilities: npt.NDArray[np.float32]) -> str:
+def confidence_histogram(probabilities: npt.NDArray[np.float32]) -> list[str]:
     """Draw how many videos have which probability, as lines of text."""
     counts, edges = np.histogram(probabilities, bins=_BINS, range=(0, 1))
     widest = max(int(counts.max()), 1)
@@ -132,7 +128,7 @@ def confidence_histogram(probabilities: npt.NDArray[np.float32]) -> str:
     for count, low, high in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
         bar = "#" * -(-count * _BAR // widest)
         lines.append(f"{low:.1f}-{high:.1f} {bar} {count if count else ''}".rstrip())
-    return "\n".join(lines)
+    return lines
 
 
 def cost_line(record: dict[str, Any], *, verb: str = "scored") -> str:

@@ -29,8 +29,8 @@ from dfdm_ray.engine.shares import blocks
 from dfdm_ray.engine.stage import Stage, chain
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.manifest.summary import show_list
 from dfdm_ray.schemas import check_manifest
 
 _JUDGED_AFTER = 50
@@ -107,7 +107,7 @@ def run(job: Job, console: Console) -> tuple[pa.Table, dict[str, Any]]:
     folder.write_record(record)
     show_list(console, "not listed, hence without a row", job.not_listed)
     for remark in resumed.remarks:
-        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+        say(console, remark)
     try:
         if todo.num_rows:
             _run(job, todo, counts, console, this)
@@ -163,7 +163,7 @@ def _run(job: Job, todo: pa.Table, counts: Counts, console: Console, this: dict[
                 pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
                 this["faults_survived"] = observer.survived(pools)
             if bugs := observer.bugs():
-                console.print(bugs, highlight=False, markup=False, soft_wrap=True)
+                say(console, bugs)
             this["seconds_to_first_row"] = round(first_row_s, 3)
             this["seconds"] = round(time.monotonic() - started_s, 3)
 

@@ -18,6 +18,7 @@ from dfdm_ray.config import VerifyConfig
 from dfdm_ray.engine.folder import read_part
 from dfdm_ray.errors import RejectCode, UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
 
 _NAMED = 3
@@ -161,11 +162,7 @@ def _show(
     for what, examples in found.items():
         if examples:
             some = ", ".join(examples[:_NAMED])
-            _say(console, f"{what}: {some}{', ...' if len(examples) > _NAMED else ''}; {_REMEDIES[what]}")
+            say(console, f"{what}: {some}{', ...' if len(examples) > _NAMED else ''}; {_REMEDIES[what]}")
     if num_unfinished:
-        _say(console, f"{num_unfinished} unfinished files of drivers that died lie there; they harm nothing")
-    _say(console, "not whole" if any(found.values()) else "whole: one row for each planned video")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{num_unfinished} unfinished files of drivers that died lie there; they harm nothing")
+    say(console, "not whole" if any(found.values()) else "whole: one row for each planned video")

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
+from dfdm_ray.io.terminal import visible
 from dfdm_ray.manifest.names import DfdmFacts, parse_path
-from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found, printable
+from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
 from dfdm_ray.schemas import MANIFEST
 
 
@@ -105,7 +106,7 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
             filesystem, path = storage.resolve(problems_uri)
             filesystem.delete_file(path)
     except OSError as error:
-        raise UserError(f"cannot write the manifest {printable(uri)}: {error}") from error
+        raise UserError(f"cannot write the manifest {visible(uri)}: {error}") from error
     return None
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry, ListingProblem
+from dfdm_ray.io.terminal import visible
 
 VIDEO_EXTENSIONS = (
     *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg"),
@@ -59,25 +60,18 @@ def list_source(source: str) -> Listing:
     if glob.has_magic(path):
         return _glob_source(path)
     reason = "not a regular file" if os.path.exists(path) else "no such file or folder"
-    raise UserError(f"{reason}: {printable(source) or repr(source)}; {_CHOICES}")
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, without control characters and broken Unicode, for a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+    raise UserError(f"{reason}: {visible(source) or repr(source)}; {_CHOICES}")
 
 
 def nothing_found(source: str, listed: Listing, num_other_files: dict[str, int]) -> UserError:
     """Return the error of a source without a video: what was looked for and what is there instead."""
     most = sorted(num_other_files.items(), key=lambda item: -item[1])[:5]
-    found = ", ".join(f"{count} {printable(name) or 'without extension'}" for name, count in most)
+    found = ", ".join(f"{count} {visible(name) or 'without extension'}" for name, count in most)
     problems = listed.unreadable
-    text = f"no videos in {printable(source)}: no name ends in {', '.join(VIDEO_EXTENSIONS)}"
+    text = f"no videos in {visible(source)}: no name ends in {', '.join(VIDEO_EXTENSIONS)}"
     text += f"; other files: {sum(num_other_files.values())}" + (f" ({found})" if found else "")
     if problems:
-        first = f"{printable(problems[0].relative)}: {printable(problems[0].reason)}"
+        first = f"{visible(problems[0].relative)}: {visible(problems[0].reason)}"
         text += f"; problems: {len(problems)}, the first is {first}"
     return UserError(f"{text}; {_CHOICES}")
 
@@ -95,7 +89,7 @@ def _remote_source(source: str) -> Listing:
     path = storage.path_of(source)
     if "*" in path:
         raise UserError(
-            f"patterns work on local files only, not in {printable(source)}; give the prefix before the "
+            f"patterns work on local files only, not in {visible(source)}; give the prefix before the "
             "first * or a list of videos (.txt)"
         )
     kind = listing.extension(path)
@@ -110,7 +104,7 @@ def _is_remote_file(uri: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise UserError(f"cannot read {printable(uri)}: {error}") from error
+        raise UserError(f"cannot read {visible(uri)}: {error}") from error
     return True
 
 
@@ -121,7 +115,7 @@ def _file_source(uri: str) -> Listing:
         return _list_file_source(uri)
     if kind not in VIDEO_EXTENSIONS:
         raise UserError(
-            f"{printable(uri)} has none of the extensions of a video ({', '.join(VIDEO_EXTENSIONS)}); to "
+            f"{visible(uri)} has none of the extensions of a video ({', '.join(VIDEO_EXTENSIONS)}); to "
             "take it all the same, put its path into a list file (.txt)"
         )
     if not storage.is_remote(uri):
@@ -134,7 +128,7 @@ def _file_source(uri: str) -> Listing:
 def _list_file_source(uri: str) -> Listing:
     content = storage.read_bytes(uri, what="list of videos")
     if b"\0" in content:
-        raise UserError(f"the list of videos {printable(uri)} is no UTF-8 text (UTF-16?); save it as UTF-8")
+        raise UserError(f"the list of videos {visible(uri)} is no UTF-8 text (UTF-16?); save it as UTF-8")
     folder = storage.split(uri if storage.is_remote(uri) else os.path.abspath(storage.local_path(uri)))[0]
     lines: dict[str, tuple[int, str]] = {}
     doubled = []

@@ -1,6 +1,6 @@
 """How complete a manifest is, and how to show it on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.jobs.manifest.splits import SCENE_NOTE, SplitReport, split_report
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
-from dfdm_ray.manifest.sources import printable
 
-_NUM_SHOWN = 10
 _TRIPLE = ["target_identity", "source_identity", "scene"]
 _FACTS = [*_TRIPLE, "generator", "crf"]
 
@@ -92,14 +91,14 @@ def _with_facts(table: pa.Table) -> pa.Table:
 def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
     """Print what ``build`` found and how ``table``, its manifest with splits, is split."""
     total_bytes = pc.sum(table["size_bytes"]).as_py() or 0
-    _say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
+    say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
     if build.is_dfdm:
         counts = count_cells(table)
         if any(counts.values()):
             console.print(_cells_table(counts))
         without = table.num_rows - _with_facts(table).num_rows
         if without:
-            _say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
+            say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
         missing = [str(video) for video in find_missing(table)]
         show_list(console, "missing, though another generator or quality has it", missing)
         doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
@@ -111,7 +110,7 @@ def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
         kinds = ", ".join(
             f"{count:,} {kind or 'without extension'}" for kind, count in build.num_other_files.items()
         )
-        _say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
+        say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
 
 
 def size_text(num_bytes: int) -> str:
@@ -122,21 +121,6 @@ def size_text(num_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def show_list(console: Console, title: str, lines: Sequence[str]) -> None:
-    """Print how many ``lines`` there are and the first of them; nothing if there are none."""
-    if not lines:
-        return
-    _say(console, f"{title}: {len(lines):,}", "bold yellow")
-    for line in lines[:_NUM_SHOWN]:
-        _say(console, f"  {line}")
-    if len(lines) > _NUM_SHOWN:
-        _say(console, f"  ... and {len(lines) - _NUM_SHOWN:,} more")
 
 
 def _cells_table(counts: dict[tuple[int, str], int]) -> Table:
@@ -179,17 +163,17 @@ def _render_splits(report: SplitReport, console: Console) -> None:
         view.add_row(split.name, *(f"{number:,}" for number in numbers))
     console.print(view)
     if report.warning:
-        _say(console, f"LEAKS: {report.warning}", "bold red")
+        say(console, f"LEAKS: {report.warning}", "bold red")
     if report.method == "scene":
-        _say(console, SCENE_NOTE, "yellow")
-    _say(
+        say(console, SCENE_NOTE, "yellow")
+    say(
         console,
         f"in more than one split: {report.num_shared_target_identities:,} target identities, "
         f"{report.num_shared_source_identities:,} source identities; in train and test: "
         f"{report.num_shared_triples:,} swaps (target, source, scene)",
     )
     if report.num_without_split:
-        _say(
+        say(
             console,
             f"without a split, as their target identity or scene is unknown: {report.num_without_split:,}",
         )

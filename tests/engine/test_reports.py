@@ -69,7 +69,7 @@ def test_a_run_in_which_everything_was_rejected_has_a_summary_too() -> None:
 
 
 def test_the_histogram_puts_each_probability_into_its_tenth() -> None:
-    lines = confidence_histogram(np.array([0.05, 0.25, 0.29, 1.0], np.float32)).splitlines()[1:]
+    lines = confidence_histogram(np.array([0.05, 0.25, 0.29, 1.0], np.float32))[1:]
     assert [line.split()[-1] if "#" in line else "0" for line in lines] == list("1020000001")
     assert lines[2].count("#") == 2 * lines[0].count("#")
 

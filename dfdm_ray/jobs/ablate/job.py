@@ -22,6 +22,7 @@ from dfdm_ray.clips.crops_dataset import prepared, read_index
 from dfdm_ray.engine.session import ray_session
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.ablate.config import AblateConfig, variant_config
 from dfdm_ray.jobs.ablate.seeds import by_seed, draw_seeds, seeds_table
 from dfdm_ray.jobs.evaluate import markdown, terminal
@@ -104,5 +105,5 @@ def _report(config: AblateConfig, predictions: dict[str, str], console: Console)
         storage.write_atomic(storage.join(config.out, name), content)
     console.print(terminal.rich_table_of(table))
     for name in (*files, "evaluation/report.html"):
-        console.print(f"{config.out}/{name}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{config.out}/{name}")
     return report

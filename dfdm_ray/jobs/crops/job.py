@@ -9,6 +9,7 @@ from dfdm_ray.engine.reports import contact_sheet
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.images import Image, png
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.manifest.build import build_manifest
 
@@ -36,19 +37,14 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
             rows.append((video["video_id"], str(rejected)))
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
-            console.print(
-                f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            say(console, f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}")
     try:
         storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     except OSError as error:
         raise UserError(f"cannot write {config.contact_sheet}: {error}") from error
     for name, crops in rows:
         if isinstance(crops, str):
-            console.print(f"{name}: {crops}", highlight=False, markup=False)
+            say(console, f"{name}: {crops}")
     left_out = f"; {len(videos) - len(rows)} more left out by --limit" if len(videos) > len(rows) else ""
-    console.print(f"{config.contact_sheet}: {len(rows)} videos{left_out}", highlight=False, markup=False)
+    say(console, f"{config.contact_sheet}: {len(rows)} videos{left_out}")
     return sum(not isinstance(crops, str) for _, crops in rows)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.doctor.facts import Cluster
 from dfdm_ray.jobs.doctor.findings import Finding, Status, is_green
 
@@ -27,7 +28,7 @@ def show(findings: Sequence[Finding], cluster: Cluster, console: Console) -> Non
         status = Text(finding.status, style=_STYLES[finding.status])
         table.add_row(finding.check, Text(where), status, Text(found))
     console.print(table)
-    console.print(summary(findings), highlight=False, markup=False, soft_wrap=True)
+    say(console, summary(findings))
 
 
 def where_of(nodes: Sequence[str], cluster: Cluster) -> str:

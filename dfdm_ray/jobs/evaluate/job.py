@@ -17,11 +17,11 @@ from rich.console import Console
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say, visible
 from dfdm_ray.jobs.evaluate import markdown, page, terminal
 from dfdm_ray.jobs.evaluate.cases import Selection, check_predictions, fill_from_manifest, select
 from dfdm_ray.jobs.evaluate.config import EvaluateConfig
 from dfdm_ray.jobs.evaluate.summary import summarise
-from dfdm_ray.jobs.evaluate.wording import visible
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import PREDICTIONS_FOLDER, check_manifest
 
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     _write(config.out, report)
     terminal.show(report, console)
     for name in _FILES:
-        console.print(visible(storage.join(config.out, name)), highlight=False, markup=False, soft_wrap=True)
+        say(console, visible(storage.join(config.out, name)))
     return report
 
 

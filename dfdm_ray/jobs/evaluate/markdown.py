@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from dfdm_ray.io.terminal import visible
 from dfdm_ray.jobs.evaluate import sections
-from dfdm_ray.jobs.evaluate.wording import visible
 
 
 def escape(text: str) -> str:

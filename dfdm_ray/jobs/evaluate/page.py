@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from dfdm_ray.io.terminal import visible
 from dfdm_ray.jobs.evaluate import plots, sections
-from dfdm_ray.jobs.evaluate.wording import visible
 
 _CSS = """
 :root { color-scheme: light dark; --page: #fbfbfd; --card: #ffffff; --ink: #1c1f26; --muted: #667085;

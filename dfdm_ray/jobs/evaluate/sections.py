@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfdm_ray.io.terminal import visible
 from dfdm_ray.jobs.evaluate.metrics import NUM_BINS
-from dfdm_ray.jobs.evaluate.wording import bounds, count_of, decimal, decimals, percent, quality, visible
+from dfdm_ray.jobs.evaluate.wording import bounds, count_of, decimal, decimals, percent, quality
 
 _LISTED = 20
 """Videos that a report names of each kind that is left out; all stand in metrics.json."""

@@ -7,18 +7,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 
+from dfdm_ray.io.terminal import say, visible
 from dfdm_ray.jobs.evaluate import sections
-from dfdm_ray.jobs.evaluate.wording import bounds, percent, quality, visible
+from dfdm_ray.jobs.evaluate.wording import bounds, percent, quality
 
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print accuracy, overall, by quality and by generator, of each predictions input."""
     for line in sections.scope(report):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
     for run in report["runs"]:
         console.print(_main_table(run))
         for line in sections.headline(run)[1:]:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line)
         left_out = {
             kind: count
             for kind, count in (
@@ -30,7 +31,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         }
         if left_out:
             listed = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-            console.print(f"Without part in the metrics: {listed}.", highlight=False, markup=False)
+            say(console, f"Without part in the metrics: {listed}.")
     if len(report["runs"]) > 1:
         console.print(rich_table_of(sections.cross_quality_table(report)))
 

@@ -3,14 +3,6 @@
 from collections.abc import Sequence
 
 
-def visible(text: str) -> str:
-    r"""Return ``text`` with characters that print nothing or steer output as escapes, such as ``\x1b``.
-
-    These are controls, line ends, direction marks and lone surrogates.
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
 def percent(value: float | None) -> str:
     """Return a share in percent with one digit, ``-`` if it is not defined."""
     return "-" if value is None else f"{value:.1%}"

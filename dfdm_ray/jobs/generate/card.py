@@ -15,6 +15,7 @@ from dfdm_ray.engine.reports import contact_sheet
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.io import storage
 from dfdm_ray.io.images import Image, png
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.convert import SYNTHETIC
@@ -55,9 +56,7 @@ def describe(
         console,
     )
     console.print(_reconstructions(dataset))
-    console.print(
-        f"look at {root}/contact_sheet.png; the card is {root}/dataset.json", highlight=False, markup=False
-    )
+    say(console, f"look at {root}/contact_sheet.png; the card is {root}/dataset.json")
 
 
 def _card(dataset: Dataset, config: GenerateConfig) -> dict[str, object]:

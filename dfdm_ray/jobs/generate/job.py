@@ -24,6 +24,7 @@ from dfdm_ray.engine.session import ray_session
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.swap_autoencoder import Side
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.card import Dataset, describe
 from dfdm_ray.jobs.generate.config import GenerateConfig
@@ -102,7 +103,7 @@ def _extract(
     reasons = _run("faces", tasks.extract, calls, console)
     rejected = {uri: str(reason) for uri, reason in reasons.items() if reason}
     for uri, reason in rejected.items():
-        console.print(f"left out: {uri}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"left out: {uri}: {reason}")
     return {uri: out for uri, out in files.items() if uri not in rejected}, rejected
 
 

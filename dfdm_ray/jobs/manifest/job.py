@@ -4,6 +4,7 @@ from rich.console import Console
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.manifest.splits import assign_splits
 from dfdm_ray.manifest.build import build_manifest, write_manifest
@@ -29,6 +30,4 @@ def write(config: ManifestConfig, console: Console) -> None:
     render(build, table, console)
     if not num_identities:
         console.print("no target identities in the names: no split")
-    console.print(
-        f"manifest: {config.out}" + (f"; problems: {problems}" if problems else ""), highlight=False
-    )
+    say(console, f"manifest: {config.out}" + (f"; problems: {problems}" if problems else ""))

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import track
 
 from dfdm_ray.engine.crops_run import CropsSource, make_dataset
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.png_tree.config import PngTreeExport, PngTreeImport
 from dfdm_ray.jobs.png_tree.read import first_size, list_tree
 from dfdm_ray.jobs.png_tree.read_png_folders import DETECTOR, ReadPngFolders
@@ -26,11 +27,9 @@ def export_png_tree(config: PngTreeExport, console: Console) -> None:
         track=lambda rows: track(rows, description="videos", console=console, transient=True),
     )
     left_out = f"; {num_unknown} videos of unknown generator left out" if num_unknown else ""
-    console.print(
+    say(
+        console,
         f"{config.tree}: {videos.num_rows} videos in {num_folders} folders, listed in videos.csv{left_out}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 

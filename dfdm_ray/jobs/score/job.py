@@ -29,6 +29,7 @@ from dfdm_ray.engine.shares import file_limits, share_out
 from dfdm_ray.engine.stage import Stage, in_object_store
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.read_crops import ReadCrops
@@ -77,7 +78,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     source = _videos(config, model) if config.crops is None else _crops(config, config.crops, model)
     if others := other_faces(model.preprocessing, source.settings):
         text = f"warning: the model was trained on faces found with other settings ({'; '.join(others)})"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(console, text)
     settings = {
         **source.settings,
         "classes": list(model.classes),

@@ -26,6 +26,7 @@ from dfdm_ray.engine.session import ray_session, total, worker_nodes
 from dfdm_ray.engine.shares import of_training_worker, training_workers
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.train.config import TrainConfig, random_start
 from dfdm_ray.jobs.train.curves import draw_curves, epoch_line
 from dfdm_ray.jobs.train.inputs import check_task
@@ -67,13 +68,13 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
     run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
     record["runs"].append(run)
     write_record(config, record)
-    console.print(
+    say(
+        console,
         f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
         f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
-        highlight=False,
     )
     if line := random_start(config):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
     try:
         if len(_history(config)) < config.recipe.epochs:
             run |= _run(config, task, console)
@@ -161,7 +162,7 @@ def _shown(config: TrainConfig, console: Console) -> Iterator[None]:
             history = _history(config)
             for result in history[shown:]:
                 line = epoch_line(result, epochs=config.recipe.epochs, seconds_each=history[-1].seconds)
-                console.print(line, highlight=False)
+                say(console, line)
             shown = len(history)
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 from support.evaluation_rows import rejected, scored, table
 
+from dfdm_ray.io.terminal import visible
 from dfdm_ray.jobs.evaluate import markdown, page, sections, terminal
 from dfdm_ray.jobs.evaluate.cases import check_predictions, select
 from dfdm_ray.jobs.evaluate.summary import summarise
-from dfdm_ray.jobs.evaluate.wording import bounds, percent, visible
+from dfdm_ray.jobs.evaluate.wording import bounds, percent
 from dfdm_ray.labels import GENERATORS
 
 HOSTILE = "<script>alert(1)</script>&|`*_[x](y)$a$\x1b[31m\x00\n\u202e\"'.mp4"
