@@ -1,4 +1,4 @@
-"""Check a cluster before a job does; the same as `dfdm-ray doctor`.
+"""Check whether a cluster is ready for the jobs; the same as `dfdm-ray doctor`.
 
 ray job submit --working-dir . -- python ray_jobs/doctor.py --help
 """

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs a command on a Ray cluster over all nodes of this Slurm job, which ends with the command:
 #
-#   cluster/slurm/on_ray.sh python ray_jobs/score_videos.py ...
+#   cluster/slurm/on_ray.sh python ray_jobs/score.py ...
 #
 # Called by the .sbatch files beside it, with the environment of requirements.lock activated.
 set -euo pipefail

@@ -24,7 +24,7 @@ def entry_points() -> Iterator[tuple[str, list[str]]]:
             if word.startswith("ray_jobs/") and "$@" not in words:
                 yield where, words[number:]
         if (options := after(words, "score.sbatch")) is not None:
-            yield where, ["ray_jobs/score_videos.py", *options]
+            yield where, ["ray_jobs/score.py", *options]
     for path in sorted((CLUSTER / "kuberay").glob("rayjob-*.yaml")):
         _, script, *options = documents(path)[0]["spec"]["entrypoint"].split()
         yield path.name, [f"ray_jobs/{script.rpartition('/')[2]}", *options]
@@ -32,7 +32,7 @@ def entry_points() -> Iterator[tuple[str, list[str]]]:
         usage = path.read_text().partition("#SBATCH")[0].replace("\\\n#", "")
         for words in commands(usage.replace("# ", "")):
             if (options := after(words, "score.sbatch")) is not None:
-                yield path.name, ["ray_jobs/score_videos.py", *options]
+                yield path.name, ["ray_jobs/score.py", *options]
             elif (options := after(words, "job.sbatch")) is not None:
                 yield path.name, options
 
@@ -66,7 +66,7 @@ def test_every_job_is_shown_in_the_readme() -> None:
 def test_an_option_that_a_job_does_not_have_would_be_seen(
     jobs_run: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = REPOSITORY / "ray_jobs" / "score_videos.py"
+    script = REPOSITORY / "ray_jobs" / "score.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--video", "a", "--checkpoint", "b", "--out", "c"])
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), run_name="__main__")

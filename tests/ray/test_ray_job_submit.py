@@ -134,7 +134,7 @@ def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(
     job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     # As many decode workers as nodes of a CPU, which leave a model worker its place.
     job += ["--resources.decode-workers", "3", "--resources.model-workers", "1"]
-    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
+    done = submit(address, environment, "python", "ray_jobs/score.py", *job)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2 videos: 1 scored, 1 rejected" in done.stdout
     table = pq.read_table(tmp_path / "out" / "predictions").sort_by("video_id")
@@ -147,7 +147,7 @@ def test_a_driver_that_holds_cpus_leaves_them_out_when_it_sizes_the_pools(
 ) -> None:
     job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     holding = ["--entrypoint-num-cpus", "1"]  # of three
-    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job, options=holding)
+    done = submit(address, environment, "python", "ray_jobs/score.py", *job, options=holding)
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][-1]
     assert run["cluster"]["CPU"] == 2
@@ -158,7 +158,7 @@ def test_a_users_mistake_fails_the_job_with_one_line(
     address: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     job = ["--videos", str(tmp_path), "--checkpoint", "gone.pt", "--out", str(tmp_path / "out")]
-    done = submit(address, environment, "python", "ray_jobs/score_videos.py", *job)
+    done = submit(address, environment, "python", "ray_jobs/score.py", *job)
     assert done.returncode != 0
     text = done.stdout + done.stderr
     assert "error: cannot read the checkpoint gone.pt" in text
@@ -185,7 +185,7 @@ def test_runs_export_what_the_dashboard_draws_and_log_what_was_rejected(
         job = ["--videos", str(videos), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / limit)]
         job += ["--limits.seconds", limit]
         json_logs = ["env", "RAY_LOGGING_CONFIG_ENCODING=JSON"]
-        done = submit(address, environment, *json_logs, "python", "ray_jobs/score_videos.py", *job)
+        done = submit(address, environment, *json_logs, "python", "ray_jobs/score.py", *job)
         assert done.returncode == 0, done.stdout + done.stderr
         with urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
             seen |= set(re.findall(r"^ray_dfdm_ray_\w+", answer.read().decode(), re.MULTILINE))

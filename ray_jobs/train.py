@@ -1,6 +1,6 @@
 """Train DMA-STA on a crops dataset; the same as `dfdm-ray train`.
 
-ray job submit --working-dir . -- python ray_jobs/train_attribution.py --help
+ray job submit --working-dir . -- python ray_jobs/train.py --help
 """
 
 import sys
