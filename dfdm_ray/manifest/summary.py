@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dfdm_ray.io.terminal import say, show_list
-from dfdm_ray.jobs.manifest.splits import SCENE_NOTE, SplitReport, split_report
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
 
@@ -88,29 +87,32 @@ def _with_facts(table: pa.Table) -> pa.Table:
     return known.filter(in_cell)
 
 
-def render(build: ManifestBuild, table: pa.Table, console: Console) -> None:
-    """Print what ``build`` found and how ``table``, its manifest with splits, is split."""
+def show_manifest(build: ManifestBuild, console: Console) -> None:
+    """Print the counts of ``build``, what it lacks of DFDM, and its problems."""
+    table = build.table
     total_bytes = pc.sum(table["size_bytes"]).as_py() or 0
     say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
     if build.is_dfdm:
-        counts = count_cells(table)
-        if any(counts.values()):
-            console.print(_cells_table(counts))
-        without = table.num_rows - _with_facts(table).num_rows
-        if without:
-            say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
-        missing = [str(video) for video in find_missing(table)]
-        show_list(console, "missing, though another generator or quality has it", missing)
-        doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
-        show_list(console, "more than once", doubled)
-    if table["split"].null_count < table.num_rows:
-        _render_splits(split_report(table), console)
+        _show_dfdm(table, console)
     show_list(console, "problems", [*map(str, build.problems)])
     if build.num_other_files:
         kinds = ", ".join(
             f"{count:,} {kind or 'without extension'}" for kind, count in build.num_other_files.items()
         )
         say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
+
+
+def _show_dfdm(table: pa.Table, console: Console) -> None:
+    counts = count_cells(table)
+    if any(counts.values()):
+        console.print(_cells_table(counts))
+    without = table.num_rows - _with_facts(table).num_rows
+    if without:
+        say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
+    missing = [str(video) for video in find_missing(table)]
+    show_list(console, "missing, though another generator or quality has it", missing)
+    doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
+    show_list(console, "more than once", doubled)
 
 
 def size_text(num_bytes: int) -> str:
@@ -144,36 +146,3 @@ def _against(counts: list[int], published: int) -> Iterable[Text]:
     """Yield each count and their sum, green where it is the published number."""
     for count, whole in [(count, published) for count in counts] + [(sum(counts), published * len(counts))]:
         yield Text(f"{count:,}", style="green" if count == whole else "yellow")
-
-
-def _render_splits(report: SplitReport, console: Console) -> None:
-    label = f"split by {report.method or 'unknown method'}"
-    if report.seed is not None:
-        label += f", seed {report.seed}"
-    view = Table(
-        title=Text(label + (" - LEAKS" if report.leaks else ""), style="bold red" if report.leaks else ""),
-        box=SIMPLE_HEAD,
-    )
-    named = [name for name in GENERATORS if any(split.num_videos_of.get(name) for split in report.splits)]
-    for name in ("split", "videos", "targets", *named):
-        view.add_column(name, justify="left" if name == "split" else "right")
-    for split in report.splits:
-        numbers = [split.num_videos, split.num_target_identities]
-        numbers += [split.num_videos_of.get(name, 0) for name in named]
-        view.add_row(split.name, *(f"{number:,}" for number in numbers))
-    console.print(view)
-    if report.warning:
-        say(console, f"LEAKS: {report.warning}", "bold red")
-    if report.method == "scene":
-        say(console, SCENE_NOTE, "yellow")
-    say(
-        console,
-        f"in more than one split: {report.num_shared_target_identities:,} target identities, "
-        f"{report.num_shared_source_identities:,} source identities; in train and test: "
-        f"{report.num_shared_triples:,} swaps (target, source, scene)",
-    )
-    if report.num_without_split:
-        say(
-            console,
-            f"without a split, as their target identity or scene is unknown: {report.num_without_split:,}",
-        )

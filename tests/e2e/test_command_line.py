@@ -208,7 +208,7 @@ def test_a_manifest_is_written_once(videos: Path, tmp_path: Path, capsys: pytest
     job = ["manifest", "--videos", videos, "--out", tmp_path / "m.parquet"]
     assert run(job, capsys)[0] == OK
     assert pq.read_table(tmp_path / "m.parquet").schema.names == MANIFEST.names
-    assert "is there already" in mistake(job, capsys)
+    assert "exists; give --overwrite" in mistake(job, capsys)
     assert run([*job, "--overwrite"], capsys)[0] == OK
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
-from dfdm_ray.jobs.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits, split_report
+from dfdm_ray.jobs.manifest.split_report import split_report
+from dfdm_ray.jobs.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild
 from dfdm_ray.schemas import MANIFEST, check_manifest

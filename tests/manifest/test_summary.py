@@ -1,6 +1,7 @@
 """What is missing or doubled is found and named; what is printed can be read on any terminal."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
+from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
 from dfdm_ray.jobs.manifest.splits import assign_splits
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild, build_manifest
@@ -16,7 +18,7 @@ from dfdm_ray.manifest.summary import (
     count_cells,
     find_doubled,
     find_missing,
-    render,
+    show_manifest,
     size_text,
 )
 from dfdm_ray.schemas import MANIFEST
@@ -34,10 +36,15 @@ def with_row(table: pa.Table, **changes: object) -> pa.Table:
     return pa.concat_tables([table, pa.Table.from_pylist([row], schema=MANIFEST)])
 
 
-def printed(build: ManifestBuild, table: pa.Table | None = None) -> str:
+def printed(build: ManifestBuild) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, width=160, force_terminal=False)
-    render(build, build.table if table is None else table, console)
+    show_manifest(build, Console(file=stream, width=160, force_terminal=False))
+    return stream.getvalue()
+
+
+def printed_splits(table: pa.Table) -> str:
+    stream = io.StringIO()
+    show_splits(split_report(table), Console(file=stream, width=160, force_terminal=False))
     return stream.getvalue()
 
 
@@ -77,7 +84,7 @@ def test_rows_without_facts_or_with_strange_ones_count_for_nothing(dfdm: Manifes
     table = with_row(table, video_id="c", scene=None)
     assert find_missing(table) == []
     assert find_doubled(table) == []
-    assert "identities or scene): 3\n" in printed(dfdm, table)
+    assert "identities or scene): 3\n" in printed(replace(dfdm, table=table))
 
 
 def test_empty_tables_have_nothing_missing() -> None:
@@ -87,7 +94,8 @@ def test_empty_tables_have_nothing_missing() -> None:
 
 
 def test_the_summary_of_dfdm_shows_counts_and_splits(dfdm: ManifestBuild) -> None:
-    text = printed(dfdm, assign_splits(dfdm.table))
+    splits = printed_splits(assign_splits(dfdm.table))
+    text = printed(dfdm) + splits
     assert "videos: 6,450 (0 bytes)" in text
     cells = {
         line.split()[1]: line.split()[2:] for line in text.splitlines() if line.strip().startswith("crf ")
@@ -103,7 +111,7 @@ def test_the_summary_of_dfdm_shows_counts_and_splits(dfdm: ManifestBuild) -> Non
 
 
 def test_the_summary_of_a_split_by_video_says_that_it_leaks(dfdm: ManifestBuild) -> None:
-    text = printed(dfdm, assign_splits(dfdm.table, method="video", seed=5))
+    text = printed_splits(assign_splits(dfdm.table, method="video", seed=5))
     assert "split by video, seed 5 - LEAKS" in text
     assert "LEAKS: split by video: the same target" in text
 
@@ -111,7 +119,7 @@ def test_the_summary_of_a_split_by_video_says_that_it_leaks(dfdm: ManifestBuild)
 def test_the_summary_names_ten_and_counts_the_rest(dfdm: ManifestBuild) -> None:
     table = without(dfdm.table, "crf10/DFaker/id30_")
     num_missing = len(find_missing(table))
-    text = printed(dfdm, with_row(table, video_id="copy.mp4"))
+    text = printed(replace(dfdm, table=with_row(table, video_id="copy.mp4")))
     assert num_missing > 10
     assert f"missing, though another generator or quality has it: {num_missing}" in text
     assert text.count("DFDM_crf10: id30_") == 10

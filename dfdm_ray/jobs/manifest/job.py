@@ -6,28 +6,31 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.manifest.config import ManifestConfig
+from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
 from dfdm_ray.jobs.manifest.splits import assign_splits
 from dfdm_ray.manifest.build import build_manifest, write_manifest
-from dfdm_ray.manifest.summary import render
+from dfdm_ray.manifest.summary import show_manifest
 
 
 def write(config: ManifestConfig, console: Console) -> None:
-    """Write the manifest of ``config.videos`` and print what it holds.
+    """Write the manifest of ``config.videos`` and print a summary.
 
     Videos without identities cannot be split and stay without one.
 
     Raises:
-        UserError: If there are no videos or ``config.out`` is there already.
+        UserError: If there are no videos or ``config.out`` exists.
     """
     if storage.exists(config.out) and not config.overwrite:
-        raise UserError(f"{config.out} is there already; give --overwrite to replace it, or another --out")
+        raise UserError(f"{config.out} exists; give --overwrite to replace it, or another --out")
     build = build_manifest(config.videos)
     table = build.table
     num_identities = len(table["target_identity"].drop_null().unique())
     if config.split != "none" and num_identities:
         table = assign_splits(table, method=config.split, seed=config.seed)
     problems = write_manifest(config.out, build, table)
-    render(build, table, console)
+    show_manifest(build, console)
+    if table["split"].null_count < table.num_rows:
+        show_splits(split_report(table), console)
     if not num_identities:
-        console.print("no target identities in the names: no split")
+        say(console, "no target identities in the names: no split")
     say(console, f"manifest: {config.out}" + (f"; problems: {problems}" if problems else ""))

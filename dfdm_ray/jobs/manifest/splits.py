@@ -1,12 +1,15 @@
-"""Which videos train, validate and test: by target identity or scene without a leak, or as the paper did.
+"""Assignment of videos to train, val and test: by target identity, by scene, or by file as in the paper.
 
 In DFDM the same (target, source, scene) exists for every generator and quality, so a split by file
-puts the same content on both sides and flatters every score.
+puts the same content on both sides and inflates every score.
+
+A split by scene gives each split one run of consecutive scenes of each target. Scenes may be cut from one
+recording without a gap; ``dfdm-ray generate`` does so. If scenes were drawn one by one, a test scene could
+begin one frame after a training scene, and its nearest picture in training would give the label away.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,64 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.jobs.manifest.scene_runs import choose_runs
 from dfdm_ray.schemas import MANIFEST
 
 SPLITS = ("train", "val", "test")
 GROUP_FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 VIDEO_FRACTIONS: Mapping[str, float] = {"train": 0.60, "val": 0.10, "test": 0.30}
-"""The paper's 70/30, with val taken out of the 70: the authors choose the best epoch on the test videos."""
+"""The paper's 70/30, with val taken from the 70; the authors choose the best epoch on the test videos."""
 
 METADATA_METHOD = b"split_method"
 METADATA_SEED = b"split_seed"
 METADATA_WARNING = b"split_warning"
 LEAK_WARNING = (
-    "split by video: the same target, source and scene stand in train and in test, so scores on test "
+    "split by video: the same target, source and scene are in train and in test, so scores on test "
     "are too high; use it only to compare with the paper"
-)
-
-SCENE_NOTE = (
-    "split by scene: no footage stands in two splits, but people and recordings do; scores hold for people "
-    "seen in training"
 )
 
 Method = Literal["identity", "scene", "video"]
 
-_TRIPLE = ["target_identity", "source_identity", "scene"]
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, kw_only=True)
-class SplitCounts:
-    """What one split holds."""
-
-    name: str
-    num_videos: int
-    num_target_identities: int
-    num_videos_of: dict[str, int]
-    """By generator, without the unknown."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitReport:
-    """What the splits hold and what they share."""
-
-    method: str | None
-    seed: int | None
-    warning: str | None
-    splits: tuple[SplitCounts, ...]
-    num_without_split: int
-    num_shared_target_identities: int
-    """Target identities in more than one split; 0 for the method identity."""
-    num_shared_source_identities: int
-    """Source identities in more than one split."""
-    num_shared_triples: int
-    """(target, source, scene) that stand both in train and in test."""
-
-    @property
-    def leaks(self) -> bool:
-        """Whether content of one split stands in another, or people that should not."""
-        people = self.num_shared_target_identities if self.method != "scene" else 0
-        return bool(self.warning or people or self.num_shared_triples)
+_COST_OF_EMPTY = 1e12
+"""Cost of an empty run; more than any other run costs."""
 
 
 def assign_splits(
@@ -82,16 +49,16 @@ def assign_splits(
     seed: int = 0,
     fractions: Mapping[str, float] | None = None,
 ) -> pa.Table:
-    """Return ``table`` with ``split`` filled; the order of its rows does not matter.
+    """Return ``table``, a manifest, with ``split`` filled; the order of its rows does not matter.
 
     ``identity`` keeps all videos of a target identity in one split. ``scene`` keeps all videos of one
-    scene of a target in one split, and gives every split a run of each target's scenes
-    (:mod:`dfdm_ray.jobs.manifest.scene_runs`). Both leave rows without these facts null. ``video`` is the
-    paper's way, by file at random; it leaks, and the table's metadata say so.
-    ``fractions`` sum to 1; by default they are 60/10/30 by video, else 70/15/15.
+    scene of a target in one split, and gives every split a run of each target's scenes. Both leave
+    ``split`` null in rows that lack these facts. ``video`` draws files at random, as the paper does; it
+    leaks, and the metadata of the table contain a warning. ``fractions`` sum to 1; the default is
+    60/10/30 for ``video``, else 70/15/15.
 
     Raises:
-        UserError: If the fractions make no sense or there is too little to split.
+        UserError: If the fractions are invalid or there are too few videos to split.
     """
     by_video = method == "video"
     wanted = _checked(fractions or (VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS), seed)
@@ -109,27 +76,8 @@ def assign_splits(
     return table.set_column(index, MANIFEST.field("split"), splits).replace_schema_metadata(metadata)
 
 
-def split_report(table: pa.Table) -> SplitReport:
-    """Count what the splits of ``table`` hold and share."""
-    metadata = {key: value.decode() for key, value in (table.schema.metadata or {}).items()}
-    seed = metadata.get(METADATA_SEED)
-    present = set(table["split"].unique().to_pylist())
-    return SplitReport(
-        method=metadata.get(METADATA_METHOD),
-        seed=None if seed is None else int(seed),
-        warning=metadata.get(METADATA_WARNING),
-        splits=tuple(_counts(table, name) for name in SPLITS if name in present),
-        num_without_split=table["split"].null_count,
-        num_shared_target_identities=_num_shared(table, ["target_identity"]),
-        num_shared_source_identities=_num_shared(table, ["source_identity"]),
-        num_shared_triples=_num_shared(
-            table.filter(pc.is_in(table["split"], pa.array(["train", "test"]))), _TRIPLE
-        ),
-    )
-
-
 def _checked(fractions: Mapping[str, float], seed: int) -> dict[str, float]:
-    """Return the splits that are wanted at all, in the order of :data:`SPLITS`."""
+    """Return the splits with a fraction above 0, in the order of :data:`SPLITS`."""
     unknown = sorted(set(fractions) - set(SPLITS))
     if unknown:
         raise UserError(f"unknown splits {unknown}; known are {', '.join(SPLITS)}")
@@ -147,20 +95,20 @@ def _split_by_video(table: pa.Table, wanted: dict[str, float], rng: np.random.Ge
     ends = np.round(np.cumsum(list(wanted.values())) * table.num_rows).astype(np.int64)
     rank_of_drawn = rng.permutation(table.num_rows)
     codes = np.empty(table.num_rows, dtype=np.int64)
-    # Ranks are dealt in the order of video_id, so that the order of the rows does not matter.
+    # Ranks are assigned in the order of video_id, so that the order of the rows does not matter.
     codes[pc.sort_indices(table["video_id"]).to_numpy()] = np.searchsorted(ends, rank_of_drawn, side="right")
     return pa.array(np.array(list(wanted), dtype=object)[codes], pa.string())
 
 
 def _groups(table: pa.Table, method: Method) -> pa.ChunkedArray:
-    """Return the name of what must stay together for each row, null where it is unknown."""
+    """Return for each row the name of the group that must stay together, null if unknown."""
     if method == "identity":
         return table["target_identity"]
     return pc.binary_join_element_wise(table["target_identity"], table["scene"], "/")
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key by which ``id2/9`` comes before ``id2/10``."""
+    """Return a sort key that puts ``id2/9`` before ``id2/10``."""
     parts = re.split(r"(\d+)", name)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
@@ -177,7 +125,7 @@ def _split_by_group(
         kind = {"identity": "target identities", "scene": "scenes of a target"}[method]
         raise UserError(
             f"cannot split by {method}: {len(names)} {kind} are known, {len(wanted)} splits "
-            f"({', '.join(wanted)}) need at least as many; give --split none to list without a split"
+            f"({', '.join(wanted)}) need at least {len(wanted)}; give --split none to list without a split"
         )
     group = pc.index_in(groups, pa.array(names, pa.string()))
     known = group.is_valid().to_numpy()
@@ -187,7 +135,7 @@ def _split_by_group(
     fractions = np.array(list(wanted.values()))
     if method == "scene":
         targets = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)[1]
-        chosen = choose_runs(counts, targets, fractions, rng)
+        chosen = _choose_runs(counts, targets, fractions, rng)
     else:
         chosen = _choose(counts, fractions, rng)
     splits = np.full(table.num_rows, None, dtype=object)
@@ -195,10 +143,10 @@ def _split_by_group(
     return pa.array(splits, pa.string())
 
 
-def _counts_by(cells: pa.Table, groups: npt.NDArray[np.int64], *, num_groups: int) -> npt.NDArray[np.float64]:
-    """Return how many rows of each group there are of each kind, ``(num_groups, kinds)``.
+def _counts_by(cells: pa.Table, groups: _Ints, *, num_groups: int) -> _Floats:
+    """Return the number of rows in each group and cell, ``(num_groups, cells)``.
 
-    Rows that are equal in ``cells``, unknown values included, are of one kind.
+    Rows with equal values in ``cells`` are in one cell; null is a value.
     """
     keys = [repr(row) for row in cells.to_pylist()]
     kinds, kind_of_row = np.unique(np.array(keys, dtype=str), return_inverse=True)
@@ -207,16 +155,14 @@ def _counts_by(cells: pa.Table, groups: npt.NDArray[np.int64], *, num_groups: in
     return counts
 
 
-def _choose(
-    counts: npt.NDArray[np.float64], fractions: npt.NDArray[np.float64], rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Return the split of each group, shape ``(G,)``, from its videos in each cell, ``(G, cells)``.
+def _choose(counts: _Floats, fractions: _Floats, rng: np.random.Generator) -> _Ints:
+    """Return the split of each group, ``(G,)``, from its videos in each cell, ``(G, cells)``.
 
-    Greedy, largest first: each identity goes where the sum over cells of
+    Greedy, largest group first: each goes to the split where the sum over cells of
     ``(count - wanted count)^2 / videos in the cell`` grows least.
     """
     order = rng.permutation(len(counts))
-    # Sizes within a factor of two stay shuffled; else a seed could not change anything but ties.
+    # Groups of similar size (within a factor of two) stay shuffled, so that the seed matters.
     order = order[np.argsort(-np.floor(np.log2(counts.sum(axis=1)))[order], kind="stable")]
     per_cell = counts.sum(axis=0)
     missing = fractions[:, None] * per_cell
@@ -224,7 +170,7 @@ def _choose(
     empty = set(range(len(fractions)))
     for num_done, index in enumerate(order):
         growth = (counts[index] * (counts[index] - 2 * missing) / per_cell).sum(axis=1)
-        if len(order) - num_done == len(empty):  # the rest has to give every split one
+        if len(order) - num_done == len(empty):  # every remaining group must fill an empty split
             growth[[split for split in range(len(fractions)) if split not in empty]] = np.inf
         best = int(np.argmin(growth))
         chosen[index] = best
@@ -233,20 +179,61 @@ def _choose(
     return chosen
 
 
-def _counts(table: pa.Table, name: str) -> SplitCounts:
-    part = table.filter(pc.equal(table["split"], name))
-    generators = part["generator"].drop_null().value_counts()
-    return SplitCounts(
-        name=name,
-        num_videos=part.num_rows,
-        num_target_identities=len(part["target_identity"].drop_null().unique()),
-        num_videos_of={pair["values"]: pair["counts"] for pair in generators.to_pylist()},
-    )
+def _choose_runs(counts: _Floats, targets: _Ints, fractions: _Floats, rng: np.random.Generator) -> _Ints:
+    """Return the split of each scene, ``(G,)``.
+
+    The scenes of a target form one run for each split, in the order of the splits or its reverse, at
+    random. No run is empty if there are enough scenes. Targets follow in random order. Runs end where
+    the sum over splits and cells of ``(count - wanted count)^2 / videos of the target in the cell`` is
+    least; the next target makes up for what a split lacks or has too much of.
+
+    Args:
+        counts: Videos of each scene in each cell, ``(G, cells)``; the scenes of a target in order.
+        targets: Index of the target of each scene, ``(G,)``.
+        fractions: Wanted share of each split, ``(splits,)``.
+        rng: Source of the direction of each target's runs and of the order of targets.
+    """
+    missing = np.zeros((len(fractions), counts.shape[1]))
+    filled = np.zeros(len(fractions), dtype=bool)
+    chosen = np.zeros(len(counts), dtype=np.int64)
+    for target in rng.permutation(np.unique(targets)):
+        scenes = np.flatnonzero(targets == target)[:: rng.choice([1, -1])]
+        own = counts[scenes].sum(axis=0)
+        missing += fractions[:, None] * own
+        needed = ~filled | (len(scenes) >= len(fractions))
+        starts = _best_starts(counts[scenes], missing, 1 / np.maximum(own, 1), needed)
+        for split, run in enumerate(np.split(scenes, starts[1:])):
+            chosen[run] = split
+            missing[split] -= counts[run].sum(axis=0)
+            filled[split] |= len(run) > 0
+    return chosen
 
 
-def _num_shared(table: pa.Table, columns: list[str]) -> int:
-    """Return how many values of ``columns`` stand in more than one split."""
-    known = table.select([*columns, "split"]).drop_null()
-    pairs = known.group_by([*columns, "split"]).aggregate([])
-    num_splits = pairs.group_by(columns).aggregate([([], "count_all")])
-    return int(pc.sum(pc.greater(num_splits["count_all"], 1)).as_py() or 0)
+def _best_starts(
+    counts: _Floats, missing: _Floats, weights: _Floats, needed: npt.NDArray[np.bool_]
+) -> list[int]:
+    """Return the index of the scene at which each split's run starts, for one target.
+
+    Args:
+        counts: Videos of each scene, ``(scenes, cells)``.
+        missing: Videos that each split still lacks, ``(splits, cells)``.
+        weights: Weight of each cell, ``(cells,)``.
+        needed: Whether the run of each split must not be empty, ``(splits,)``.
+    """
+    before = np.vstack([np.zeros(counts.shape[1]), counts.cumsum(axis=0)])
+    products = (before * weights) @ before.T
+    squares = products.diagonal()[:, None] + products.diagonal() - 2 * products
+    best = np.where(np.arange(len(before)) == 0, 0.0, np.inf)  # cost of all splits so far, by their end
+    came_from: list[_Ints] = []
+    for wanted, is_needed in zip(missing, needed, strict=True):
+        linear = (before * weights) @ wanted
+        cost = squares - 2 * (linear - linear[:, None])  # of a run, by its start and end
+        cost[np.tril_indices_from(cost, k=-1)] = np.inf
+        np.fill_diagonal(cost, _COST_OF_EMPTY if is_needed else 0.0)
+        whole = best[:, None] + cost
+        came_from.append(whole.argmin(axis=0))
+        best = whole.min(axis=0)
+    starts = [len(counts)]
+    for start in reversed(came_from):
+        starts.append(int(start[starts[-1]]))
+    return starts[:0:-1]
