@@ -1,158 +1,59 @@
-"""The files for Kubernetes against the schemas of KubeRay, as strictly as `kubectl apply` takes them.
+"""The files for Kubernetes against the fields that KubeRay has, as strictly as `kubectl apply` takes them."""
 
-``DFDM_RAY_CRDS`` names a folder with KubeRay's CustomResourceDefinitions, ``ray.io_rayclusters.yaml.gz`` and
-``ray.io_rayjobs.yaml.gz``.
-"""
-
-import gzip
-import os
-from functools import cache
+import json
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from support.cluster_files import CLUSTER, documents
+from support.kuberay_fields import DIGEST, JOBS, KUBERAY, merged, raycluster, rayclusters, rayjobs
 
-KUBERAY = CLUSTER / "kuberay"
-JOBS = sorted(KUBERAY.glob("rayjob-*.yaml"))
 ENTRY_POINTS = sorted(path.name for path in (CLUSTER.parent / "ray_jobs").glob("*.py"))
-CRDS = os.environ.get("DFDM_RAY_CRDS")
-
-needs_crds = pytest.mark.skipif(not CRDS, reason="DFDM_RAY_CRDS names no folder with KubeRay's CRDs")
-
-INT_OR_STRING = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-METADATA = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}},
-    "additionalProperties": False,
+FIELDS = json.loads(DIGEST.read_text())
+CONTENTS = {
+    **{name: ("RayCluster", content) for name, content in rayclusters().items()},
+    **{name: ("RayJob", content) for name, content in rayjobs().items()},
 }
 
 
-def strict(schema: Any) -> Any:
-    """Return a structural schema of Kubernetes as a JSON schema in which unknown fields are errors."""
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("x-kubernetes-int-or-string"):
-        return INT_OR_STRING
-    made = {key: value for key, value in schema.items() if not key.startswith("x-") and key != "description"}
-    if "properties" in made:
-        made["properties"] = {name: strict(value) for name, value in made["properties"].items()}
-    for key in ("items", "additionalProperties"):
-        if key in made:
-            made[key] = strict(made[key])
-    if made.get("type") == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    return made
+def check(content: Any, kind: str) -> None:
+    """Raise a ``ValidationError`` if ``content`` has a field or a value that KubeRay does not know."""
+    jsonschema.Draft202012Validator(FIELDS[kind]).validate(content)
 
 
-@cache
-def crd(kind: str) -> dict[str, Any]:
-    """Return the strict schema of ``RayCluster`` or ``RayJob``, version v1."""
-    path = Path(str(CRDS)) / f"ray.io_{kind.lower()}s.yaml.gz"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    definition = yaml.load(gzip.decompress(path.read_bytes()), Loader=loader)  # it is a SafeLoader
-    (version,) = (one for one in definition["spec"]["versions"] if one["name"] == "v1")
-    schema: dict[str, Any] = strict(version["schema"]["openAPIV3Schema"])
-    schema["properties"] |= {
-        "metadata": METADATA,
-        "apiVersion": {"const": "ray.io/v1"},
-        "kind": {"const": kind},
-    }
-    return schema
+@pytest.mark.parametrize("name", CONTENTS)
+def test_resources_have_only_fields_and_values_that_kuberay_knows(name: str) -> None:
+    kind, content = CONTENTS[name]
+    check(content, kind)
 
 
-def check(content: Any, schema: dict[str, Any]) -> None:
-    """Raise a ``ValidationError`` if ``content`` is not what ``schema`` says; the schema is not checked."""
-    jsonschema.Draft202012Validator(schema).validate(content)
-
-
-def cluster_spec() -> dict[str, Any]:
-    properties: dict[str, Any] = crd("RayCluster")["properties"]["spec"]["properties"]
-    return properties
-
-
-def pod_template() -> dict[str, Any]:
-    template: dict[str, Any] = cluster_spec()["headGroupSpec"]["properties"]["template"]
-    return template
-
-
-def raycluster() -> dict[str, Any]:
-    (content,) = documents(KUBERAY / "raycluster.yaml")
-    return content
-
-
-def merged(content: Any, patch: Any) -> Any:
-    """Return ``content`` after a JSON merge patch (RFC 7396), as `kubectl patch --type merge` does it."""
-    if not isinstance(patch, dict):
-        return patch
-    base = content if isinstance(content, dict) else {}
-    return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
-
-
-@needs_crds
-def test_the_cluster_has_only_fields_and_values_that_kuberay_knows() -> None:
-    check(raycluster(), crd("RayCluster"))
-
-
-@needs_crds
-def test_the_cluster_with_redis_does_too() -> None:
-    (patch,) = documents(KUBERAY / "redis-patch.yaml")
-    check(merged(raycluster(), patch), crd("RayCluster"))
-
-
-@needs_crds
-@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
-def test_a_job_has_only_fields_and_values_that_kuberay_knows(path: Path) -> None:
-    (job,) = documents(path)
-    check(job, crd("RayJob"))
-
-
-@needs_crds
-def test_redis_is_a_pod_that_kubernetes_knows() -> None:
+def test_the_service_of_redis_finds_its_pod() -> None:
     service, redis = documents(KUBERAY / "redis.yaml")
-    check(redis["spec"]["template"], pod_template())
     assert service["spec"]["selector"] == redis["spec"]["selector"]["matchLabels"]
-    (claim,) = redis["spec"]["volumeClaimTemplates"]
-    check(claim["spec"], claim_spec())
 
 
-def claim_spec() -> dict[str, Any]:
-    """Return the schema of a PersistentVolumeClaim's ``spec``, which stands in that of a pod."""
-    volume = pod_template()["properties"]["spec"]["properties"]["volumes"]["items"]["properties"]
-    template = volume["ephemeral"]["properties"]["volumeClaimTemplate"]["properties"]
-    spec: dict[str, Any] = template["spec"]
-    return spec
-
-
-@needs_crds
-def test_the_volume_claim_is_one_that_kubernetes_knows() -> None:
-    (claim,) = documents(KUBERAY / "data-pvc.yaml")
-    check(claim["spec"], claim_spec())
-
-
-@needs_crds
-def test_the_network_policy_has_rules_that_kubernetes_knows() -> None:
-    (policy,) = documents(KUBERAY / "networkpolicy.yaml")
-    rules = cluster_spec()["networkPolicy"]["properties"]["head"]["properties"]
-    check(policy["spec"]["ingress"], rules["ingressRules"])
-    check(policy["spec"]["egress"], rules["egressRules"])
-
-
-@needs_crds
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"spec": {"autoscalerOptions": {"version": "v3"}}},
-        {"spec": {"headGroupSpec": {"rayStartParams": {"num-cpus": 0}}}},
-        {"spec": {"authOption": {"mode": "token"}}},
-        {"spec": {"headGroupSpec": {"template": {"spec": {"securitycontext": {}}}}}},
+        {"autoscalerOptions": {"version": "v3"}},
+        {"headGroupSpec": {"rayStartParams": {"num-cpus": 0}}},
+        {"authOption": {"mode": "token"}},
+        {"headGroupSpec": {"template": {"spec": {"securitycontext": {}}}}},
+        {
+            "headGroupSpec": {"template": {"spec": {"hostAliases": [{"ipp": "10.0.0.1"}]}}}
+        },  # not in the digest
     ],
 )
 def test_a_mistake_in_the_cluster_would_be_seen(wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        check(merged(raycluster(), wrong), crd("RayCluster"))
+        check(merged(raycluster(), {"spec": wrong}), "RayCluster")
+
+
+def test_a_mistake_in_a_job_would_be_seen() -> None:
+    for job in rayjobs().values():
+        with pytest.raises(jsonschema.ValidationError, match="entryPoint"):
+            check(merged(job, {"spec": {"entryPoint": "python"}}), "RayJob")
 
 
 def test_there_is_a_job_for_each_entry_point() -> None:
