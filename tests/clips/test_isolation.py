@@ -1,7 +1,5 @@
-import ctypes
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -11,66 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
+from support.child_acts import broken, killed, make
 
-from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, Work, WorkBugError
+from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode
 
 MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
-
-
-def act(name: str, prefix: str, uri: str) -> bytes:
-    """Do in the child what ``uri`` says."""
-    match uri:
-        case "segfault":
-            ctypes.string_at(0)
-        case "hang":
-            time.sleep(1000)
-        case "hang in C":
-            ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock, as a decoder may
-        case "swell":
-            held = [np.ones(2**27, np.uint8) for _ in range(100)]
-            time.sleep(len(held))
-        case "absurd":
-            np.ones((2**31, 2**31), np.uint8)
-        case "exit":
-            os._exit(3)
-        case "lie" | "boast" | "babble":  # as a decoder that was taken over might
-            kind, length = {"lie": (b"=", 100), "boast": (b"=", 10**15), "babble": (b"?", 0)}[uri]
-            os.write(int(sys.argv[1]), kind + length.to_bytes(8, "little"))
-            os._exit(3)
-        case "half":
-            os.write(int(sys.argv[1]), b"=")
-            time.sleep(1000)
-        case "deaf":
-            os.write(int(sys.argv[1]), (b"=" + bytes(8)) * 20)  # the second one for the next file
-            time.sleep(1000)
-        case "no room":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-            return bytes(200)
-        case "token":
-            return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
-        case "bug":
-            raise ZeroDivisionError("a bug in the work")
-    return f"{prefix}{uri} {os.getpid()}".encode()
-
-
-def make(prefix: str) -> Work:
-    return partial(act, "a name", prefix)
-
-
-def killed(folder: str, times: int) -> Work:
-    started = len(os.listdir(folder))
-    Path(folder, str(started)).touch()
-    if started < times:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return make("did ")
-
-
-def broken() -> Work:
-    raise ImportError("no such decoder")
 
 
 @contextmanager
@@ -188,8 +134,10 @@ def test_work_that_cannot_be_made_is_a_bug_too() -> None:
 
 def test_a_child_that_hangs_does_not_outlive_its_killed_parent() -> None:
     script = (
-        "import test_isolation as t, sys\n"
-        "child = t.Isolated(t.partial(t.make, ''), t.MANY)\n"
+        "from functools import partial\n"
+        "from dfdm_ray.clips.isolation import Allowance, Isolated\n"
+        "from support.child_acts import make\n"
+        "child = Isolated(partial(make, ''), Allowance(seconds=60, memory_bytes=2**31))\n"
         "print(child('').decode(), flush=True)\n"
         "child('hang in C')\n"
     )
