@@ -1,4 +1,4 @@
-"""Commands in cluster/ are ones that Ray and dfdm-ray take; nothing is run."""
+"""Documented commands are ones that Ray and dfdm-ray take; nothing is run."""
 
 import runpy
 import sys
@@ -56,6 +56,33 @@ def test_a_job_takes_the_options_it_is_shown_with(
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")
     assert len(jobs_run) == 1, where
+
+
+def dfdm_ray_commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield the options of each call of ``dfdm-ray`` in the documents and in the Makefile."""
+    documents = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), CLUSTER / "README.md"]
+    code = {path.name: "\n".join(fences(path)) for path in documents}
+    code["Makefile"] = (REPOSITORY / "Makefile").read_text().replace("$(BIN)/", "").replace("$(ARGS)", "")
+    for where, text in code.items():
+        for words in commands(text):
+            if words[0].rpartition("/")[2] == "dfdm-ray":
+                yield where, words[1:]
+
+
+DFDM_RAY = list(dfdm_ray_commands())
+
+
+@pytest.mark.parametrize(("where", "options"), DFDM_RAY, ids=[f"{a}: {' '.join(b)}" for a, b in DFDM_RAY])
+def test_dfdm_ray_takes_the_options_it_is_shown_with(
+    where: str, options: list[str], jobs_run: list[Any]
+) -> None:
+    cli.main(options)
+    assert len(jobs_run) == 1, where
+
+
+def test_the_documents_show_every_command() -> None:
+    shown = {options[0] for _, options in DFDM_RAY}
+    assert shown >= {name for name, _ in cli._JOBS.values()}
 
 
 def test_every_job_is_shown_in_the_readme() -> None:

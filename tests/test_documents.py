@@ -1,0 +1,66 @@
+"""Documents: links lead to a file and a heading, and docs/files.md describes every column and reject code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cluster_files import REPOSITORY
+
+from dfdm_ray.errors import RejectCode
+from dfdm_ray.schemas import CROPS, CROPS_INDEX, MANIFEST, PREDICTIONS
+
+DOCUMENTS = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "cluster").glob("*.md")]
+)
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text()), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+def links(document: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and anchor of each link of a document to a file of the repository."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", document.read_text())):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_lead_to_a_file_and_a_heading(document: Path) -> None:
+    for path, anchor in links(document):
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def first_cells(section: str) -> set[str]:
+    """Return the words in code style in the first column of the tables below a heading of docs/files.md."""
+    text = (REPOSITORY / "docs" / "files.md").read_text()
+    _, found, rest = text.partition(f"\n## {section}\n")
+    assert found, section
+    rows = re.findall(r"^\| ([^|]+) \|", rest.partition("\n## ")[0], re.MULTILINE)
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_column_of_a_manifest_and_of_predictions_is_described_and_no_other() -> None:
+    assert first_cells("Manifest") == set(MANIFEST.names)
+    assert first_cells("Predictions") == set(PREDICTIONS.names)
+
+
+def test_what_a_crops_dataset_adds_to_these_columns_is_described() -> None:
+    both = set(CROPS.names) | set(CROPS_INDEX.names)
+    assert first_cells("Crops dataset") == both - set(MANIFEST.names) - set(PREDICTIONS.names) - {"crops"}
+
+
+def test_every_reject_code_is_described_and_no_other() -> None:
+    assert first_cells("Reject codes") == set(RejectCode)
