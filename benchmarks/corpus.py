@@ -1,8 +1,8 @@
 """DFDM-like videos: 942x500, 30 frames a second, 300 to 400 frames, key frames 250 apart, crf 0, 10 and 23.
 
-Faces are those of the demo media, played to and fro, scaled up and sharpened until the files are about as
-large as DFDM's, which are 25, 11 and 2 MB on average at crf 0, 10 and 23 (82 GB, 6,450 videos; Jia, Li, Lyu,
-ICIP 2022).
+The faces are those of the demo media, played forward and backward, scaled up and sharpened so that the files
+are about as large as DFDM's: 25, 11 and 2 MB on average at crf 0, 10 and 23 (82 GB, 6,450 videos; Jia, Li,
+Lyu, ICIP 2022).
 """
 
 import itertools
@@ -26,13 +26,13 @@ SIZE = (942, 500)
 _SOURCES = ("WolfgangLanger_Pexels.mp4", "single_face.mp4")
 _NUM_FRAMES = (300, 400, 333, 366)
 _SHARPEN = 1.0
-"""Chosen by size: 0 and 2 make files of 1 and 2 MB at crf 23, of 27 and 45 MB at crf 0."""
+"""Chosen by file size: 0 gives 1 MB at crf 23 and 27 MB at crf 0; 2 gives 2 MB and 45 MB."""
 
 Frame = npt.NDArray[np.uint8]
 
 
 def originals(folder: Path, *, num_scenes: int) -> dict[int, list[Path]]:
-    """Return ``num_scenes`` videos of each quality, made where they are missing; by crf."""
+    """Return ``num_scenes`` videos of each quality by crf; missing ones are made."""
     scenes = range(num_scenes)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         made = list(pool.map(_make_scene, itertools.repeat(folder), scenes))
@@ -40,7 +40,7 @@ def originals(folder: Path, *, num_scenes: int) -> dict[int, list[Path]]:
 
 
 def archive(folder: Path, videos: Mapping[int, Sequence[Path]], *, num_videos: int) -> Path:
-    """Return a folder of ``num_videos`` names for the same videos, all qualities in turn, as hard links."""
+    """Return a folder of ``num_videos`` hard links to ``videos``, with the qualities in turn."""
     root = folder / f"archive_{num_videos}"
     root.mkdir(parents=True, exist_ok=True)
     for number in range(num_videos):
@@ -53,7 +53,7 @@ def archive(folder: Path, videos: Mapping[int, Sequence[Path]], *, num_videos: i
 
 
 def sizes_mb(videos: Mapping[int, Sequence[Path]]) -> dict[int, float]:
-    """Return the mean size by crf, MB."""
+    """Return the mean file size by crf, MB."""
     return {crf: statistics.mean(p.stat().st_size for p in paths) / 1e6 for crf, paths in videos.items()}
 
 
@@ -75,10 +75,10 @@ def _pictures(number: int) -> Iterator[Frame]:
     """Yield the frames of a scene; every second pair of scenes is mirrored."""
     with av.open(str(assets.get(_SOURCES[number % len(_SOURCES)]))) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    to_and_fro = itertools.cycle([*frames, *frames[-2:0:-1]])
+    there_and_back = itertools.cycle([*frames, *frames[-2:0:-1]])
     start = 40 * (number // (2 * len(_SOURCES)))
     count = _NUM_FRAMES[number % len(_NUM_FRAMES)]
-    for frame in itertools.islice(to_and_fro, start, start + count):
+    for frame in itertools.islice(there_and_back, start, start + count):
         large = cv2.resize(frame, SIZE, interpolation=cv2.INTER_CUBIC)
         blurred = cv2.GaussianBlur(large, (0, 0), 2)
         sharp = cv2.addWeighted(large, 1 + _SHARPEN, blurred, -_SHARPEN, 0)

@@ -1,13 +1,13 @@
-"""What a run loses, doubles and does again when something dies: nothing, nothing and little.
+"""Which videos a run loses, duplicates or processes again when something fails.
 
-``python benchmarks/faults.py`` scores an archive once untouched and once with each fault, on local Rays and
-on a cluster of three nodes, and compares. Each video takes ``--delay`` seconds longer than it would, so
-that there is something to kill.
+The benchmark scores an archive once without a fault and once with each fault, on a local Ray or on a cluster
+of three nodes, and compares the rows. Each video takes ``--delay`` seconds longer than usual, so that the
+fault strikes while videos are in progress.
+
+python benchmarks/faults.py [--videos 240] [--cases driver-killed ...]
 """
 
-import argparse
 import json
-import platform
 import shutil
 import sys
 import tempfile
@@ -17,19 +17,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
-from rich.console import Console
-from rich.table import Table
+from report import Table, parser, save, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support import faults, killed
+from support.checkpoints import write_untrained
 from support.flaky_s3 import KINDS, FlakyS3, client, serving
 
 from dfdm_ray import assets
-from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
-from dfdm_ray.models.dma_sta import DmaStaConfig
 
 _POOLS = {"decode": "MapWorker(MapBatches(PrepareClips))", "model": "MapWorker(MapBatches(AttributeClips))"}
 _RESOURCES = ("--resources.decode-workers", "2", "--resources.model-workers", "1")
@@ -37,11 +33,11 @@ _RESOURCES = ("--resources.decode-workers", "2", "--resources.model-workers", "1
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What all cases share."""
+    """Archive and checkpoint shared by all cases."""
 
     root: Path
     names: list[str]
-    """Sound videos."""
+    """File names of the videos without a fault."""
     delay_s: float
 
     @property
@@ -50,27 +46,27 @@ class Bench:
         return self.root / "videos"
 
     def command(self, case: str, *options: str, videos: str | None = None) -> list[str]:
-        """Arguments of the command line for a case."""
+        """Return the arguments of `dfdm-ray` for a case."""
         out = ["--out", str(self.root / case), "--checkpoint", str(self.root / "tiny.pt")]
         return ["score", "--videos", videos or str(self.videos), *out, *_RESOURCES, *options]
 
     def log(self, case: str) -> Path:
-        """Where a case notes which videos it opens."""
+        """Return the file in which a case records which videos it opens."""
         return self.root / f"{case}.log"
 
     def variables(self, case: str) -> dict[str, str]:
-        """Environment in which the faults strike."""
+        """Return the environment variables that cause the faults."""
         return faults.environment(self.log(case), delay_s=self.delay_s)
 
     def half_done(self, case: str) -> bool:
-        """Whether half of the videos were opened and results are on disk."""
+        """Return whether half of the videos were opened and results are on disk."""
         begun = any((self.root / case / "predictions").glob("*.parquet"))
         return begun and faults.openings(self.log(case)).total() > len(self.names) // 2
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """One line of the table."""
+    """One row of the table."""
 
     case: str
     planned: int
@@ -79,15 +75,15 @@ class Outcome:
     missing: int = 0
     doubled: int = 0
     differing: int = 0
-    """Sound videos with another answer than in the run without faults."""
+    """Videos without a fault whose answer differs from that of the run without faults."""
     again: float = 0.0
-    """Openings of sound videos beyond the first of each, over the videos."""
+    """Repeated openings of videos without a fault, as a fraction of these videos."""
     seconds: float = 0.0
     survived: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether every video has one row, that of the run without faults, and little was done again."""
+        """Whether every video has one row, equal to that without faults, and under 10% were opened again."""
         whole = self.planned == self.scored + self.rejected and not (self.missing or self.doubled)
         return whole and not self.differing and self.again < 0.1
 
@@ -146,7 +142,7 @@ def poisoned(kind: str, number: int, *options: str) -> Callable[[Bench, str], No
 
 
 def failing_store(bench: Bench, case: str) -> None:
-    # Few stalls: each holds a worker until the request times out, for 20 s.
+    # Few stalls: each holds a worker for 20 s, until the request times out.
     app = FlakyS3(share=0.0, kinds=(*KINDS[:2] * 4, "stall"), stall_s=30.0)
     with serving(app) as bucket:
         uri = bucket.format("videos")
@@ -174,7 +170,7 @@ CASES: dict[str, Callable[[Bench, str], None]] = {
 
 
 def outcome(bench: Bench, case: str, seconds: float) -> Outcome:
-    """Return what the rows and the log of a case say, against the case ``untouched``."""
+    """Return the outcome from the rows and the log of a case, compared with the case ``untouched``."""
     rows, manifest = faults.read(bench.root / case), faults.planned(bench.root / case)
     record = json.loads((bench.root / case / "run.json").read_text())
     names = rows["video_id"].to_pylist()
@@ -203,55 +199,43 @@ def outcome(bench: Bench, case: str, seconds: float) -> Outcome:
 
 @contextmanager
 def bench(num_videos: int, delay_s: float) -> Iterator[Bench]:
-    """Make an archive and a checkpoint of random weights; both are gone afterwards."""
+    """Make an archive and an untrained checkpoint; both are deleted afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         names = faults.write_archive(
             root / "videos", assets.get("carphone_pristine.mp4"), num_videos=num_videos
         )
-        model = random_model(DmaStaConfig(backbone="resnet18", num_frames=4), seed=0)
-        settings = Preprocessing(crop_size=64)
-        save_checkpoint(
-            root / "tiny.pt", model, classes=GENERATORS, preprocessing=settings, note="random weights"
-        )
+        write_untrained(root / "tiny.pt", backbone="resnet18", num_frames=4, crop_size=64)
         yield Bench(root=root, names=names, delay_s=delay_s)
 
 
-def show(outcomes: Sequence[Outcome], console: Console) -> None:
-    table = Table(*("case", "planned", "scored", "rejected", "missing", "doubled", "differing", "done again"))
-    for heading in ("seconds", "survived", ""):
-        table.add_column(heading)
+def table_of(outcomes: Sequence[Outcome]) -> Table:
+    headings = ["case", "planned", "scored", "rejected", "missing", "doubled", "differing", "done again"]
+    rows = []
     for one in outcomes:
         numbers = (one.planned, one.scored, one.rejected, one.missing, one.doubled, one.differing)
         survived = ", ".join(f"{number} {what}" for what, number in one.survived.items())
         cells = (f"{one.again:.1%}", f"{one.seconds:g}", survived, "ok" if one.ok else "NOT OK")
-        table.add_row(one.case, *map(str, numbers), *cells)
-    console.print(table)
+        rows.append([one.case, *map(str, numbers), *cells])
+    return Table(headings=[*headings, "seconds", "survived", ""], rows=rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=int, default=240)
-    parser.add_argument("--delay", type=float, default=0.4, help="seconds that each video takes longer")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    options = parser.parse_args()
-    cases = ["untouched", *(case for case in options.cases if case != "untouched")]
-    console, outcomes = Console(width=160), []
-    with bench(options.videos, options.delay) as shared:
+    options = parser(__doc__)
+    options.add_argument("--videos", type=int, default=240)
+    options.add_argument("--delay", type=float, default=0.4, help="extra seconds for each video")
+    options.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    args = options.parse_args()
+    cases = ["untouched", *(case for case in args.cases if case != "untouched")]
+    outcomes: list[Outcome] = []
+    with bench(args.videos, args.delay) as shared:
         for case in cases:
+            print(case, flush=True)
             started = time.perf_counter()
             CASES[case](shared, case)
             outcomes.append(outcome(shared, case, time.perf_counter() - started))
-            show(outcomes[-1:], console)
-    machine = (
-        f"{platform.machine()}, {psutil.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB"
-    )
-    console.print(f"{machine}; {' '.join(sys.argv)}; one run of each")
-    show(outcomes, console)
-    out = Path("build/bench")
-    out.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": machine, "rows": [asdict(one) for one in outcomes]}
-    (out / "faults.json").write_text(json.dumps(content, indent=2))
+            save("faults", rows=[asdict(one) for one in outcomes])
+    show(table_of(outcomes), repeats="one run of each case")
     sys.exit(not all(one.ok for one in outcomes))
 
 

@@ -1,19 +1,16 @@
-"""What each step of `dfdm-ray score` costs by itself, on one core, and what the usual way costs.
+"""CPU time of each step of `dfdm-ray score` on one core, compared with the usual way.
 
-The steps run one after another in one process; the sum over the cores is the most that this machine could do.
-The usual way decodes every frame with OpenCV, finds the face in each used frame at full size and runs the
-network frame by frame, as the authors' code does; its ten frames are spread evenly.
+The steps run one after another in one process. The number of CPUs over the sum of the steps is the highest
+throughput this machine could reach. The usual way decodes every frame with OpenCV, detects the face at full
+size in ten evenly spaced frames and runs the network frame by frame, as the authors' code does.
 
 python benchmarks/floor.py [--quick] [--repeats 5] [--ours-only]
 """
 
-import argparse
-import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,24 +23,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from corpus import originals, sizes_mb
-from rich.console import Console
-from rich.table import Table
+from report import OUT, Table, parser, save, show
 from same_work import BATCH, spec_of
-from timing import machine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.checkpoints import write_untrained
 
 from dfdm_ray.clips.cut import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
 from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.faces.crops import crop_face
-from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import (
-    LoadedModel,
-    Preprocessing,
-    load_checkpoint,
-    random_model,
-    save_checkpoint,
-)
-from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
+from dfdm_ray.labels import QUALITIES
+from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
+from dfdm_ray.models.dma_sta import normalize
 from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
@@ -51,20 +44,16 @@ from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.plan import Run, plan_frames
 from dfdm_ray.video.source import VideoSource
 
-OUT = Path("build/bench")
 STEPS = ("open", "decode, to RGB", "detect", "crop", "Parquet", "model")
 PARTS = ("alone: demux", "alone: decode", "alone: to RGB")
 USUAL = ("every frame (OpenCV)", "detect, full size", "crop", "frame by frame")
 
 
 def checkpoint(backbone: str) -> Path:
-    """Return an untrained checkpoint: its answers mean nothing and cost the same."""
+    """Return an untrained checkpoint for ten frames of 224 pixels."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{backbone}.pt"
-    if not path.exists():
-        model = random_model(DmaStaConfig(backbone=backbone), seed=0)
-        save_checkpoint(path, model, classes=GENERATORS, preprocessing=Preprocessing(), note="untrained")
-    return path
+    return path if path.exists() else write_untrained(path, backbone=backbone, num_frames=10, crop_size=224)
 
 
 class Clock:
@@ -74,7 +63,7 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def __call__(self, step: str, work: Callable[[], Any]) -> Any:
-        """Return ``work()``, on the clock."""
+        """Return ``work()`` and add its CPU time to ``step``."""
         started = time.process_time()
         result = work()
         self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - started
@@ -82,7 +71,7 @@ class Clock:
 
 
 class Bench:
-    """The functions that are measured, ready."""
+    """The functions to measure, with the model and the detectors loaded."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.spec: ClipSpec = spec_of(loaded)
@@ -92,7 +81,7 @@ class Bench:
         self.full_size = make_detector(FaceConfig(max_side=4096), weights)
 
     def ours(self, path: Path) -> tuple[dict[str, float], float]:
-        """Return the CPU seconds of each step, and frames decoded for each used."""
+        """Return the CPU seconds of each step, and the ratio of frames decoded to frames used."""
         clock = Clock()
         reader = clock("open", lambda: VideoReader(str(path)))
         with reader:
@@ -112,7 +101,7 @@ class Bench:
         return list(reader.read_planned(planned(reader.index), flexible=True))
 
     def parts(self, path: Path) -> dict[str, float]:
-        """Return the CPU seconds of what decoding is made of, each step for the whole plan, by PyAV alone."""
+        """Return the CPU seconds of demuxing, decoding and conversion for the whole plan, with PyAV alone."""
         clock = Clock()
         source = VideoSource(str(path), threads=1, max_pixels=LimitsConfig.max_pixels)
         frames: list[av.VideoFrame] = []
@@ -128,7 +117,7 @@ class Bench:
         return [crop_face(f, b, size=224, margin=0.3) for f, b in zip(batch.rgb, boxes, strict=True)]
 
     def whole(self, path: Path) -> float:
-        """Return the CPU seconds of the crops in one call, as a decode worker makes it."""
+        """Return the CPU seconds of all steps up to the crops in one call, as in a decode worker."""
         clock = Clock()
         clock("all", lambda: prepare_clips(str(path), self.detector, self.spec, ClipFacts()))
         return clock.seconds["all"]
@@ -146,7 +135,7 @@ class Bench:
 
     @torch.inference_mode()
     def frame_by_frame(self, crops_u8: np.ndarray) -> torch.Tensor:
-        """Return logits as the authors' loop does: one frame at a time, batch norms apart, planar pixels."""
+        """Return logits as the authors' loop does: frame by frame, batch norms not folded, planar pixels."""
         model = self.loaded.model
         x = normalize(torch.from_numpy(crops_u8)).contiguous()
         features = torch.stack([model.features(frame) for frame in x.unbind(1)], dim=1)
@@ -155,23 +144,23 @@ class Bench:
 
 
 def planned(index: PacketIndex) -> tuple[Run, ...]:
-    """Return the runs of ten frames that `score` decodes by default."""
+    """Return the runs of frames, ten in total, that ``score`` decodes by default."""
     return plan_frames("keyframe_runs", index.keys, num_frames=len(index), wanted=10, runs=2).runs
 
 
 def demuxed(source: VideoSource, run: Run) -> list[av.Packet]:
-    """Return as many packets as `run` decodes."""
+    """Return the packets of ``run``."""
     return list(islice(source.packets_from(run.key), run.num_decoded))
 
 
 def decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -> list[av.VideoFrame]:
-    """Return the frames of ``packets``, the first of which is a key frame."""
+    """Return the frames of ``packets``, which begin with a key frame."""
     context.flush_buffers()
     return [frame for packet in (*packets, None) for frame in context.decode(packet)]
 
 
 def decode_all(path: Path) -> list[np.ndarray]:
-    """Decode every frame with one thread and return ten, spread evenly, as RGB."""
+    """Decode every frame with one thread and return ten evenly spaced frames as RGB."""
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     wanted = set(
         np.linspace(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)) - 1, 10).round().astype(int).tolist()
@@ -188,11 +177,11 @@ def decode_all(path: Path) -> list[np.ndarray]:
 
 
 def measure(bench: Bench, paths: list[Path], repeats: int, *, ours_only: bool) -> dict[str, object]:
-    """Return medians over ``paths`` and ``repeats`` of one quality, in CPU milliseconds a video."""
+    """Return CPU milliseconds per video of one quality: medians and ranges over ``paths`` and repeats."""
     rows: dict[str, list[float]] = {}
     ratios = []
     for repeat in range(repeats):
-        for number, path in enumerate(paths):  # interleaved, so that a busy moment falls on all
+        for number, path in enumerate(paths):  # interleaved, so that other load affects all alike
             steps, ratio = bench.ours(path)
             ratios.append(ratio)
             if not ours_only:
@@ -208,21 +197,22 @@ def measure(bench: Bench, paths: list[Path], repeats: int, *, ours_only: bool) -
     }
 
 
-def print_table(console: Console, results: dict[int, dict], sizes: dict[int, float]) -> None:
-    """Print a line for each step, and ratios."""
-    table = Table("CPU ms a video", *(f"crf {crf} ({sizes[crf]:.1f} MB)" for crf in results))
-    measured = next(iter(results.values()))["ms"]
-    for name in [*STEPS, *PARTS, "crops in one call", *(f"usual: {n}" for n in USUAL)]:
-        if name not in measured:
-            continue
-        table.add_row(name, *(f"{r['ms'][name]:.1f} ± {r['spread'][name] / 2:.1f}" for r in results.values()))
-    for name, cells in ratios_of(results).items():
-        table.add_row(name, *(f"{cell:.2f}" for cell in cells))
-    console.print(table)
+def table_of(content: Mapping[str, Any]) -> Table:
+    """Return the table of what this benchmark wrote as JSON."""
+    results = [content["results"][str(crf)] for crf in QUALITIES]
+    named = (*STEPS, *PARTS, "crops in one call", *(f"usual: {step}" for step in USUAL))
+    rows = [
+        [name, *(f"{one['ms'][name]:.1f} ± {one['spread'][name] / 2:.1f}" for one in results)]
+        for name in named
+        if name in results[0]["ms"]
+    ]
+    rows += [[name, *(f"{cell:.2f}" for cell in cells)] for name, cells in content["ratios"].items()]
+    sizes = [f"crf {crf} ({content['sizes_mb'][str(crf)]:.1f} MB)" for crf in QUALITIES]
+    return Table(title="CPU time of each step", headings=["CPU ms per video, one core", *sizes], rows=rows)
 
 
-def ratios_of(results: dict[int, dict]) -> dict[str, list[float]]:
-    """Return the figures that are judged, for each quality."""
+def ratios_of(results: dict[str, dict]) -> dict[str, list[float]]:
+    """Return the ratios of interest by name, one value per quality."""
     times = [result["ms"] for result in results.values()]
     if f"usual: {USUAL[0]}" not in times[0]:
         return {}
@@ -246,28 +236,25 @@ def ratios_of(results: dict[int, dict]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="two scenes, one repeat")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--ours-only", action="store_true", help="leave the usual way out")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--quick", action="store_true", help="two scenes, one repeat")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--backbone", default="resnet50")
+    options.add_argument("--ours-only", action="store_true", help="do not measure the usual way")
+    args = options.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     videos = originals(OUT / "corpus", num_scenes=2 if args.quick else 4)
     bench = Bench(load_checkpoint(checkpoint(args.backbone).read_bytes(), name=args.backbone))
     bench.ours(videos[23][0])  # warms up
     repeats = 1 if args.quick else args.repeats
-    results = {crf: measure(bench, paths, repeats, ours_only=args.ours_only) for crf, paths in videos.items()}
-    console = Console(width=110)
-    console.print(f"{machine('cpu')}, {os.cpu_count()} CPUs; {' '.join(sys.argv)}; medians of {repeats}")
-    print_table(console, results, sizes_mb(videos))
-    content = {"command": sys.argv, "machine": machine("cpu"), "repeats": repeats, "results": results}
-    content |= {"sizes_mb": sizes_mb(videos), "ratios": ratios_of(results)}
-    name = f"floor_{args.backbone}{'_ours' if args.ours_only else ''}.json"
-    (OUT / name).write_text(json.dumps(content, indent=2))
+    results = {
+        str(crf): measure(bench, paths, repeats, ours_only=args.ours_only) for crf, paths in videos.items()
+    }
+    sizes = {str(crf): size for crf, size in sizes_mb(videos).items()}
+    content = {"repeats": repeats, "results": results, "sizes_mb": sizes, "ratios": ratios_of(results)}
+    show(table_of(content), repeats=f"medians of {repeats}")
+    save(f"floor_{args.backbone}{'_ours' if args.ours_only else ''}", **content)
 
 
 if __name__ == "__main__":

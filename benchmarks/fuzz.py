@@ -1,14 +1,14 @@
-"""Thousands of damaged files through ``score``: is each a row, does the run go on, is nothing else opened?
+"""Thousands of damaged files through `dfdm-ray score`: each must become a row, and open no other file.
 
-``python benchmarks/fuzz.py`` changes sound MP4, Matroska, AVI, WebM and QuickTime files with a seeded
-mutator, adds files that point to a canary on this disk and to an address on this machine, and sound ones to
-see that nobody suffers from his neighbours. With strace on the machine (``--trace``, the default) the
-decoding processes run under it, and every file and address they named is looked at.
+The archive has MP4, Matroska, AVI, WebM and QuickTime files changed by a seeded mutator, files that refer to
+a canary file on this disk and to an address on this machine, and undamaged files, which must be scored.
+With ``--trace`` (the default if strace is installed) the decoding processes run under strace, and the
+benchmark checks every file and address in their system calls.
+
+python benchmarks/fuzz.py [--mutants 2400] [--seed 0] [--no-trace]
 """
 
-import argparse
 import json
-import platform
 import random
 import re
 import shutil
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import BooleanOptionalAction
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,19 +24,15 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psutil
-from rich.console import Console
-from rich.table import Table
+from report import Table, parser, save, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support import faults, killed
+from support.checkpoints import write_untrained
 from support.hostile_files import POINTERS, external_track, mutated, write_seeds
 
 from dfdm_ray import assets
-from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
-from dfdm_ray.models.dma_sta import DmaStaConfig
 
 _TRACED = Path(__file__).parent / "traced"
 _INTERNET = re.compile(r"^\d+ +(?:socket|connect|sendto|sendmsg|bind)\(.*AF_INET")
@@ -45,7 +42,7 @@ _LIMIT_S = 20.0
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of it."""
+    """Counts from the rows, the traces and the server."""
 
     mutants: int
     planned: int
@@ -55,7 +52,8 @@ class Outcome:
     faults: dict[str, int] = field(default_factory=dict)
     slowest_s: float = 0.0
     seconds: float = 0.0
-    processes_traced: int = 0
+    processes_traced: int | None = None
+    """``None`` without ``--trace``."""
     calls_traced: int = 0
     canaries_touched: list[str] = field(default_factory=list)
     addresses_named: list[str] = field(default_factory=list)
@@ -63,14 +61,14 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost and nothing else touched."""
-        whole = self.planned == self.scored + sum(self.rejected.values())
+        """Whether every file has a row and, if traced, no process named a canary or an internet address."""
+        whole = self.planned == self.scored + sum(self.rejected.values()) and self.processes_traced != 0
         return whole and not (self.canaries_touched or self.addresses_named or self.requests_received)
 
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[str]]]:
-    """Serve on this machine; yield the address and a list that gets what was asked for."""
+    """Serve on this machine; yield the address and the list of paths requested so far."""
     asked: list[str] = []
 
     class Note(BaseHTTPRequestHandler):
@@ -92,7 +90,7 @@ def listening() -> Iterator[tuple[str, list[str]]]:
 
 
 def make_archive(folder: Path, canary: Path, address: str, *, number: int, seed: int) -> list[str]:
-    """Write the archive; return the names of the sound files."""
+    """Write the archive; return the names of the undamaged files."""
     seeds = write_seeds(folder.with_name("seeds"), assets.get("carphone_pristine.mp4"))
     folder.mkdir()
     contents = [path.read_bytes() for path in seeds]
@@ -118,7 +116,8 @@ def make_archive(folder: Path, canary: Path, address: str, *, number: int, seed:
 
 
 def look_at(traces: Path, canary: Path, outcome: Outcome) -> None:
-    """Write into ``outcome`` which canaries and addresses the decoding processes named."""
+    """Add the canaries and addresses that the decoding processes named to ``outcome``."""
+    outcome.processes_traced = 0
     for trace in traces.glob("*.txt"):
         outcome.processes_traced += 1
         for line in trace.read_text(errors="replace").splitlines():
@@ -131,10 +130,7 @@ def look_at(traces: Path, canary: Path, outcome: Outcome) -> None:
 
 def score(root: Path, traces: Path | None) -> float:
     """Score ``root / videos`` into ``root / out``; return the seconds."""
-    model = random_model(DmaStaConfig(backbone="resnet10", num_frames=4), seed=0)
-    save_checkpoint(
-        root / "tiny.pt", model, classes=GENERATORS, preprocessing=Preprocessing(crop_size=64), note=""
-    )
+    write_untrained(root / "tiny.pt", backbone="resnet10", num_frames=4, crop_size=64)
     command = ["score", "--videos", str(root / "videos"), "--checkpoint", str(root / "tiny.pt")]
     limits = ["--limits.seconds", str(_LIMIT_S), "--max-reject-fraction", "1"]
     workers = ["--resources.decode-workers", "2", "--resources.model-workers", "1"]
@@ -150,10 +146,10 @@ def score(root: Path, traces: Path | None) -> float:
 
 
 def outcome_of(root: Path, sound: list[str], mutants: int) -> Outcome:
-    """Return what the rows say."""
+    """Return the counts from the rows."""
     rows = faults.read(root / "out").to_pylist()
     planned = faults.planned(root / "out")
-    assert sorted(planned) == [row["video_id"] for row in rows], "rows are missing or doubled"
+    assert sorted(planned) == [row["video_id"] for row in rows], "rows are missing or duplicated"
     assert len(planned) == len([*(root / "videos").iterdir()]), "files were not planned"
     found = {row["video_id"]: row for row in rows}
     unharmed = sum(found[name]["status"] == "scored" for name in sound)
@@ -170,39 +166,25 @@ def outcome_of(root: Path, sound: list[str], mutants: int) -> Outcome:
 
 
 def main() -> None:
-    """Make the archive, score it, print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--trace", action=argparse.BooleanOptionalAction, default=bool(shutil.which("strace"))
-    )
-    options = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--mutants", type=int, default=2400)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--trace", action=BooleanOptionalAction, default=bool(shutil.which("strace")))
+    args = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, listening() as (address, asked):
         root, canary = Path(folder), Path(folder, "canary.mp4")
-        traces = root / "traces" if options.trace else None
-        sound = make_archive(root / "videos", canary, address, number=options.mutants, seed=options.seed)
+        traces = root / "traces" if args.trace else None
+        sound = make_archive(root / "videos", canary, address, number=args.mutants, seed=args.seed)
         seconds = score(root, traces)
-        outcome = outcome_of(root, sound, options.mutants)
+        outcome = outcome_of(root, sound, args.mutants)
         outcome.seconds = round(seconds, 1)
         outcome.requests_received = asked
         if traces:
             look_at(traces, canary, outcome)
-    report(outcome)
+    rows = [[name, json.dumps(value)[:2000]] for name, value in asdict(outcome).items()]
+    show(Table(headings=["figure", "value"], rows=rows, remark="ok" if outcome.ok else "NOT OK"))
+    save("fuzz", rows=[asdict(outcome)])
     sys.exit(not outcome.ok)
-
-
-def report(outcome: Outcome) -> None:
-    """Print the outcome and write it down."""
-    machine = f"{platform.machine()}, {psutil.cpu_count()} CPUs"
-    table = Table("what", "", title=f"{' '.join(sys.argv)}; {machine}")
-    for name, value in asdict(outcome).items():
-        table.add_row(name, json.dumps(value)[:2000])
-    Console(width=160).print(table, "ok" if outcome.ok else "NOT OK")
-    out = Path("build/bench")
-    out.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": machine, "rows": [asdict(outcome)]}
-    (out / "fuzz.json").write_text(json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast each generator trains, and how near that is to what the machine's arithmetic allows.
+"""How fast each generator trains, compared with the bound set by the machine's arithmetic.
 
-A step is what ``dfdm-ray generate`` does: augment a batch of either identity, run the network forwards and
-backwards, and let Adam step. The bound is the step's convolutions and matrix products (torch's
-FlopCounterMode counts them) at the rate of a large float32 matrix product, measured here in the same minute.
-Needs neither Ray nor PyAV. The faces are noise: their content costs nothing and saves nothing.
+A step is that of ``dfdm-ray generate``: augment a batch of each identity, run the network forward and
+backward, and let Adam step. The bound is the step's convolutions and matrix products (counted by torch's
+FlopCounterMode) at the rate of a large float32 matrix product, measured in the same minute.
+The benchmark starts no Ray and decodes no video. The faces are noise, which costs the same as real faces.
 
 python benchmarks/generator_steps.py [--width 0.25] [--batch-size 4] [--device cpu]
 """
@@ -11,12 +11,11 @@ python benchmarks/generator_steps.py [--width 0.25] [--batch-size 4] [--device c
 import argparse
 import dataclasses
 import statistics
-import sys
 
 import numpy as np
 import torch
-from timing import machine, matmul_gflops, save, seconds
-from torch.utils.flop_counter import FlopCounterMode
+from report import Table, parser, save, show
+from timing import gflop_of, matmul_gflops, seconds
 
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.train import SwapTrainer
@@ -24,6 +23,7 @@ from dfdm_ray.labels import GENERATORS
 
 STEPS = {"cpu": 2, "cuda": 20}
 """Steps in one timing."""
+HEADINGS = "generator|parameters|GFLOP/step|steps/s|spread|bound, steps/s|of the bound|augmentation"
 
 
 def make_trainer(generator: str, args: argparse.Namespace) -> SwapTrainer:
@@ -35,32 +35,27 @@ def make_trainer(generator: str, args: argparse.Namespace) -> SwapTrainer:
 
 
 def run_steps(trainer: SwapTrainer, steps: int) -> None:
-    """Train ``steps`` iterations more."""
+    """Train ``steps`` more iterations."""
     trainer.config = dataclasses.replace(trainer.config, iterations=len(trainer.losses) + steps)
     trainer.run(lambda _: None, report_every=10**9)
 
 
 def draw_samples(trainer: SwapTrainer, steps: int) -> None:
-    """Only the augmentation of ``steps`` iterations."""
+    """Do the augmentation of ``steps`` iterations, without training."""
     for _ in range(steps):
         for side in ("a", "b"):
             trainer.draw(side)
 
 
-def gflop_per_step(trainer: SwapTrainer) -> float:
-    with FlopCounterMode(display=False) as counter:
-        run_steps(trainer, 1)
-    return counter.get_total_flops() / 1e9
-
-
 def measure(args: argparse.Namespace) -> list[dict[str, object]]:
     trainers = {generator: make_trainer(generator, args) for generator in GENERATORS}
-    gflop = {generator: gflop_per_step(trainer) for generator, trainer in trainers.items()}  # warms up too
+    # Counting also warms up.
+    gflop = {name: gflop_of(lambda one=trainer: run_steps(one, 1)) for name, trainer in trainers.items()}
     steps = STEPS[args.device]
     step: dict[str, list[float]] = {generator: [] for generator in trainers}
     draw: dict[str, list[float]] = {generator: [] for generator in trainers}
     rates = []
-    for _ in range(args.repeats):  # interleaved, so that a busy moment falls on all
+    for _ in range(args.repeats):  # interleaved, so that other load on the machine affects all alike
         rates.append(matmul_gflops(args.device))
         for generator, trainer in trainers.items():
             step[generator].append(seconds(lambda one=trainer: run_steps(one, steps), args.device) / steps)
@@ -82,31 +77,28 @@ def measure(args: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--face-px", type=int, default=256)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="a Ray task has one")
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--width", type=float, default=0.25)
+    options.add_argument("--batch-size", type=int, default=4)
+    options.add_argument("--face-px", type=int, default=256)
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options.add_argument("--threads", type=int, default=1, help="threads of torch; a Ray task has 1")
+    options.add_argument("--repeats", type=int, default=7)
+    args = options.parse_args()
     torch.set_num_threads(args.threads)
     rows = measure(args)
-    print(f"{machine(args.device)}; {' '.join(sys.argv)}")
-    print(f"matrix product, float32: {rows[0]['matmul_gflops']:.0f} GFLOP/s; medians of {args.repeats}\n")
-    headings = "generator|parameters|GFLOP/step|steps/s|spread|bound, steps/s|of the bound|augmentation"
-    print(f"| {' | '.join(headings.split('|'))} |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in rows:
-        reached = row["steps_per_s"] / row["bound_steps_per_s"]
-        print(
-            f"| {row['generator']} | {row['parameters']:,} | {row['gflop_per_step']:.1f} "
-            f"| {row['steps_per_s']:.2f} | {row['spread']:.0%} | {row['bound_steps_per_s']:.2f} "
-            f"| {reached:.0%} | {row['augmentation_fraction']:.0%} |"
+    cells = [
+        (
+            *(row["generator"], f"{row['parameters']:,}", f"{row['gflop_per_step']:.1f}"),
+            *(f"{row['steps_per_s']:.2f}", f"{row['spread']:.0%}", f"{row['bound_steps_per_s']:.2f}"),
+            *(f"{row['steps_per_s'] / row['bound_steps_per_s']:.0%}", f"{row['augmentation_fraction']:.0%}"),
         )
-    save("generator_steps", rows, device=args.device, repeats=args.repeats)
+        for row in rows
+    ]
+    remark = f"matrix product, float32: {rows[0]['matmul_gflops']:.0f} GFLOP/s"
+    table = Table(headings=HEADINGS.split("|"), rows=cells, remark=remark)
+    show(table, repeats=f"medians of {args.repeats}", device=args.device)
+    save(f"generator_steps_{args.device}", device=args.device, repeats=args.repeats, rows=rows)
 
 
 if __name__ == "__main__":

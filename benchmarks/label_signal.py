@@ -1,29 +1,23 @@
-"""Do the labels of a made dataset carry a signal, and is it in the picture and not in the encoding?
+"""Do the labels of a generated dataset show in the picture, and only there?
 
-A linear probe (logistic regression) on simple statistics of the face crops - radial spectrum and gradient
-histogram, frame by frame - tells the generators apart on scenes it has not seen: folds are cut by (target,
-source, scene), so that the same frames swapped by another generator never help. "unseen pair" cuts by the
-pair instead: the networks whose faces are judged were then not among those learned from.
+A linear probe (logistic regression) on simple statistics of the face crops, radial spectrum and gradient
+histogram of each frame, names the generator in scenes that it was not trained on. Folds are split by
+(target, source, scene), so that the same frames swapped by another generator are never in training.
+"unseen pair" splits by pair of identities instead: the networks to judge were then not in training.
 Two controls must stay near chance: the same probe with labels shuffled within each scene, and the same
-probe on what a file shows without being decoded (size, number of frames, duration).
+probe on what a file shows without decoding (size, number of frames, duration).
 
 python benchmarks/label_signal.py --dataset made [--folds 4] [--shuffles 5]
 """
 
-import argparse
-import json
 import math
-import platform
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
+from report import Table, parser, save, show
 from rich.progress import track
-from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -36,7 +30,6 @@ from dfdm_ray.errors import VideoRejectedError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.manifest.build import build_manifest
 
-OUT = Path("build/bench")
 FRAMES = 10
 CROP_PX = 128
 RADIAL_BINS = 32
@@ -52,13 +45,13 @@ def radial_spectrum(luma: Floats) -> Floats:
     power = np.abs(np.fft.fft2((luma - luma.mean()) * np.outer(window, window))) ** 2
     axis = np.fft.fftfreq(side)
     ring = np.hypot(axis[:, None], axis[None]) * 2 * RADIAL_BINS
-    ring = np.minimum(ring.astype(int), RADIAL_BINS)  # the corners beyond Nyquist are left out
+    ring = np.minimum(ring.astype(int), RADIAL_BINS)  # ring 32, the corners beyond Nyquist, is dropped
     mean = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel())
     return np.log(mean[:RADIAL_BINS] + 1e-9)
 
 
 def gradient_histogram(luma: Floats) -> Floats:
-    """Return the shares of gradient lengths on a logarithmic scale, shape ``(16,)``."""
+    """Return a histogram of gradient lengths on a logarithmic scale, as fractions, shape ``(16,)``."""
     rows, columns = np.gradient(luma)
     length = np.log2(1 + np.hypot(rows, columns))
     counts, _ = np.histogram(length, bins=GRADIENT_LEVELS, range=(0, 8))
@@ -66,13 +59,13 @@ def gradient_histogram(luma: Floats) -> Floats:
 
 
 def picture_features(crops: npt.NDArray[np.uint8]) -> Floats:
-    """Return statistics of each of ``(T, S, S, 3)`` crops, shape ``(T, 48)``."""
+    """Return statistics of each crop of ``(T, S, S, 3)``, shape ``(T, 48)``."""
     luma = crops.astype(np.float64) @ (0.299, 0.587, 0.114)
     return np.stack([np.concatenate([radial_spectrum(one), gradient_histogram(one)]) for one in luma])
 
 
 def file_features(uri: str, size_bytes: int) -> Floats:
-    """Return what a file shows without decoding: log size, frames, seconds and bits a frame, ``(1, 4)``."""
+    """Return log size, frames, seconds and log bytes per frame of a file, without decoding, ``(1, 4)``."""
     with av.open(uri) as container:
         stream = container.streams.video[0]
         seconds = float(stream.duration * stream.time_base)
@@ -80,17 +73,17 @@ def file_features(uri: str, size_bytes: int) -> Floats:
     return np.array([[math.log(size_bytes), frames, seconds, math.log(size_bytes / frames)]])
 
 
-def read(dataset: str, console: Console) -> dict[int, list[dict[str, object]]]:
-    """Return the features of the swapped videos, by crf."""
+def read(dataset: str) -> dict[int, list[dict[str, object]]]:
+    """Return the features and labels of the swapped videos by crf."""
     rows = [row for row in build_manifest(dataset).table.to_pylist() if row["generator"] in GENERATORS]
     detector, _ = load_detector(FaceConfig())
     spec = clip_spec(PlanConfig(), FaceConfig(), CropConfig(size=CROP_PX), num_frames=FRAMES)
     found: dict[int, list[dict[str, object]]] = defaultdict(list)
-    for row in track(rows, "crops", console=console, transient=True):
+    for row in track(rows, "crops", transient=True):
         try:
             crops = prepare_clips(row["uri"], detector, spec, ClipFacts()).crops[0]
         except VideoRejectedError as rejected:
-            console.print(f"left out: {row['video_id']}: {rejected}", highlight=False)
+            print(f"{row['video_id']} is left out: {rejected}")
             continue
         found[row["crf"]].append(
             {
@@ -104,13 +97,13 @@ def read(dataset: str, console: Console) -> dict[int, list[dict[str, object]]]:
 
 
 def probe(features: list[Floats], labels: npt.NDArray[np.int64], groups: list[int], folds: int) -> float:
-    """Return the share of videos that are named rightly when their scene was not trained on.
+    """Return the fraction of videos whose label is predicted from videos of other groups.
 
     Args:
-        features: Of each of ``N`` videos, shape ``(rows, F)``; a video's answer is the mean over its rows.
+        features: One array per video, shape ``(rows, F)``; a video's answer is the mean over its rows.
         labels: Shape ``(N,)``.
-        groups: Scene of each video.
-        folds: How many times the data is cut.
+        groups: Group of each video, for instance its scene.
+        folds: Number of folds; a group is in one of them.
     """
     right = 0
     for train, test in GroupKFold(folds).split(labels, labels, groups):
@@ -160,36 +153,23 @@ def measure(videos: list[dict[str, object]], folds: int, shuffles: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", required=True, help="what `dfdm-ray generate` made")
-    parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--shuffles", type=int, default=5)
-    args = parser.parse_args()
-    console = Console()
-    found = read(args.dataset, console)
+    options = parser(__doc__)
+    options.add_argument("--dataset", required=True, help="output folder of `dfdm-ray generate`")
+    options.add_argument("--folds", type=int, default=4)
+    options.add_argument("--shuffles", type=int, default=5)
+    args = options.parse_args()
+    found = read(args.dataset)
     rows = {crf: measure(videos, args.folds, args.shuffles) for crf, videos in sorted(found.items())}
-    console.print(f"{platform.machine()}, {platform.platform()}; {' '.join(sys.argv)}", highlight=False)
-    headings = (
-        "crf",
-        "videos",
-        "scenes",
-        "crops",
-        "unseen pair",
-        "labels shuffled (max)",
-        "file alone",
-        "chance",
-    )
-    table = Table(*headings)
+    cells = []
     for crf, row in rows.items():
         shuffled = f"{row['shuffled_mean']:.0%} ({row['shuffled_max']:.0%})"
-        counts = str(crf), str(row["videos"]), str(row["scenes"])
-        shares = f"{row['picture']:.0%}", f"{row['unseen_pair']:.0%}", shuffled
-        table.add_row(*counts, *shares, f"{row['file']:.0%}", f"{row['chance']:.0%}")
-    console.print(table)
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "label_signal.json").write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=2))
+        shares = (f"{row['picture']:.0%}", f"{row['unseen_pair']:.0%}", shuffled)
+        counts = (str(crf), str(row["videos"]), str(row["scenes"]))
+        cells.append([*counts, *shares, f"{row['file']:.0%}", f"{row['chance']:.0%}"])
+    headings = ["crf", "videos", "scenes", "crops", "unseen pair", "labels shuffled (max)"]
+    headings += ["file alone", "chance"]
+    show(Table(headings=headings, rows=cells))
+    save("label_signal", rows=rows)
 
 
 if __name__ == "__main__":

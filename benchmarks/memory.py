@@ -1,4 +1,4 @@
-"""Memory of a process and all it started, as time goes by."""
+"""Memory of a process and its children over time."""
 
 import re
 import threading
@@ -13,17 +13,17 @@ _FIELD = re.compile(rb"^(Pss_Anon|Pss_File|Pss_Shmem):\s+(\d+) kB", re.MULTILINE
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes at one time. Pages that several processes share count once (proportional set size)."""
+    """Bytes at one moment. Pages shared by several processes are counted once (proportional set size)."""
 
     after_s: float
     processes: int
-    """Without the object store."""
+    """All memory but the object store."""
     object_store: int
-    """Pages of it that were touched; Ray does not give them back while it runs."""
+    """Pages of the object store that were touched; Ray keeps them until it ends."""
 
 
 class Watch:
-    """Samples the memory of ``process`` and all it started, each ``every_s`` seconds of the block."""
+    """Sample the memory of ``process`` and its children every ``every_s`` seconds while the block runs."""
 
     def __init__(self, process: psutil.Process, *, every_s: float = 2.0) -> None:
         self.samples: list[Memory] = []
@@ -41,7 +41,7 @@ class Watch:
 
     @property
     def peak(self) -> Memory:
-        """The most of each."""
+        """Maximum of each figure, not necessarily at the same moment."""
         return Memory(
             after_s=max((one.after_s for one in self.samples), default=0.0),
             processes=max((one.processes for one in self.samples), default=0),
@@ -61,10 +61,10 @@ class Watch:
 
 
 def _sizes(pid: int) -> tuple[int, int] | None:
-    """Return the bytes of a process outside and inside of shared memory."""
+    """Return the private and the shared-memory bytes of a process, or ``None`` if it has ended."""
     try:
         content = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
-    except OSError:  # gone meanwhile
+    except OSError:
         return None
     found = {name: int(size) * 1024 for name, size in _FIELD.findall(content)}
     return found.get(b"Pss_Anon", 0) + found.get(b"Pss_File", 0), found.get(b"Pss_Shmem", 0)

@@ -1,53 +1,22 @@
-"""One Markdown page with plots of what floor.py, throughput.py and scale.py wrote to ``build/bench/``.
+"""One Markdown page with plots from the JSON that floor.py, throughput.py and worker_costs.py wrote.
 
 python benchmarks/page.py
 """
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import floor
 import page_plots
-from scale_tables import all_tables
-from tables import Table, spread
+import throughput
+import worker_costs
+from report import OUT, Table
 
 from dfdm_ray.jobs.evaluate.markdown import escape
-from dfdm_ray.labels import QUALITIES
-
-OUT = Path("build/bench")
 
 Content = Mapping[str, Any]
-
-
-def floor_table(floor: Content) -> Table:
-    """CPU time of each step."""
-    results = [floor["results"][str(crf)] for crf in QUALITIES]
-    rows = [
-        [name, *(f"{one['ms'][name]:.1f} ± {one['spread'][name] / 2:.1f}" for one in results)]
-        for name in results[0]["ms"]
-    ]
-    rows += [[name, *(f"{cell:.2f}" for cell in cells)] for name, cells in floor["ratios"].items()]
-    headings = ["CPU ms a video, one core"]
-    headings += [f"crf {crf} ({floor['sizes_mb'][str(crf)]:.1f} MB)" for crf in QUALITIES]
-    return Table(title="What each step costs", headings=headings, rows=rows)
-
-
-def ways_table(content: Content) -> Table:
-    """The pipeline against other ways."""
-    figures = content["figures"]
-    median = {way: {n: statistics.median(v) for n, v in one.items()} for way, one in figures.items()}
-    rows = []
-    for way, one in median.items():
-        rates = figures[way]["videos/s"]
-        cells = [spread(rates, 2)]
-        cells.append(f"{median['dfdm-ray']['videos/s'] / one['videos/s']:.2f}")
-        cells += [f"{one[name]:.1f}" if name in one else "" for name in ("first row, s", "all, s")]
-        rows.append([way, *cells])
-    headings = ["way", "videos/s", "dfdm-ray / this", "first row, s", "all, s"]
-    title = f"The whole pipeline, {content['backbone']}, {content['videos']} videos"
-    return Table(title=title, headings=headings, rows=rows)
 
 
 def markdown(table: Table) -> list[str]:
@@ -55,44 +24,36 @@ def markdown(table: Table) -> list[str]:
     bar = ["---", *["---:"] * (len(table.headings) - 1)]
     cells = [list(map(escape, row)) for row in (table.headings, *table.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in (cells[0], bar, *cells[1:])]
-    return [
-        f"### {escape(table.title)}",
+    remark = [escape(table.remark), ""] if table.remark else []
+    return [f"### {escape(table.title)}", "", *lines, "", *remark]
+
+
+def section(title: str, content: Content, table: Table, plot: str = "", text: str = "") -> list[str]:
+    """Return the lines of one benchmark; ``plot`` is an image beside the page and ``text`` describes it."""
+    command = f"`python {' '.join(content['command'])}`"
+    lines = [
+        f"## {title}",
         "",
-        *lines,
+        f"{command}: {escape(content['machine'])}; medians of {content['repeats']}",
         "",
-        *([escape(table.remark), ""] if table.remark else []),
     ]
+    lines += [f"![{text}]({plot})", ""] if plot else []
+    return lines + markdown(table)
 
 
-def made_by(content: Content) -> list[str]:
-    """Return a line that names command, machine and repeats."""
-    repeats = f"; medians of {content['repeats']}" if "repeats" in content else ""
-    return [f"`python {' '.join(content['command'])}`: {escape(content['machine'])}{repeats}", ""]
-
-
-def image(name: str, text: str) -> list[str]:
-    """Return the line that shows a plot."""
-    return [f"![{text}]({name})", ""]
-
-
-def page(floor: Content | None, ways: Sequence[Content], scale: Content | None) -> str:
-    """Return the page, and draw its plots."""
-    lines = ["# Benchmarks of dfdm-ray", "", "± is half of the range of the repeats.", ""]
-    if floor:
-        page_plots.steps_png(OUT / "steps.png", floor)
-        lines += ["## Steps", "", *made_by(floor), *image("steps.png", "CPU time by step")]
-        lines += markdown(floor_table(floor))
+def page(steps: Content | None, ways: Sequence[Content], costs: Content | None) -> str:
+    """Draw the plots and return the page; parts that were not measured are left out."""
+    lines = ["# Benchmarks of dfdm-ray", "", "± is half the range of the repeats.", ""]
+    if steps:
+        page_plots.steps_png(OUT / "steps.png", steps)
+        lines += section("Steps", steps, floor.table_of(steps), "steps.png", "CPU time by step")
     for content in ways:
         name = f"ways_{content['backbone']}.png"
         page_plots.ways_png(OUT / name, content["figures"])
-        lines += ["## Whole pipeline", "", *made_by(content), *image(name, "Videos a second of each way")]
-        lines += markdown(ways_table(content))
-    if scale:
-        page_plots.predicted_png(OUT / "predicted.png", scale)
-        page_plots.simulated_png(OUT / "simulated.png", scale)
-        lines += ["## Scale", "", *made_by(scale), *image("predicted.png", "Predicted videos a second")]
-        lines += image("simulated.png", "Simulated and predicted videos a second")
-        lines += [line for table in all_tables(scale) for line in markdown(table)]
+        text = "Videos per second of each way"
+        lines += section("Whole pipeline", content, throughput.table_of(content), name, text)
+    if costs:
+        lines += section("Decode worker", costs, worker_costs.table_of(costs))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -101,11 +62,10 @@ def _read(path: Path) -> Content | None:
 
 
 def main() -> None:
-    paths = sorted(OUT.glob("throughput_*.json"))
-    ways = [content for content in map(_read, paths) if content and "backbone" in content]
-    text = page(_read(OUT / "floor_resnet50.json"), ways, _read(OUT / "scale.json"))
+    ways = [content for content in map(_read, sorted(OUT.glob("throughput_*.json"))) if content]
+    text = page(_read(OUT / "floor_resnet50.json"), ways, _read(OUT / "worker_costs.json"))
     (OUT / "page.md").write_text(text)
-    print(f"{OUT / 'page.md'}")
+    print(OUT / "page.md")
 
 
 if __name__ == "__main__":

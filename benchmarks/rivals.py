@@ -1,12 +1,11 @@
-"""What a user would write instead of `dfdm-ray score`, with the same functions on the same videos.
+"""Two alternatives to `dfdm-ray score`, with the same functions on the same videos.
 
-``pool``: a multiprocessing pool, each process prepares four videos and scores them in one forward pass.
-``daft``: Daft, one class of functions for the crops and one for the model, in processes of their own.
+``pool``: a multiprocessing pool; each process prepares four videos and scores them in one forward pass.
+``daft``: Daft; one class prepares the crops and one runs the model, each in its own processes.
 
 python benchmarks/rivals.py pool|daft --videos folder --checkpoint model.pt --out rows.parquet
 """
 
-import argparse
 import multiprocessing
 import os
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from report import parser
 from same_work import BATCH, Preparer, Scorer
 
 _WORKER: list[Any] = []
@@ -81,13 +81,11 @@ def run_daft(uris: list[str], checkpoint: str, first: Callable[[], None]) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("way", choices=("pool", "daft"))
+    options = parser(__doc__)
+    options.add_argument("way", choices=("pool", "daft"))
     for name in ("videos", "checkpoint", "out"):
-        parser.add_argument(f"--{name}", required=True)
-    args = parser.parse_args()
+        options.add_argument(f"--{name}", required=True)
+    args = options.parse_args()
     started, first_s = time.monotonic(), []
     uris = sorted(str(path.absolute()) for path in Path(args.videos).iterdir())
     run = run_pool if args.way == "pool" else run_daft

@@ -1,4 +1,4 @@
-"""The functions of `dfdm-ray score` without Ray, for what is measured against it."""
+"""The functions of `dfdm-ray score` without Ray, for the alternatives that it is compared with."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
 
 BATCH = 4
-"""Videos in one forward pass: what `dfdm-ray score` takes on a CPU."""
+"""Videos in one forward pass; `dfdm-ray score` has the same default on a CPU."""
 
 
 def load(checkpoint: str) -> LoadedModel:
@@ -36,7 +36,7 @@ def spec_of(loaded: LoadedModel) -> ClipSpec:
 
 
 class Preparer:
-    """Video to crops, (1, T, S, S, 3)."""
+    """Prepare the crops of a video."""
 
     def __init__(self, checkpoint: str) -> None:
         cv2.setNumThreads(1)
@@ -44,12 +44,12 @@ class Preparer:
         self._detector, _ = load_detector(FaceConfig())
 
     def crops(self, uri: str) -> np.ndarray:
-        """Return the crops of a video."""
+        """Return the crops of a video, uint8 ``(1, T, S, S, 3)``."""
         return prepare_clips(uri, self._detector, self._spec, ClipFacts()).crops
 
 
 class Scorer:
-    """Crops of several videos to rows."""
+    """Score the crops of several videos."""
 
     def __init__(self, checkpoint: str) -> None:
         torch.set_num_threads(1)
@@ -59,7 +59,7 @@ class Scorer:
         self._scorer = ClipScorer(loaded, device="cpu")
 
     def rows(self, crops: np.ndarray) -> list[dict[str, Any]]:
-        """Return an answer for each video of ``crops``, uint8 (N, T, S, S, 3)."""
+        """Return one row for each video of ``crops``, uint8 ``(N, T, S, S, 3)``."""
         probabilities = [softmax(logits) for logits in self._scorer.score(crops).logits]
         return [
             {"generator": self.classes[int(video.argmax())], "probabilities": video.tolist()}

@@ -1,19 +1,16 @@
-"""Does a training end at chance when its labels mean nothing? If not, the test tells it something else.
+"""Does a training on meaningless labels end at chance? If not, the test split leaks the answer.
 
-The training whose folder is given is done again, with the same settings, on the same crops, after the names
-of the generators were shuffled among the swaps of each scene; a swap keeps its wrong name at all
-qualities. Both are tested on the split test: the shuffled one on shuffled and on true names.
+The benchmark repeats a finished training with the same settings on the same crops, after shuffling the
+generators' names among the swaps of each scene; a swap has the same wrong name at all qualities. It
+tests both trainings on the split test: the shuffled one on its shuffled names and on the true names.
 
 python benchmarks/shuffled_labels.py --training build/demo/training [--repeats 1]
 """
 
-import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
-import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from report import OUT, Table, parser, save, show
 from rich.console import Console
-from rich.table import Table
 
 from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_index
 from dfdm_ray.engine.session import ray_session
@@ -32,7 +29,7 @@ from dfdm_ray.jobs.score.job import score
 from dfdm_ray.jobs.train.config import ClipAugmentConfig, NetworkConfig, Recipe, TrainConfig
 from dfdm_ray.jobs.train.job import train
 
-OUT = Path("build/bench/shuffled_labels")
+FOLDER = OUT / "shuffled_labels"
 
 
 def read_config(training: Path) -> TrainConfig:
@@ -47,7 +44,7 @@ def read_config(training: Path) -> TrainConfig:
 
 
 def shuffled_names(index: pa.Table, rng: np.random.Generator) -> list[str | None]:
-    """Return a name for each row: shuffled among the swaps of one scene, equal at all qualities."""
+    """Return a name for each row, shuffled among the swaps of a scene, the same at all qualities."""
     scene = ("target_identity", "source_identity", "scene")
     rows = index.select(["generator", *scene]).to_pylist()
     names: dict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -62,7 +59,7 @@ def shuffled_names(index: pa.Table, rng: np.random.Generator) -> list[str | None
 
 
 def write_shuffled(crops: str, out: Path, *, seed: int) -> None:
-    """Write the dataset again with shuffled names; the crops are links."""
+    """Write a copy of the dataset with shuffled names; the crops are hard links."""
     shutil.copytree(crops, out, copy_function=os.link, dirs_exist_ok=True)
     index = read_index(crops)
     names = shuffled_names(index, np.random.default_rng(seed))
@@ -75,7 +72,7 @@ def write_shuffled(crops: str, out: Path, *, seed: int) -> None:
 def test_accuracy(
     crops: str, checkpoint: str, out: Path, console: Console, true: dict[str, str]
 ) -> list[float]:
-    """Return the accuracy on the test split by the dataset's names and by the true ones."""
+    """Return the accuracy on the test split by the dataset's names and by the true names."""
     job = ScoreConfig(crops=crops, split="test", checkpoint=checkpoint, out=str(out))
     rows = [row for row in score(job, console).predictions.to_pylist() if row["generator"]]
     return [
@@ -85,35 +82,30 @@ def test_accuracy(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--training", type=Path, required=True, help="a finished `dfdm-ray train --out`")
-    parser.add_argument("--repeats", type=int, default=1, help="shuffles, each trained anew")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--training", type=Path, required=True, help="output folder of `dfdm-ray train`")
+    options.add_argument("--repeats", type=int, default=1, help="number of shuffles, with a training each")
+    args = options.parse_args()
     console = Console()
     config = read_config(args.training)
-    shutil.rmtree(OUT, ignore_errors=True)
+    shutil.rmtree(FOLDER, ignore_errors=True)
     rows = []
     with ray_session(None, worker_output=False):
         index = read_index(config.crops)
         true = dict(zip(index["video_id"].to_pylist(), index["generator"].to_pylist(), strict=True))
         checkpoint = str(args.training / "dma_sta.pt")
-        real, _ = test_accuracy(config.crops, checkpoint, OUT / "real", console, true)
+        real, _ = test_accuracy(config.crops, checkpoint, FOLDER / "real", console, true)
         for number in range(args.repeats):
-            folder = OUT / str(number)
+            folder = FOLDER / str(number)
             write_shuffled(config.crops, folder / "crops", seed=number)
             job = replace(config, crops=str(folder / "crops"), out=str(folder / "training"))
             trained = train(job, console)
             rows.append(test_accuracy(job.crops, trained.checkpoint, folder / "test", console, true))
-    table = Table("labels of the training", "tested on its names", "tested on true names")
-    table.add_row("true", f"{real:.0%}", f"{real:.0%}")
-    for number, (by_own, by_true) in enumerate(rows):
-        table.add_row(f"shuffled, {number}", f"{by_own:.0%}", f"{by_true:.0%}")
-    console.print(f"{platform.machine()}, {platform.platform()}; {' '.join(sys.argv)}", highlight=False)
-    console.print(table)
-    content = {"command": sys.argv, "true": real, "shuffled": rows}
-    (OUT / "result.json").write_text(json.dumps(content, indent=2))
+    cells = [["true", f"{real:.0%}", f"{real:.0%}"]]
+    cells += [[f"shuffled, {n}", f"{own:.0%}", f"{by_true:.0%}"] for n, (own, by_true) in enumerate(rows)]
+    headings = ["labels of the training", "tested on its names", "tested on true names"]
+    show(Table(headings=headings, rows=cells))
+    save("shuffled_labels", true=real, shuffled=rows)
 
 
 if __name__ == "__main__":

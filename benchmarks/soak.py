@@ -1,13 +1,13 @@
-"""An archive as large as DFDM: does the memory stay flat, and do kills at random change the table?
+"""Memory and results of scoring as many videos as DFDM has, with and without random kills.
 
-``python benchmarks/soak.py`` makes 6,450 short videos in DFDM's layout and scores them on a local Ray three
-times: the first 500, all of them untouched, and all of them while the driver is killed every few minutes and
-started again.
+The benchmark makes 6,450 short videos in DFDM's layout and scores them on a local Ray three times: the first
+500; all; and all while the driver is killed every few minutes and started again. It compares the peak memory
+of the first two runs and the tables of the last two.
+
+python benchmarks/soak.py [--videos 6450] [--few 500] [--kill-after 60 240]
 """
 
-import argparse
 import json
-import platform
 import random
 import sys
 import tempfile
@@ -16,23 +16,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
+import pyarrow.parquet as pq
 from memory import Memory, Watch
-from rich.console import Console
-from rich.table import Table
+from report import Table, parser, save, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support import faults, killed
+from support.checkpoints import write_untrained
 
 from dfdm_ray import assets
-from dfdm_ray.labels import DFDM_TAGS, GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
-from dfdm_ray.models.dma_sta import DmaStaConfig
+from dfdm_ray.labels import DFDM_TAGS, GENERATORS, QUALITIES
+from dfdm_ray.manifest.build import build_manifest
 
-_QUALITIES = (0, 10, 23)
 _IDENTITIES = 20
 _LARGEST_GROWTH = 0.1
+"""Fraction by which the peak memory of the long run may exceed that of the short one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +46,21 @@ class Outcome:
     seconds: float
     first_row_s: float
     again: float
-    """Videos decoded more than once, over all."""
+    """Repeated openings of videos, as a fraction of all videos."""
     peak: Memory
 
 
 def make_archive(folder: Path, num_videos: int) -> None:
-    """Write short videos of faces as DFDM names and files them."""
+    """Write short videos of faces with the names and folders of DFDM."""
     flat = folder.with_name("flat")
     names = faults.write_archive(flat, assets.get("carphone_pristine.mp4"), num_videos=num_videos)
     pairs = [(a, b) for a in range(_IDENTITIES) for b in range(_IDENTITIES) if a != b]
     for number, name in enumerate(names):
         rest, kind = divmod(number, len(GENERATORS))
-        rest, quality = divmod(rest, len(_QUALITIES))
+        rest, quality = divmod(rest, len(QUALITIES))
         scene, pair = divmod(rest, len(pairs))
         generator, (target, source) = GENERATORS[kind], pairs[pair]
-        place = folder / f"DFDM_crf{_QUALITIES[quality]}" / str(generator)
+        place = folder / f"DFDM_crf{QUALITIES[quality]}" / str(generator)
         place.mkdir(parents=True, exist_ok=True)
         tag = DFDM_TAGS[generator]
         (flat / name).rename(place / f"id{target}_id{source}_{scene:04d}_{tag}.mp4")
@@ -70,7 +69,7 @@ def make_archive(folder: Path, num_videos: int) -> None:
 def run(
     root: Path, name: str, manifest: Path, rng: random.Random | None, every_s: tuple[float, float]
 ) -> Outcome:
-    """Score the videos of ``manifest``; kill the driver at random times that ``rng`` gives, if any."""
+    """Score the videos of ``manifest``; with ``rng``, kill the driver at random times within ``every_s``."""
     out, log = root / name, root / f"{name}.log"
     command = ["score", "--manifest", str(manifest), "--checkpoint", str(root / "tiny.pt"), "--out", str(out)]
     workers = ["--resources.decode-workers", "1", "--resources.model-workers", "1"]
@@ -111,7 +110,7 @@ def run(
 
 
 def require_same(root: Path, first: str, second: str) -> None:
-    """Raise unless two runs wrote the same table."""
+    """Raise unless both runs wrote the same table."""
     left, right = faults.read(root / first), faults.read(root / second)
     assert faults.answers(left).equals(faults.answers(right)), "the tables differ"
     for column in ("logits", "probabilities"):
@@ -119,76 +118,57 @@ def require_same(root: Path, first: str, second: str) -> None:
         assert all(np.allclose(one, other, atol=1e-4) for one, other in pairs), column
 
 
-def show(outcomes: list[Outcome], console: Console) -> None:
-    """Print the table."""
-    table = Table(*("run", "videos", "scored", "rejected", "kills", "seconds", "first row after s"))
-    for heading in ("decoded again", "processes, MiB", "object store, MiB"):
-        table.add_column(heading)
-    for one in outcomes:
-        sizes = (one.peak.processes, one.peak.object_store)
-        table.add_row(
+def table_of(outcomes: list[Outcome], remark: str) -> Table:
+    headings = ["run", "videos", "scored", "rejected", "kills", "seconds", "first row after s"]
+    headings += ["decoded again", "processes, MiB", "object store, MiB"]
+    rows = [
+        [
             *(one.name, str(one.videos), str(one.scored), str(one.rejected), str(one.kills)),
             *(f"{one.seconds:.0f}", f"{one.first_row_s:.1f}", f"{one.again:.1%}"),
-            *(f"{size / 2**20:.0f}" for size in sizes),
-        )
-    console.print(table)
+            *(f"{size / 2**20:.0f}" for size in (one.peak.processes, one.peak.object_store)),
+        ]
+        for one in outcomes
+    ]
+    return Table(headings=headings, rows=rows, remark=remark)
 
 
-def grown(few: Outcome, many: Outcome) -> dict[str, float]:
-    """Return by which share the peaks of the long run are above those of the short one."""
+def growth(few: Outcome, many: Outcome) -> dict[str, float]:
+    """Return how far the peaks of the long run exceed those of the short one, as fractions."""
     names = ("processes", "object_store")
     return {name: getattr(many.peak, name) / getattr(few.peak, name) - 1 for name in names}
 
 
-def main() -> None:
-    """Make the archive, run it three times, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=int, default=6450)
-    parser.add_argument("--few", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kill-after", type=float, nargs=2, default=(60.0, 240.0), help="seconds")
-    options = parser.parse_args()
-    console, outcomes = Console(width=160), []
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        make_archive(root / "archive", options.videos)
-        model = random_model(DmaStaConfig(backbone="resnet10", num_frames=10), seed=0)
-        settings = Preprocessing(crop_size=112)
-        save_checkpoint(
-            root / "tiny.pt", model, classes=GENERATORS, preprocessing=settings, note="random weights"
-        )
-        plan(root, options.few)
-        every_s = tuple(options.kill_after)
-        for name, manifest, rng in (
-            ("few", root / "few.parquet", None),
-            ("all", root / "all.parquet", None),
-            ("killed", root / "all.parquet", random.Random(options.seed)),
-        ):
-            outcomes.append(run(root, name, manifest, rng, every_s))
-            show(outcomes[-1:], console)
-        require_same(root, "all", "killed")
-    memory = grown(outcomes[0], outcomes[1])
-    machine = f"{platform.machine()}, {psutil.cpu_count()} CPUs"
-    console.print(f"{machine}; {' '.join(sys.argv)}; one run of each")
-    show(outcomes, console)
-    growth = ", ".join(f"{name} {share:+.1%}" for name, share in memory.items())
-    console.print(f"tables of all and killed: the same. Peak of all against few: {growth}")
-    out = Path("build/bench")
-    out.mkdir(parents=True, exist_ok=True)
-    content = {"command": sys.argv, "machine": machine, "rows": [asdict(one) for one in outcomes]}
-    (out / "soak.json").write_text(json.dumps(content, indent=2))
-    sys.exit(any(share > _LARGEST_GROWTH for share in memory.values()))
-
-
-def plan(root: Path, few: int) -> None:
-    """Write the manifest of all videos, and that of the first ones."""
-    import pyarrow.parquet as pq
-
-    from dfdm_ray.manifest.build import build_manifest
-
+def write_manifests(root: Path, few: int) -> None:
+    """Write the manifest of all videos and that of the first ``few``."""
     table = build_manifest(str(root / "archive")).table
     pq.write_table(table, root / "all.parquet")
     pq.write_table(table.slice(0, few), root / "few.parquet")
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--videos", type=int, default=6450)
+    options.add_argument("--few", type=int, default=500)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--kill-after", type=float, nargs=2, default=(60.0, 240.0), help="seconds")
+    args = options.parse_args()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_archive(root / "archive", args.videos)
+        write_untrained(root / "tiny.pt", backbone="resnet10", num_frames=10, crop_size=112)
+        write_manifests(root, args.few)
+        rng = random.Random(args.seed)
+        for name, manifest, kills in (("few", "few", None), ("all", "all", None), ("killed", "all", rng)):
+            print(name, flush=True)
+            outcomes.append(run(root, name, root / f"{manifest}.parquet", kills, tuple(args.kill_after)))
+            save("soak", rows=[asdict(one) for one in outcomes])
+        require_same(root, "all", "killed")
+    grown = growth(outcomes[0], outcomes[1])
+    shares = ", ".join(f"{name} {share:+.1%}" for name, share in grown.items())
+    remark = f"The tables of all and killed are the same. Peak of all compared with few: {shares}."
+    show(table_of(outcomes, remark), repeats="one run of each")
+    sys.exit(any(share > _LARGEST_GROWTH for share in grown.values()))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast DMA-STA trains, and how near that is to what the machine's arithmetic allows.
+"""How fast DMA-STA trains, compared with the bound set by the machine's arithmetic.
 
-A step is that of ``dfdm-ray train`` once the crops are there: to the device, normalise, forwards and
-backwards (bfloat16 on a GPU), clip the gradient, AdamW. The bound is the step's convolutions and matrix
-products (torch's FlopCounterMode counts them) at the rate of a large matrix product of the same type,
-measured here in the same minute. Needs neither Ray nor PyAV. The crops are noise.
+A step is that of ``dfdm-ray train`` once the crops are loaded: copy to the device, normalise, run forward and
+backward (bfloat16 on a GPU), clip the gradient, AdamW. The bound is the step's convolutions and matrix
+products (counted by torch's FlopCounterMode) at the rate of a large matrix product of the same type, measured
+in the same minute. The benchmark starts no Ray and decodes no video. The crops are noise.
 
 python benchmarks/train_steps.py [--device cuda] [--backbone resnet50] [--frames 10] [--batch-sizes 20 64]
 """
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 
 import torch
-from timing import machine, matmul_gflops, save, seconds
-from torch.utils.flop_counter import FlopCounterMode
+from report import Table, parser, save, show
+from timing import gflop_of, matmul_gflops, seconds
 
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.optim import make_loss, make_optimizer
@@ -27,7 +27,7 @@ HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound
 
 
 def make_step(args: argparse.Namespace, batch_size: int) -> Callable[[], None]:
-    """Return what takes one optimiser step on ``batch_size`` clips."""
+    """Return a function that takes one optimiser step on ``batch_size`` clips."""
     recipe = Recipe()
     config = DmaStaConfig(backbone=args.backbone, num_frames=args.frames, high_pass=True)
     model = random_model(config, seed=0).to(args.device, memory_format=torch.channels_last).train()
@@ -51,21 +51,19 @@ def make_step(args: argparse.Namespace, batch_size: int) -> Callable[[], None]:
     return step
 
 
-def gflop_of(step: Callable[[], None]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() / 1e9
-
-
 def measure(args: argparse.Namespace, batch_size: int) -> dict[str, float]:
-    """Return the figures of one batch size; a step that does not fit the card raises."""
+    """Return the figures of one batch size.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: If a step does not fit the GPU.
+    """
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     step = make_step(args, batch_size)
-    gflop = gflop_of(step)  # warms up too
+    gflop = gflop_of(step)  # also warms up
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     rates, times = [], []
-    for _ in range(args.repeats):  # interleaved, so that a busy moment falls on both
+    for _ in range(args.repeats):  # interleaved, so that other load on the machine affects both alike
         rates.append(matmul_gflops(args.device, dtype))
         times.append(seconds(lambda: [step() for _ in range(args.steps)], args.device) / args.steps)
     median, rate = statistics.median(times), statistics.median(rates)
@@ -82,37 +80,37 @@ def measure(args: argparse.Namespace, batch_size: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--crop-size", type=int, default=224)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[20])
-    parser.add_argument("--steps", type=int, default=1, help="in one timing; a GPU wants ten")
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options.add_argument("--backbone", default="resnet50")
+    options.add_argument("--frames", type=int, default=10)
+    options.add_argument("--crop-size", type=int, default=224)
+    options.add_argument("--batch-sizes", type=int, nargs="+", default=[20])
+    options.add_argument("--steps", type=int, default=1, help="steps in one timing; use 10 on a GPU")
+    options.add_argument("--repeats", type=int, default=5)
+    args = options.parse_args()
     rows = []
     for batch_size in args.batch_sizes:
         try:
             rows.append(measure(args, batch_size))
         except torch.cuda.OutOfMemoryError:
-            print(f"{batch_size} clips do not fit the card")
+            print(f"{batch_size} clips do not fit the GPU's memory")
     if not rows:
         sys.exit(2)
-    print(f"{machine(args.device)}; {' '.join(sys.argv)}")
+    cells = [
+        (
+            *(f"{row['batch_size']}", f"{row['gflop_per_step']:.0f}", f"{row['steps_per_s']:.3f}"),
+            *(f"{row['spread']:.0%}", f"{row['images_per_s']:.1f}", f"{row['bound_steps_per_s']:.3f}"),
+            *(f"{row['steps_per_s'] / row['bound_steps_per_s']:.0%}", f"{row['gpu_gib']:.1f} GiB"),
+        )
+        for row in rows
+    ]
     rate = statistics.median(row["matmul_gflops"] for row in rows)
     kind = "bfloat16" if args.device == "cuda" else "float32"
-    print(f"matrix product, {kind}: {rate:.0f} GFLOP/s; medians of {args.repeats}\n")
-    print(f"| {' | '.join(HEADINGS.split('|'))} |\n| {' | '.join(['---:'] * len(HEADINGS.split('|')))} |")
-    for row in rows:
-        print(
-            f"| {row['batch_size']} | {row['gflop_per_step']:.0f} | {row['steps_per_s']:.3f} "
-            f"| {row['spread']:.0%} | {row['images_per_s']:.1f} | {row['bound_steps_per_s']:.3f} "
-            f"| {row['steps_per_s'] / row['bound_steps_per_s']:.0%} | {row['gpu_gib']:.1f} GiB |"
-        )
-    save("train_steps", rows, device=args.device, repeats=args.repeats)
+    remark = f"matrix product, {kind}: {rate:.0f} GFLOP/s"
+    table = Table(headings=HEADINGS.split("|"), rows=cells, remark=remark)
+    show(table, repeats=f"medians of {args.repeats}", device=args.device)
+    save(f"train_steps_{args.device}", device=args.device, repeats=args.repeats, rows=rows)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.checkpoints import write_untrained
 
 from dfdm_ray import assets
-from dfdm_ray.labels import GENERATORS
-from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
-from dfdm_ray.models.dma_sta import DmaStaConfig
 
 torch.set_num_threads(1)  # Ray's workers and other tests share the cores; waiting threads would only spin
 
@@ -54,10 +52,7 @@ def sky() -> Path:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random DMA-STA on ResNet-18 with 4 frames of 64 pixels, so that a test takes no time."""
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
-    model = random_model(DmaStaConfig(backbone="resnet18", num_frames=NUM_FRAMES), seed=0)
-    preprocessing = Preprocessing(crop_size=CROP_SIZE)
-    save_checkpoint(path, model, classes=GENERATORS, preprocessing=preprocessing, note="random")
-    return path
+    return write_untrained(path, backbone="resnet18", num_frames=NUM_FRAMES, crop_size=CROP_SIZE)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 import sys
 from pathlib import Path
 
-# Last, as tests have a module of the same name.
+# Appended, so that a test module of the same name takes precedence.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
