@@ -1,4 +1,4 @@
-"""Train variants of the network and compare them; the same as `dfdm-ray ablate`.
+"""Train variants of the model and compare them; the same as `dfdm-ray ablate`.
 
 ray job submit --working-dir . -- python ray_jobs/ablate.py --help
 """

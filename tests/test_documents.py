@@ -1,4 +1,4 @@
-"""Documents: links lead to a file and a heading, and docs/files.md describes every column and reject code."""
+"""Documents: links and file names lead to something; docs/files.md describes every column and reject code."""
 
 import re
 from collections.abc import Iterator
@@ -41,6 +41,13 @@ def test_links_lead_to_a_file_and_a_heading(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_files_of_the_repository_that_a_document_names_exist(document: Path) -> None:
+    folders = "dfdm_ray|ray_jobs|cluster|benchmarks|tests|docs"
+    paths = re.findall(rf"\b(?:{folders})/[\w/.-]+\.(?:py|md|yaml|sh|sbatch|json)\b", document.read_text())
+    assert not [path for path in paths if not (REPOSITORY / path).exists()]
 
 
 def first_cells(section: str) -> set[str]:
