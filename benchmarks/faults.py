@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from report import Table, parser, save, show
 
@@ -93,14 +94,11 @@ def untouched(bench: Bench, case: str) -> None:
         killed.finish(job)
 
 
-def kill_one(pool: str) -> Callable[[Bench, str], None]:
-    def run(bench: Bench, case: str) -> None:
-        with killed.dfdm_ray(*bench.command(case), variables=bench.variables(case)) as job:
-            killed.wait_until(lambda: bench.half_done(case), job)
-            assert killed.kill_worker(job, _POOLS[pool])
-            killed.finish(job)
-
-    return run
+def kill_one(bench: Bench, case: str, pool: str) -> None:
+    with killed.dfdm_ray(*bench.command(case), variables=bench.variables(case)) as job:
+        killed.wait_until(lambda: bench.half_done(case), job)
+        assert killed.kill_worker(job, _POOLS[pool])
+        killed.finish(job)
 
 
 def kill_driver(bench: Bench, case: str) -> None:
@@ -128,17 +126,15 @@ def kill_raylet(bench: Bench, case: str) -> None:
         cluster.shutdown()
 
 
-def poisoned(kind: str, number: int, *options: str) -> Callable[[Bench, str], None]:
-    def run(bench: Bench, case: str) -> None:
-        videos = bench.root / f"{case}-videos"
-        shutil.copytree(bench.videos, videos)
-        for copy in range(number):
-            shutil.copy(videos / bench.names[copy], videos / f"{kind}_{copy}.mp4")
-        command = bench.command(case, *options, videos=str(videos))
-        with killed.dfdm_ray(*command, variables=bench.variables(case)) as job:
-            killed.finish(job)
-
-    return run
+def add_faulty(bench: Bench, case: str, kind: str, number: int, *options: str) -> None:
+    videos = bench.root / f"{case}-videos"
+    shutil.copytree(bench.videos, videos)
+    for copy in range(number):
+        shutil.copy(videos / bench.names[copy], videos / f"{kind}_{copy}.mp4")
+    with killed.dfdm_ray(
+        *bench.command(case, *options, videos=str(videos)), variables=bench.variables(case)
+    ) as job:
+        killed.finish(job)
 
 
 def failing_store(bench: Bench, case: str) -> None:
@@ -156,17 +152,18 @@ def failing_store(bench: Bench, case: str) -> None:
             killed.finish(job, limit_s=1200)
 
 
-CASES: dict[str, Callable[[Bench, str], None]] = {
-    "untouched": untouched,
-    "decode-worker-killed": kill_one("decode"),
-    "model-worker-killed": kill_one("model"),
-    "node-killed": kill_raylet,
-    "driver-killed": kill_driver,
-    "segfault-on-3-files": poisoned("segfault", 3),
-    "one-file-hangs": poisoned("hang", 1, "--limits.seconds", "10"),
-    "one-file-swells": poisoned("swell", 1, "--limits.memory-gib", "1"),
-    "s3-fails-at-10-percent": failing_store,
+CASES: dict[str, tuple[Callable[..., None], *tuple[Any, ...]]] = {
+    "untouched": (untouched,),
+    "decode-worker-killed": (kill_one, "decode"),
+    "model-worker-killed": (kill_one, "model"),
+    "node-killed": (kill_raylet,),
+    "driver-killed": (kill_driver,),
+    "segfault-on-3-files": (add_faulty, "segfault", 3),
+    "one-file-hangs": (add_faulty, "hang", 1, "--limits.seconds", "10"),
+    "one-file-swells": (add_faulty, "swell", 1, "--limits.memory-gib", "1"),
+    "s3-fails-at-10-percent": (failing_store,),
 }
+"""Function of each case and its further arguments."""
 
 
 def outcome(bench: Bench, case: str, seconds: float) -> Outcome:
@@ -232,7 +229,8 @@ def main() -> None:
         for case in cases:
             print(case, flush=True)
             started = time.perf_counter()
-            CASES[case](shared, case)
+            run, *further = CASES[case]
+            run(shared, case, *further)
             outcomes.append(outcome(shared, case, time.perf_counter() - started))
             save("faults", rows=[asdict(one) for one in outcomes])
     show(table_of(outcomes), repeats="one run of each case")

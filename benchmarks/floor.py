@@ -223,7 +223,7 @@ def ratios_of(results: dict[str, dict]) -> dict[str, list[float]]:
         "(detect + crop) / (open + decode)": [
             (ms["detect"] + ms["crop"]) / (ms["open"] + ms["decode, to RGB"]) for ms in times
         ],
-        "frames a second, alone: decode": [
+        "frames per second, alone: decode": [
             10_000 * result["decoded_per_used"] / result["ms"][PARTS[1]] for result in results.values()
         ],
         "usual / ours, up to the crops": [a / b for a, b in zip(usual, ours, strict=True)],
