@@ -27,8 +27,9 @@ from support.checkpoints import write_untrained
 from support.flaky_s3 import KINDS, FlakyS3, client, serving
 
 from dfdm_ray import assets
+from dfdm_ray.clips.prepare_clips import PrepareClips
+from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 
-_POOLS = {"decode": "MapWorker(MapBatches(PrepareClips))", "model": "MapWorker(MapBatches(AttributeClips))"}
 _RESOURCES = ("--resources.decode-workers", "2", "--resources.model-workers", "1")
 
 
@@ -94,10 +95,10 @@ def untouched(bench: Bench, case: str) -> None:
         killed.finish(job)
 
 
-def kill_one(bench: Bench, case: str, pool: str) -> None:
+def kill_one(bench: Bench, case: str, stage: type) -> None:
     with killed.dfdm_ray(*bench.command(case), variables=bench.variables(case)) as job:
         killed.wait_until(lambda: bench.half_done(case), job)
-        assert killed.kill_worker(job, _POOLS[pool])
+        assert killed.kill_worker(job, f"MapWorker(MapBatches({stage.__name__}))")
         killed.finish(job)
 
 
@@ -154,8 +155,8 @@ def failing_store(bench: Bench, case: str) -> None:
 
 CASES: dict[str, tuple[Callable[..., None], *tuple[Any, ...]]] = {
     "untouched": (untouched,),
-    "decode-worker-killed": (kill_one, "decode"),
-    "model-worker-killed": (kill_one, "model"),
+    "decode-worker-killed": (kill_one, PrepareClips),
+    "model-worker-killed": (kill_one, AttributeClips),
     "node-killed": (kill_raylet,),
     "driver-killed": (kill_driver,),
     "segfault-on-3-files": (add_faulty, "segfault", 3),
