@@ -11,7 +11,10 @@ from dfdm_ray.errors import RejectCode
 from dfdm_ray.schemas import CROPS, CROPS_INDEX, MANIFEST, PREDICTIONS
 
 DOCUMENTS = sorted(
-    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "cluster").glob("*.md")]
+    [
+        *REPOSITORY.glob("*.md"),
+        *(path for name in ("docs", "cluster", "benchmarks") for path in (REPOSITORY / name).glob("*.md")),
+    ]
 )
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 

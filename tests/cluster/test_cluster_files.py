@@ -1,4 +1,4 @@
-"""What holds for all files in cluster/: pinned, closed to strangers, without secrets, linted."""
+"""All files in cluster/ are pinned, contain no secrets, open no ports to everyone, and pass the linters."""
 
 import re
 import subprocess
@@ -77,7 +77,7 @@ def test_the_image_gets_all_that_it_copies() -> None:
 
 
 def starts_of_ray() -> list[tuple[str, str, list[str]]]:
-    """Return where Ray is started, the code there, and the words of the command."""
+    """Return the place of each start of Ray, the code there, and the words of the command."""
     everywhere = [(where, code, words) for where, code in shell_code().items() for words in commands(code)]
     return [
         one for one in everywhere if after(one[2], "ray", "start") or after(one[2], "ray", "symmetric-run")
@@ -111,7 +111,7 @@ def test_kubernetes_clusters_ask_for_the_token() -> None:
 
 
 def literal_secrets(content: Any) -> list[str]:
-    """Return the names that look like secrets and have a value of their own."""
+    """Return the names that look like secrets and have a literal value."""
     found = []
     if isinstance(content, dict):
         if SECRET.search(str(content.get("name", ""))) and "value" in content:
@@ -137,9 +137,9 @@ def test_no_text_holds_a_key(path: Path) -> None:
     assert not re.search(r"AKIA[0-9A-Z]{16}|PRIVATE KEY|\b[0-9a-f]{32,}\b", path.read_text())
 
 
-def test_every_file_is_told_of_in_the_readme_or_by_a_neighbour() -> None:
+def test_the_readme_or_another_file_names_every_file() -> None:
     texts = {path: path.read_text() for path in ALL}
     for path in ALL:
         others = "".join(text for other, text in texts.items() if other != path)
-        told = path.name in others or (path.match("rayjob-*.yaml") and "rayjob-*.yaml" in texts[README])
-        assert told or path == README, path
+        named = path.name in others or (path.match("rayjob-*.yaml") and "rayjob-*.yaml" in texts[README])
+        assert named or path == README, path

@@ -1,5 +1,6 @@
 """Documented commands are ones that Ray and dfdm-ray take; nothing is run."""
 
+import re
 import runpy
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,17 @@ import pytest
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli as ray_cli
 from ray.scripts.symmetric_run import symmetric_run
-from support.cluster_files import CLUSTER, REPOSITORY, after, commands, documents, fences, shell_code
+from support.cluster_files import CLUSTER, README, REPOSITORY, after, commands, documents, fences, shell_code
 
 from dfdm_ray import cli
 
+OPTION = re.compile(r"--[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*")
+GUIDES = ("score", "data", "train", "evaluate", "generate", "files")
 COMMANDS = [(where, words) for where, code in shell_code().items() for words in commands(code)]
 
 
 def entry_points() -> Iterator[tuple[str, list[str]]]:
-    """Return each command line of ``ray_jobs/*.py`` in cluster/, and where it stands."""
+    """Yield each command line of ``ray_jobs/*.py`` in cluster/, with its place."""
     for where, words in COMMANDS:
         for number, word in enumerate(words):
             if word.startswith("ray_jobs/") and "$@" not in words:
@@ -42,7 +45,7 @@ ENTRY_POINTS = list(entry_points())
 
 @pytest.fixture
 def jobs_run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Configurations of jobs that would have run."""
+    """Return a list that receives the configurations of jobs that would have run."""
     seen: list[Any] = []
     jobs = {kind: (name, lambda config, _: seen.append(config)) for kind, (name, _) in cli._JOBS.items()}
     monkeypatch.setattr(cli, "_JOBS", jobs)
@@ -83,6 +86,29 @@ def test_dfdm_ray_takes_the_options_it_is_shown_with(
 def test_the_documents_show_every_command() -> None:
     shown = {options[0] for _, options in DFDM_RAY}
     assert shown >= {name for name, _ in cli._JOBS.values()}
+
+
+def known_options(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Return the options of every command, and those of ``ray job`` and pip that the documents name."""
+    names = [[name] for name, _ in cli._JOBS.values() if name != "png-tree"]
+    options = {"--no-deps"}
+    for command in job_cli_group.commands.values():
+        options |= {option for parameter in command.params for option in parameter.opts}
+    for words in [*names, ["train-paper"], ["png-tree", "export"], ["png-tree", "import"]]:
+        with pytest.raises(SystemExit):
+            cli.main([*words, "--help"])
+        options |= set(OPTION.findall(capsys.readouterr().out))
+    return options
+
+
+def test_options_named_in_the_text_of_the_guides_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    known = known_options(capsys)
+    known |= {option.partition(".")[0] for option in known}  # --limits.* stands for all of them
+    guides = [REPOSITORY / "docs" / f"{guide}.md" for guide in GUIDES]
+    for path in (README, REPOSITORY / "README.md", *guides):
+        text = re.sub(r"`python benchmarks/[^`]*`", "", path.read_text())
+        named = {option for code in re.findall(r"`([^`\n]+)`", text) for option in OPTION.findall(code)}
+        assert named <= known, f"{path.name}: {named - known}"
 
 
 def test_every_job_is_shown_in_the_readme() -> None:

@@ -14,14 +14,14 @@ README = CLUSTER / "README.md"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would keep the last."""
+    """Refuses duplicate keys, of which YAML would keep the last."""
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"{twice} stands twice{node.start_mark}")
+        raise ValueError(f"duplicate keys {twice}{node.start_mark}")
     loader.flatten_mapping(node)
     pairs = ((loader.construct_object(key, deep=True), value) for key, value in node.value)
     return {key: loader.construct_object(value, deep=True) for key, value in pairs}
@@ -44,7 +44,7 @@ def shell_files() -> list[Path]:
 
 
 def values(content: Any, key: str) -> Iterator[Any]:
-    """Return what stands under ``key`` at any depth."""
+    """Yield the values of ``key`` at any depth."""
     if isinstance(content, dict):
         for name, value in content.items():
             if name == key:
@@ -72,7 +72,7 @@ def bash(markdown: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Return the words of each simple command of shell code, without where its output goes."""
+    """Return the words of each simple command of shell code, without redirections of output."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="();|&")
@@ -88,7 +88,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def after(words: list[str], *name: str) -> list[str] | None:
-    """Return what follows the words ``name`` in a command that has them, with whatever path to the first."""
+    """Return the words after ``name`` in a command, ``None`` if it lacks them; the first may have a path."""
     for start in range(len(words) - len(name) + 1):
         first, *rest = words[start : start + len(name)]
         if [first.rpartition("/")[2], *rest] == list(name):
@@ -97,7 +97,7 @@ def after(words: list[str], *name: str) -> list[str] | None:
 
 
 def shell_code() -> dict[str, str]:
-    """Return all shell code in cluster/, by the name of where it stands."""
+    """Return all shell code in cluster/ by the name of its place."""
     code = {f"README fence {number}": text for number, text in enumerate(fences(), 1)}
     code |= {path.name: path.read_text() for path in shell_files()}
     for path in (CLUSTER / "ray_up").glob("*.yaml"):
