@@ -8,30 +8,31 @@ from dfdm_ray.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
-    """Check a cluster, or this machine, before a job does: packages, GPUs, memory, disks, storage, token.
+    """Check a cluster, or this machine, before a job runs: packages, GPUs, memory, disks, storage, token.
 
     Exits with 1 if a check fails.
     """
 
     reads: tuple[str, ...] = ()
-    """Files, folders or prefixes that jobs read: each node with CPUs or GPUs and the driver tries to."""
+    """Files, folders or prefixes that jobs read. The driver and each node with CPUs or GPUs read a little of
+    each."""
     writes: tuple[str, ...] = ()
-    """Folders or prefixes that workers write into, as those of preprocess, train, ablate and generate do.
-    Nothing stays there, at most an empty folder in an object store."""
+    """Folders or prefixes that workers write to: the output of preprocess, train, ablate and generate.
+    Trial files are removed; in an object store an empty folder may remain."""
     driver_writes: tuple[str, ...] = ()
-    """The same of those that only the driver writes into, as of score."""
+    """Folders or prefixes that only the driver writes to: the output of score."""
     checkpoint: str | None = None
-    """DMA-STA checkpoint to be used."""
+    """DMA-STA checkpoint that jobs use."""
     detector: Literal["mobilenet0.25", "resnet50"] = "mobilenet0.25"
-    """Face detector to be used."""
+    """Face detector that jobs use."""
     weights: str | None = None
-    """Its weights file. Default: the one in the cache."""
+    """Weights file of the face detector. Default: the file in the cache."""
     ray_address: str | None = None
-    """Ray cluster to check. Default: RAY_ADDRESS, else a Ray started here for it."""
+    """Address of the Ray cluster to check. Default: RAY_ADDRESS, else a Ray that runs in this process."""
     timeout_s: float = 120.0
-    """A node that has not answered by then is told so."""
+    """Time limit for the answer of a node; a node that exceeds it fails."""
     json: bool = False
-    """Print the findings as JSON, and nothing else."""
+    """Print the findings as JSON and nothing else."""
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:

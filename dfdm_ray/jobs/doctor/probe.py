@@ -1,135 +1,178 @@
-"""Looks at the machine it runs on.
+"""Report facts about the machine that this runs on.
 
-Sent to nodes by value, so that it works where this package is missing or old. It therefore imports only the
-standard library, and what it returns is made of plain types; :mod:`dfdm_ray.jobs.doctor.facts` names them.
+The module is sent to nodes by value, so that it works where this package is missing or old. At import it
+therefore needs the standard library alone, and it returns plain dictionaries. Its annotations stay strings,
+because a ``TypedDict`` cannot be sent by value.
 """
+
+from __future__ import annotations
 
 import hashlib
 import importlib
 import json
 import os
 import platform
-import queue
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 T = TypeVar("T")
 
 PACKAGES = ("ray", "torch", "pyarrow", "av", "onnxruntime", "opencv", "numpy")
-"""Whose versions are told, besides Python's and this package's."""
+"""Packages whose versions are compared."""
 _DISTRIBUTIONS = {"opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless")}
 MODULES = (
     *("torch", "pyarrow", "av", "onnxruntime", "cv2", "numpy"),
-    *("dfdm_ray.clips.prepare_clips", "dfdm_ray.jobs.score.attribute_clips"),
+    *("dfdm_ray.clips.stage", "dfdm_ray.jobs.score.attribute_clips"),
 )
-"""What workers import."""
+"""Modules that workers import."""
 _STORAGE_SHARE, _IMPORTS_SHARE = 0.4, 0.5
-"""Of the time that a node has to answer."""
+"""Shares of the time limit."""
 _SMI_S = 10.0
+_DEEPEST = 6
+"""Levels of folders that are searched for a file to read."""
 
-# Run in a process of its own: a library that kills its process is a finding too.
+# Runs in its own process, because a library may kill its process. Each line contains all facts so far.
 _IMPORT_ALL = """
 import importlib, json, sys, warnings
-def tell(**facts):
-    print(json.dumps(facts), flush=True)
-warnings.simplefilter("always")
+facts = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None}
+def report(current):
+    print("\\nfacts", json.dumps([current, facts]), flush=True)
 for name in sys.argv[1:]:
-    tell(begun=name)
+    report(name)
     try:
         importlib.import_module(name)
     except BaseException as error:
-        tell(failed=name, why=f"{type(error).__name__}: {error}")
+        facts["import_errors"][name] = f"{type(error).__name__}: {error}"
 torch = sys.modules.get("torch")
 if torch is not None:
-    with warnings.catch_warnings(record=True) as said:
+    report("torch")
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
-    found = 0
-    error = "" if usable else " ".join(str(one.message) for one in said)
+    facts |= {"gpus": 0, "cuda_build": torch.version.cuda}
+    facts["gpu_error"] = "" if usable else " ".join(str(one.message) for one in caught)
     for index in range(torch.cuda.device_count() if usable else 0):
         try:
             torch.ones(1, device=f"cuda:{index}").add(1).item()
         except torch.cuda.OutOfMemoryError:
-            pass  # others use it
-        except Exception as problem:
-            error = f"cuda:{index}: {problem}"
+            pass  # in use by others
+        except Exception as error:
+            facts["gpu_error"] = f"cuda:{index}: {error}"
             continue
-        found += 1
-    tell(gpus=found, gpu_error=error, cuda_build=torch.version.cuda)
-tell(begun=None)
+        facts["gpus"] += 1
+report(None)
 """
+
+
+class Stored(TypedDict, total=False):
+    """One URI as one machine sees it."""
+
+    uri: str
+    use: Literal["reads", "writes"]
+    error: str  # if present, the fields below are absent
+    content: str  # description of what is read
+    num_names: int | None  # in a folder that is read; None for a file
+    names_sha256: str
+    shared: bool  # whether a folder to write to contains the driver's mark; absent if there is none
+
+
+class Imports(TypedDict):
+    """Report of a process that imported the modules of workers."""
+
+    import_errors: dict[str, str]
+    gpus: int | None  # that torch computes on; None if torch was not imported
+    gpu_error: str
+    cuda_build: str | None  # CUDA version that torch was built for
+
+
+class Facts(Imports):
+    """Report of one machine."""
+
+    versions: dict[str, str | None]
+    package: str | None  # version of dfdm-ray; None if it cannot be imported
+    code: str | None  # SHA-256 of its modules
+    gpu_driver: str | None
+    auth_mode: str  # "token" or "disabled", as Ray was started
+    shm_bytes: int | None  # size of /dev/shm; None if there is none
+    disks: dict[str, tuple[int, int]]  # total and free bytes of the folders that fill up
+    storage: list[Stored]
 
 
 def look(
     *,
-    session: str | None,
     timeout_s: float,
+    session: str | None = None,
     modules: Sequence[str] = MODULES,
-    storage: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the fields of :class:`dfdm_ray.jobs.doctor.facts.Told`.
+    reads: Sequence[str] = (),
+    writes: Mapping[str, str | None] | None = None,
+) -> Facts:
+    """Return the facts about this machine.
 
     Args:
-        session: Folder of Ray's session, where objects are spilled and logs lie.
-        timeout_s: How long the caller waits.
-        modules: What is imported, in a process of its own.
-        storage: Arguments of :func:`dfdm_ray.jobs.doctor.storage_probe.look_at`.
+        timeout_s: Time that the caller waits.
+        session: Folder of Ray's session, which contains logs and spilled objects.
+        modules: Modules to import, in a separate process.
+        reads: Files, folders and prefixes to read.
+        writes: Folders and prefixes to write to, with the name of the driver's mark in each, if there is one.
     """
-    package = _package()
-    told: dict[str, Any] = {
+    try:
+        package: Any = importlib.import_module("dfdm_ray")
+    except ImportError:
+        package = None
+    wanted = [name for name in modules if package or not name.startswith("dfdm_ray")]
+    folders = [folder for folder in (session, tempfile.gettempdir()) if folder and os.path.isdir(folder)]
+    usages = {folder: shutil.disk_usage(folder) for folder in folders}
+    return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "package": getattr(package, "__version__", None),
-        "code": _sha256(package),
+        "code": _sha256(Path(package.__file__).parent) if package else None,
         "auth_mode": os.environ.get("RAY_AUTH_MODE", "disabled").lower(),
         "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
-        "disks": dict(_disks(session)),
+        "disks": {folder: (usage.total, usage.free) for folder, usage in usages.items()},
         "gpu_driver": _gpu_driver(),
-        "storage": [],
+        "storage": look_at_storage(reads, writes or {}, seconds=timeout_s * _STORAGE_SHARE),
+        **_import_all(wanted, timeout_s * _IMPORTS_SHARE),
     }
-    if package is not None and storage:
-        told["storage"] = _look_at_storage(storage, timeout_s * _STORAGE_SHARE)
-    wanted = [name for name in modules if package is not None or not name.startswith("dfdm_ray")]
-    return {**told, **_imports(wanted, timeout_s * _IMPORTS_SHARE)}
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return ``call()``, or raise ``TimeoutError``; what hangs is left behind in a thread of its own."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+def begin(call: Callable[..., T], *arguments: Any) -> futures.Future[T]:
+    """Start ``call`` in a thread that does not keep the process alive when it hangs."""
+    answer: futures.Future[T] = futures.Future()
 
     def run() -> None:
         try:
-            answers.put((call(), None))
-        except Exception as error:  # noqa: BLE001  # raised below
-            answers.put((None, error))
+            answer.set_result(call(*arguments))
+        except Exception as error:  # noqa: BLE001  # raised by result()
+            answer.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    try:
-        value, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]  # there is an error or a value
+    return answer
 
 
-def _package() -> Any:
-    try:
-        return importlib.import_module("dfdm_ray")
-    except ImportError:
-        return None
+def within(seconds: float, call: Callable[..., T], *arguments: Any) -> T:
+    """Return ``call(*arguments)``, or raise ``TimeoutError``.
+
+    Ray's time limits cannot replace it, because the driver itself must read and write its storage.
+    """
+    answer = begin(call, *arguments)
+    if not futures.wait([answer], timeout=seconds).done:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return answer.result()
 
 
-def _sha256(package: Any) -> str | None:
-    if package is None:
-        return None
-    root, digest = Path(package.__file__).parent, hashlib.sha256()
+def _sha256(root: Path) -> str:
+    digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -137,68 +180,120 @@ def _sha256(package: Any) -> str | None:
 
 def _version(name: str) -> str | None:
     for distribution in _DISTRIBUTIONS.get(name, (name,)):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
     return None
-
-
-def _disks(session: str | None) -> Iterator[tuple[str, list[int]]]:
-    """Return total and free bytes of the folders that fill up."""
-    for folder in (session, tempfile.gettempdir()):
-        if folder and os.path.isdir(folder):
-            usage = shutil.disk_usage(folder)
-            yield folder, [usage.total, usage.free]
 
 
 def _gpu_driver() -> str | None:
     """Return the version of the NVIDIA driver, ``None`` if there is none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=_SMI_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"unknown ({error})"
-    return None if done.returncode else " ".join(sorted(set(done.stdout.split()))) or None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        output = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=_SMI_S)
+        return " ".join(sorted(set(output.split()))) or None
+    return None
 
 
-def _look_at_storage(storage: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
-    try:
-        probe = importlib.import_module("dfdm_ray.jobs.doctor.storage_probe")
-    except ImportError:
-        return []  # other code than the driver's, or a library is missing: findings of their own
-    found: list[dict[str, Any]] = probe.look_at(**storage, seconds=seconds)
-    return found
-
-
-def _imports(modules: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Import ``modules`` and try the GPUs; return what failed, and the GPUs that torch can use."""
-    told: dict[str, Any] = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None}
-    if not modules:
-        return told
+def _import_all(modules: Sequence[str], seconds: float) -> Imports:
+    """Import ``modules`` and compute on the GPUs."""
     command = [sys.executable, "-c", _IMPORT_ALL, *modules]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
-        said, end = done.stdout, f"the process died with {done.returncode}"
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=seconds, check=False)
+        output, end = done.stdout, f"the process died with {done.returncode}"
     except subprocess.TimeoutExpired as late:
-        said, end = (late.stdout or b"").decode(), f"not done after {seconds:.0f} s"
-    begun: str | None = modules[0]
-    for line in said.splitlines():
-        if not line.startswith("{"):
-            continue  # a library's own words
-        facts = json.loads(line)
-        if "failed" in facts:
-            told["import_errors"][facts["failed"]] = facts["why"]
-        elif "begun" in facts:
-            begun = facts["begun"]
-        else:
-            told |= facts
-    if begun is not None:
-        told["import_errors"][begun] = end
-    return told
+        output, end = late.stdout or b"", f"not done after {seconds:.0f} s"
+    facts: Imports = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None}
+    current = "python"
+    for line in output.decode(errors="replace").splitlines():
+        if line.startswith("facts "):  # other lines are output of libraries
+            current, facts = json.loads(line.removeprefix("facts "))
+    return {**facts, "import_errors": facts["import_errors"] | ({current: end} if current else {})}
+
+
+def look_at_storage(
+    reads: Sequence[str], writes: Mapping[str, str | None], *, seconds: float
+) -> list[Stored]:
+    """Read and write storage as jobs do; a URI without answer after ``seconds`` for all URIs has an error.
+
+    Nothing stays there, except the empty folder that ``pyarrow`` leaves when it deletes the last object.
+    """
+    until = time.monotonic() + seconds
+
+    def seen(use: Literal["reads", "writes"], uri: str, call: Callable[..., Stored], *more: Any) -> Stored:
+        try:
+            facts = within(max(1.0, until - time.monotonic()), call, uri, *more)
+        except Exception as error:  # noqa: BLE001  # any kind: the node's code may not be the driver's
+            facts = {"error": reason(error)}
+        return {**facts, "uri": uri, "use": use}
+
+    try:
+        importlib.import_module("dfdm_ray.io.storage")
+    except ImportError:
+        return []  # the package or a library is missing, which other facts show
+    reading = [seen("reads", uri, _read) for uri in reads]
+    return reading + [seen("writes", uri, _write, mark) for uri, mark in writes.items()]
+
+
+def reason(error: BaseException) -> str:
+    """Return the message of ``error`` in one line, without the path of a trial file."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def _write(uri: str, mark: str | None) -> Stored:
+    from dfdm_ray.io import storage
+
+    seen: Stored = {} if mark is None else {"shared": storage.exists(storage.join(uri, mark))}
+    with marked(uri, f".dfdm-ray-doctor-{uuid.uuid4().hex}"):
+        return seen
+
+
+@contextmanager
+def marked(uri: str, name: str) -> Iterator[None]:
+    """Keep a small file called ``name`` in the folder ``uri`` while the block runs."""
+    from dfdm_ray.io import storage
+
+    file, local = storage.join(uri, name), not storage.is_remote(uri)
+    folder = Path(os.path.abspath(storage.local_path(uri))) if local else None
+    with ExitStack() as undo:
+        if folder is not None:
+            missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+            undo.callback(_remove_empty, missing)
+        storage.write_atomic(file, name.encode())
+        undo.callback(storage.remove_file, file)
+        yield
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it contains the file of another node, which removes the folder
+            folder.rmdir()
+
+
+def _read(uri: str) -> Stored:
+    import pyarrow.fs as pafs
+
+    from dfdm_ray.io import storage
+
+    filesystem, path = storage.resolve(uri)
+    info = filesystem.get_file_info(path)
+    if info.type == pafs.FileType.NotFound:
+        raise FileNotFoundError("not there")
+    is_folder = info.type == pafs.FileType.Directory
+    first = inside = filesystem.get_file_info(pafs.FileSelector(path)) if is_folder else [info]
+    for _ in range(_DEEPEST):
+        files = [one.path for one in inside if one is info or (one.is_file and one.size)]
+        folders = [one.path for one in inside if one.type == pafs.FileType.Directory]
+        if files:
+            with filesystem.open_input_file(files[0]) as file:
+                file.read(1)
+        if files or not folders:
+            break
+        inside = filesystem.get_file_info(pafs.FileSelector(folders[0]))
+    if not is_folder:
+        return {"content": f"a file of {info.size or 0:,} bytes", "num_names": None, "names_sha256": ""}
+    names = sorted(one.base_name for one in first)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    entries = "1 entry" if len(names) == 1 else f"{len(names):,} entries"
+    content = f"a folder with {entries}" if names else "an empty folder"
+    return {"content": content, "num_names": len(names), "names_sha256": digest}
