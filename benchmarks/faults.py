@@ -27,7 +27,7 @@ from support.checkpoints import write_untrained
 from support.flaky_s3 import KINDS, FlakyS3, client, serving
 
 from dfdm_ray import assets
-from dfdm_ray.clips.prepare_clips import PrepareClips
+from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 
 _RESOURCES = ("--resources.decode-workers", "2", "--resources.model-workers", "1")
@@ -155,7 +155,7 @@ def failing_store(bench: Bench, case: str) -> None:
 
 CASES: dict[str, tuple[Callable[..., None], *tuple[Any, ...]]] = {
     "untouched": (untouched,),
-    "decode-worker-killed": (kill_one, PrepareClips),
+    "decode-worker-killed": (kill_one, MakeClips),
     "model-worker-killed": (kill_one, AttributeClips),
     "node-killed": (kill_raylet,),
     "driver-killed": (kill_driver,),

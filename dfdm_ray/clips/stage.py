@@ -1,44 +1,50 @@
-"""CPU stage: files to face crops, each file in a process that may die of it. Only crops leave that process.
+"""CPU stages: files to face crops. Each file is handled in a process that it may kill; only crops leave it.
 
-The worker itself imports no decoder; the child does, in :mod:`dfdm_ray.clips.child`.
+The worker itself imports no decoder; its child does, see :mod:`dfdm_ray.clips.child`.
 """
 
 import logging
+import os
+import socket
 import time
-from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 
-from dfdm_ray.clips.child import NO_CLIPS, NOTHING_KNOWN, Row, rejection, row_of
-from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, Work, WorkBugError
-from dfdm_ray.engine.stage import worker_name
-from dfdm_ray.errors import RejectCode
+from dfdm_ray.clips.child import NO_CLIPS, NOTHING_KNOWN, ClipWork, Row, rejection, row_of
+from dfdm_ray.clips.crops_dataset import write_crops
+from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
+from dfdm_ray.errors import RejectCode, writing_to
+from dfdm_ray.io.retry import drain_failures
 from dfdm_ray.io.terminal import visible
-from dfdm_ray.schemas import CLIPS
+from dfdm_ray.schemas import CLIPS, CROPS_INDEX, REJECTED
 
 logger = logging.getLogger(__name__)
 
 _TRIED_ONCE = (RejectCode.TIMED_OUT,)
-"""Time does not run out by accident, and to try again would cost as much."""
+"""A second attempt would take as long again."""
+
+
+def worker_name() -> str:
+    """Return host and process number."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class MakeClips:
-    """Ray Data actor: turns manifest rows into rows with crops.
-
-    In: :data:`schemas.MANIFEST`. Out: :data:`schemas.CLIPS`, one row for each.
+    """Ray Data actor: turns :data:`schemas.MANIFEST` into :data:`schemas.CLIPS`, row for row.
 
     Args:
-        work: Makes, in the child, what answers a file: see :mod:`dfdm_ray.clips.child`.
-        detector: Name of what finds the faces.
-        shape: Of a video's crops, (C, T, S, S, 3).
-        allowance: What one file may cost.
-        attempts: How often a file is tried of which the child dies.
+        work: Runs in the child.
+        detector: Name of the face detector.
+        shape: Shape of a video's crops, (C, T, S, S, 3).
+        allowance: Limits for one file.
+        attempts: How often a file that kills the child is tried.
     """
 
     def __init__(
         self,
-        work: Callable[[], Work],
         *,
+        work: ClipWork,
         detector: str,
         shape: tuple[int, int, int, int, int],
         allowance: Allowance,
@@ -51,18 +57,17 @@ class MakeClips:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Process the files of ``batch`` in turn."""
-        fixed = {"detector": self._detector, "prepared_by": worker_name()}
-        rows = [{**row, **self._columns(row), **fixed} for row in batch.to_pylist()]
-        return pa.Table.from_pylist(rows, schema=CLIPS)
+        return pa.Table.from_pylist([self.clips(row) for row in batch.to_pylist()], schema=CLIPS)
 
-    def _columns(self, row: Row) -> Row:
+    def clips(self, row: Row) -> Row:
+        """Return a manifest row with its clips, or with the reason why it has none."""
         started, faults = time.perf_counter(), []
         for attempt in range(1, self._attempts + 1):
             try:
                 columns = row_of(self._isolated(row["uri"]), self._shape)
                 break
             except ChildLostError as lost:
-                self._isolated.close()  # one that lives on but answers nonsense would do so again
+                self._isolated.close()  # a child that lives on after a wrong answer would give another
                 faults.append(str(lost))
                 logger.warning("%s: %s", visible(row["video_id"]), lost, extra=_extra(row, lost.code))
                 if attempt == self._attempts or lost.code in _TRIED_ONCE:
@@ -71,19 +76,60 @@ class MakeClips:
             except WorkBugError as bug:
                 columns = _without_facts(rejection(RejectCode.INTERNAL_ERROR, bug.summary), started)
                 faults.append(f"{RejectCode.INTERNAL_ERROR}: {bug.summary}")
-                extra = _extra(row, RejectCode.INTERNAL_ERROR)
-                logger.error(
-                    "%s met a bug:\n%s", visible(row["video_id"]), visible(str(bug), keep="\n"), extra=extra
-                )
+                text, extra = visible(str(bug), keep="\n"), _extra(row, RejectCode.INTERNAL_ERROR)
+                logger.error("%s triggers a bug:\n%s", visible(row["video_id"]), text, extra=extra)
                 break
         if code := columns["reject_code"]:
             text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")
             logger.info("%s", text, extra=_extra(row, code))
-        return {**columns, "faults": faults + columns["faults"]}
+        fixed = {"detector": self._detector, "prepared_by": worker_name()}
+        return {**row, **columns, "faults": faults + columns["faults"], **fixed}
+
+
+class SaveCrops:
+    """Ray Data actor: turns :data:`schemas.MANIFEST` into :data:`schemas.CROPS_INDEX`, row for row.
+
+    It writes one file for each video that has crops, so that no pixels travel. The file's name depends on the
+    video alone: a second attempt replaces the file of the first.
+
+    Args:
+        out: The crops dataset; the other arguments are those of :class:`MakeClips`.
+    """
+
+    def __init__(
+        self,
+        *,
+        out: str,
+        work: ClipWork,
+        detector: str,
+        shape: tuple[int, int, int, int, int],
+        allowance: Allowance,
+        attempts: int,
+    ) -> None:
+        self._make = MakeClips(
+            work=work, detector=detector, shape=shape, allowance=allowance, attempts=attempts
+        )
+        self._shape = shape
+        self._out = out
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Process the videos of ``batch`` one by one: memory holds the crops of one."""
+        rows = [self._save(self._make.clips(row)) for row in batch.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=CROPS_INDEX)
+
+    def _save(self, row: Row) -> Row:
+        content = row.pop("crops")
+        if row["status"] == REJECTED:
+            return {**row, "num_clips": 0, "file": None}
+        row["num_clips"] = self._shape[0]
+        crops = np.frombuffer(content, np.uint8).reshape(self._shape)
+        with writing_to(self._out):
+            file = write_crops(self._out, row, crops)
+        return {**row, "file": file, "faults": row["faults"] + drain_failures()}
 
 
 def _without_facts(columns: Row, started: float) -> Row:
-    """Return all columns of a video whose decoding process told nothing."""
+    """Return all columns of a video for which the decoding process gave no answer."""
     return {**NOTHING_KNOWN, "seconds_decode": time.perf_counter() - started, **NO_CLIPS, **columns}
 
 

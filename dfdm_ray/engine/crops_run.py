@@ -1,4 +1,4 @@
-"""One run into a crops dataset, wherever the crops come from.
+"""A run into a crops dataset, from videos or from crops that others made.
 
 ::
 
@@ -7,31 +7,35 @@
              -> crops/ is compared with the rows, contact_sheet.png
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
+from dfdm_ray.clips.child import ClipWork
 from dfdm_ray.clips.crops_dataset import CROPS_FOLDER, INDEX_FOLDER, prepared, read_crops
+from dfdm_ray.clips.stage import SaveCrops
+from dfdm_ray.config import DecodeConfig, RunConfig
 from dfdm_ray.engine.folder import RunFolder, changes
-from dfdm_ray.engine.reports import contact_sheet, show_crops
-from dfdm_ray.engine.run import Job, Nodes, run
-from dfdm_ray.engine.save_crops import SaveCrops
-from dfdm_ray.engine.session import total
-from dfdm_ray.engine.shares import decode_only, file_limits
+from dfdm_ray.engine.record import cost_line, show_rejects
+from dfdm_ray.engine.run import open_run
+from dfdm_ray.engine.session import ray_session, worker_nodes
+from dfdm_ray.engine.shares import decode_only, file_limits, total
 from dfdm_ray.engine.stage import Stage
 from dfdm_ray.errors import UserError, writing_to
-from dfdm_ray.io import listing, storage
-from dfdm_ray.io.images import png
-from dfdm_ray.jobs.png_tree.config import PngTreeImport
-from dfdm_ray.jobs.preprocess.config import PreprocessConfig
-from dfdm_ray.schemas import CROPS_INDEX
+from dfdm_ray.io import storage
+from dfdm_ray.io.images import contact_sheet, png
+from dfdm_ray.io.terminal import say
+from dfdm_ray.labels import GENERATORS
+from dfdm_ray.schemas import CROPS_INDEX, REJECTED, SCORED
 
 _ON_SHEET = 24
 """Videos on the contact sheet."""
@@ -39,62 +43,56 @@ _FACTS = ["generator", "crf", "target_identity", "source_identity", "scene", "sp
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropsSource:
-    """Where crops come from."""
+class CropsJob:
+    """A crops dataset to be made."""
 
+    out: str
     manifest: pa.Table
     """:data:`schemas.MANIFEST`"""
     not_listed: Sequence[str]
-    """As of :class:`Job`."""
-    settings: Mapping[str, Any]
-    """What the crops depend on."""
+    """Places that could not be listed, each with the reason."""
+    work: ClipWork
+    """Makes the crops of a file."""
+    detector: str
     shape: tuple[int, int, int, int, int]
-    """Of a video's crops, (C, T, S, S, 3)."""
-    clips: Callable[[Mapping[str, Any]], Callable[[], Callable[[pa.Table], pa.Table]]]
-    """Called with :func:`file_limits` once Ray runs; gives what makes the stage from
-    :data:`schemas.MANIFEST` to CLIPS."""
+    """Shape of a video's crops, (C, T, S, S, 3)."""
+    settings: Mapping[str, Any]
+    """Values on which the crops depend."""
 
 
-def make_dataset(config: PreprocessConfig | PngTreeImport, source: CropsSource, console: Console) -> pa.Table:
-    """Bring the videos of ``source`` into the crops dataset ``config.out`` and return its index.
+def make_dataset(config: RunConfig, resources: DecodeConfig, job: CropsJob, console: Console) -> pa.Table:
+    """Bring the videos of ``job`` into its crops dataset and return the index.
 
     Raises:
-        UserError: If the output folder holds something else, or too many videos are rejected.
+        UserError: If the output folder contains something else, or too many videos are rejected.
     """
-    out = storage.absolute(config.out)
+    out = storage.absolute(job.out)  # workers have another working directory
     folder = RunFolder(
-        out, rows=INDEX_FOLDER, schema=CROPS_INDEX, settings=source.settings, files=[CROPS_FOLDER]
+        out,
+        job="crops",
+        settings=job.settings,
+        rows=INDEX_FOLDER,
+        schema=CROPS_INDEX,
+        files=CROPS_FOLDER,
     )
     if not config.overwrite:
-        require_same_facts(out, source.manifest, storage.read_parts(folder.rows, CROPS_INDEX))
-    job = Job(
-        config=config,
-        manifest=source.manifest,
-        not_listed=source.not_listed,
-        folder=folder,
-        stages=lambda nodes: _stages(config, source, out, nodes),
-        verb="prepared",
-        check=lambda rows: _require_visible(out, rows),
-        lost=without_crops(out),
-    )
-    index, record = run(job, console)
+        require_same_facts(out, job.manifest, folder.read())
+    with open_run(config, folder, job.manifest, console, verb="prepared", not_listed=job.not_listed) as run:
+        if run.todo.num_rows:
+            with ray_session(config.ray_address):
+                nodes = worker_nodes()
+                workers, cpus = decode_only(resources, nodes)
+                limits = file_limits(config.limits, total(nodes), workers=workers)
+                kwargs = {"out": out, "work": job.work, "detector": job.detector, "shape": job.shape}
+                save = Stage(fn=SaveCrops, kwargs={**kwargs, **limits}, num_workers=workers, num_cpus=cpus)
+                run.through([save], nodes, {"decode_workers": workers, "decode_cpus": cpus})
     with writing_to(out):
-        record["crops_bytes"] = tidy(out, index, begun_ns=storage.modified_ns(folder.manifest))
-        folder.write_record(record)
-        if clips := _first_clips(out, index):
+        run.record["crops_bytes"] = tidy(folder, run.rows, begun_ns=storage.modified_ns(folder.manifest))
+        folder.write_record(run.record)
+        if clips := _first_clips(out, run.rows):
             storage.write_atomic(storage.join(out, "contact_sheet.png"), png(contact_sheet(clips)))
-    show_crops(index, record, folder=config.out, console=console)
-    return index
-
-
-def _stages(
-    config: PreprocessConfig | PngTreeImport, source: CropsSource, out: str, nodes: Nodes
-) -> tuple[Sequence[Stage], Mapping[str, Any]]:
-    workers, cpus = decode_only(config.resources, nodes)
-    limits = file_limits(config.limits, total(nodes), workers=workers)
-    kwargs = {"clips": source.clips(limits), "shape": source.shape, "out": out}
-    stage = Stage(fn=SaveCrops, kwargs=kwargs, num_workers=workers, num_cpus=cpus)
-    return [stage], {"decode_workers": workers, "decode_cpus": cpus}
+    show_crops(run.rows, run.record, folder=job.out, console=console)
+    return run.rows
 
 
 def require_same_facts(out: str, manifest: pa.Table, done: pa.Table) -> None:
@@ -114,66 +112,35 @@ def require_same_facts(out: str, manifest: pa.Table, done: pa.Table) -> None:
     changed = sorted(f"{name}: {', '.join(texts)}" for name, texts in moved.items() if texts)
     if changed:
         raise UserError(
-            f"--out {out} holds {len(changed)} videos of which the manifest now says other things (such as "
-            f"{changed[0]}); give the manifest it was made of, --overwrite to replace it, or a new --out"
+            f"--out {out} contains {len(changed)} videos for which the manifest has other facts (such as "
+            f"{changed[0]}); give the manifest it was made from, --overwrite to replace it, or a new --out"
         )
 
 
-def _require_visible(out: str, rows: pa.Table) -> None:
-    """Refuse to go on if workers wrote to disks of their own."""
-    if storage.is_remote(out):
-        return
-    for file in rows["file"].drop_null().to_pylist():
-        if not storage.exists(storage.join(out, file)):
-            raise UserError(
-                f"a worker wrote {file}, but it is not in {out}: give an --out that all machines of the "
-                "cluster share, or s3://"
-            )
+def tidy(folder: RunFolder, index: pa.Table, *, begun_ns: int) -> int:
+    """Delete files of killed workers and return the bytes of the files that rows name.
 
-
-def without_crops(out: str) -> Callable[[pa.Table], pa.Array]:
-    """Return what tells of rows of the index, as a mask, whose files are gone from ``crops/``."""
-    files = cache(lambda: pa.array([*_stored(out)], pa.string()))  # listed once, if there is a row at all
-    return lambda rows: pc.and_(
-        pc.is_valid(rows["file"]), pc.invert(pc.is_in(rows["file"], value_set=files()))
-    )
-
-
-def _stored(out: str) -> dict[str, int]:
-    """Return the bytes of each file in ``crops/``."""
-    folder = storage.join(out, CROPS_FOLDER)
-    found = list(listing.list_files(folder)) if storage.exists(folder) else []
-    return {
-        f"{CROPS_FOLDER}/{entry.relative}": entry.size_bytes
-        for entry in found
-        if isinstance(entry, listing.FileEntry)
-    }
-
-
-def tidy(out: str, index: pa.Table, *, begun_ns: int) -> int:
-    """Delete what killed workers left in ``crops/`` and return the bytes of the files that rows name.
-
-    What was written since this run began stays: another run may not have written down the rows yet.
+    Files written since this run began stay: another run may not have stored their rows yet.
 
     Args:
-        out: The dataset.
+        folder: The dataset.
         index: Its rows, :data:`schemas.CROPS_INDEX`.
-        begun_ns: When this run began, by the clock of ``out``, ns since 1970.
+        begun_ns: Start of this run by the clock of the dataset's storage, ns since 1970.
 
     Raises:
         UserError: If a file that a row names is gone.
     """
-    sizes = _stored(out)
+    sizes = folder.stored_files()
     named = set(prepared(index)["file"].to_pylist())
     if gone := sorted(named - sizes.keys()):
         raise UserError(
-            f"{len(gone)} files of crops are gone from {out}, such as {gone[0]}; run the same command again, "
-            "which makes them again"
+            f"{len(gone)} files of crops are gone from {folder.root}, such as {gone[0]}; run the same "
+            "command again to make them again"
         )
-    for uri in (storage.join(out, *file.split("/")) for file in sizes.keys() - named):
+    for uri in (storage.join(folder.root, *file.split("/")) for file in sizes.keys() - named):
         with suppress(FileNotFoundError):  # another run was quicker
             if storage.modified_ns(uri) < begun_ns:
-                storage.remove_file(uri)
+                storage.remove(uri)
     return sum(sizes[file] for file in named)
 
 
@@ -182,3 +149,40 @@ def _first_clips(out: str, index: pa.Table) -> list[tuple[str, Any]]:
     rows = prepared(index).select(["video_id", "file"]).to_pylist()
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_ON_SHEET, len(rows))).round().astype(int))
     return [(rows[row]["video_id"], read_crops(out, rows[row]["file"])[0]) for row in chosen]
+
+
+def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console: Console) -> None:
+    """Print a summary of a crops dataset: videos by quality, split and generator, rejects, cost, size, files.
+
+    Args:
+        index: :data:`schemas.CROPS_INDEX`.
+        record: Content of ``run.json``.
+        folder: The dataset.
+        console: Console to print on.
+    """
+    with_crops = index.filter(pc.equal(index["status"], SCORED))
+    if with_crops.num_rows:
+        console.print(_crops_table(with_crops))
+    show_rejects(index.filter(pc.equal(index["status"], REJECTED)), console)
+    say(console, cost_line(record, verb="prepared"))
+    where = f"in {folder}/crops; see {folder}/contact_sheet.png" if with_crops.num_rows else ""
+    counts = f"planned {record['planned']} = prepared {record['prepared']} + rejected {record['rejected']}"
+    say(console, f"{counts}; {record['crops_bytes'] / 1e6:.1f} MB of crops {where}".rstrip())
+
+
+def _crops_table(with_crops: pa.Table) -> Table:
+    """Return the number of videos of each quality and split, by generator."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in with_crops.select(["crf", "split", "generator"]).to_pylist():
+        crf = "unknown" if row["crf"] is None else str(row["crf"])
+        counts[crf, row["split"] or "none", row["generator"] or "unknown"] += 1
+    found = {generator for _, _, generator in counts}
+    columns = [name for name in GENERATORS if name in found] + sorted(found - set(GENERATORS))
+    table = Table(title="Videos with crops", box=SIMPLE_HEAD)
+    for heading in ("crf", "split", *columns, "total"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    cells = {(crf, split) for crf, split, _ in counts}
+    for crf, split in sorted(cells, key=lambda cell: (cell[0].rjust(8), cell[1])):
+        numbers = [counts[crf, split, name] for name in columns]
+        table.add_row(crf, split, *map(str, numbers), str(sum(numbers)))
+    return table

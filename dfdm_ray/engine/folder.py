@@ -1,136 +1,235 @@
-"""The output folder of a run: what is in it, whether it may be continued, and how results get there.
+"""The output folder of a job: who made it, whether it may be continued, and how results get there.
 
 ::
 
-    OUT/manifest.parquet      what was planned
-        ROWS/part-*.parquet   one row per video, written whole or not at all
-        run.json              settings, versions, counts; all videos planned are in the rows
+    OUT/run.json              job, settings, versions, counts, one entry per run
+        manifest.parquet      what was planned           (score, preprocess)
+        ROWS/part-*.parquet   one row per video          (score, preprocess)
 
-Only the driver writes these, and appends parts; a video is finished when a part names it. A run that
-died is continued by the videos no part names, so nothing is lost. No two drivers write a part of the same
-name, so a driver that was thought dead harms nothing: what then stands twice is settled by the next run.
+A folder may be continued by the same job with the same settings; any other content is refused. The record is
+written first, so that a folder that has anything has a record.
+
+Only the driver writes rows, and it appends whole parts; a video is finished when a part contains it. A run
+that died is continued with the videos that no part contains, so nothing is lost. No two drivers write a part
+of the same name, so a driver that was thought dead does no harm: the next run removes duplicate rows.
 """
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfdm_ray.clips.crops_dataset import CROPS_FOLDER, INDEX_FOLDER
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
-from dfdm_ray.schemas import PREDICTIONS_FOLDER
+from dfdm_ray.io.listing import FileEntry, list_files
 
 RECORD = "run.json"
-"""Name of the record of a run."""
+MANIFEST_FILE = "manifest.parquet"
 _ROWS_PER_PART = 1000
+_JOB_OF_FILE = {
+    "predictions": "score",
+    "videos": "crops",
+    "crops": "crops",
+    "state.pt": "train",
+    "dma_sta.pt": "train",
+    "history.csv": "train",
+    "dataset.json": "generate",
+}
+"""Files by which a record of a version that did not store its job is recognised."""
 
 
-class RunFolder:
-    """One output folder.
+class OutputFolder:
+    """The output folder of a job that can be continued.
 
     Args:
-        root: Where it is.
-        rows: Name of the folder below it that gets the rows.
-        schema: Of the rows.
-        settings: Those values on which the results depend.
-        files: Folders below it that workers fill; they go when the run is made anew.
+        root: Local path or URI.
+        job: Name of the job: ``score``, ``crops``, ``train`` or ``generate``.
+        settings: Values on which the results depend, flat.
+        owned: Names below ``root`` that the job makes, besides its record; ``--overwrite`` deletes them.
+    """
+
+    def __init__(
+        self, root: str, *, job: str, settings: Mapping[str, Any], owned: Sequence[str] = ()
+    ) -> None:
+        self.root = root
+        self.job = job
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._owned = owned
+
+    @property
+    def run_json(self) -> str:
+        """URI of the record."""
+        return storage.join(self.root, RECORD)
+
+    def open_record(
+        self,
+        *,
+        overwrite: bool = False,
+        has_overwrite: bool = True,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Check what is in the folder and return its record, ``{"runs": []}`` for a new folder.
+
+        Args:
+            overwrite: Delete what an earlier run of this job left.
+            has_overwrite: Whether the job has the flag --overwrite, for messages.
+            defaults: Settings that earlier versions did not store.
+
+        Raises:
+            UserError: If the folder contains something else, or a run with other settings.
+        """
+        names = {name for name in storage.list_names(self.root) if not name.endswith(".part")}
+        if names == {MANIFEST_FILE}:  # earlier versions stored it before their record
+            names = set()
+        if not names:
+            return {"runs": []}
+        if RECORD not in names:
+            found = ", ".join(sorted(names)[:3])
+            raise UserError(f"--out {self.root} contains files but no {RECORD} ({found}); give a new folder")
+        if overwrite:
+            self._require_job(_read(self.run_json, lenient=True), names)
+            self._remove(names)
+            return {"runs": []}
+        record = _read(self.run_json)
+        self._require_job(record, names)
+        changed = changes({**(defaults or {}), **record["settings"]}, self.settings)
+        if changed:
+            replace = "give --overwrite to replace it, " if has_overwrite else ""
+            raise UserError(
+                f"--out {self.root} contains a run with other settings ({'; '.join(changed)}); repeat the "
+                f"earlier settings to continue it, {replace}or give a new --out"
+            )
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write ``run.json``: ``record``, the job and its settings."""
+        content = {**record, "job": self.job, "settings": self.settings}
+        with writing_to(self.root):
+            storage.write_atomic(self.run_json, json.dumps(content, indent=2, default=str).encode())
+
+    def _require_job(self, record: Mapping[str, Any], names: set[str]) -> None:
+        """Refuse the folder of another job."""
+        job = record.get("job")
+        jobs = {job} if job else {_JOB_OF_FILE[name] for name in names & _JOB_OF_FILE.keys()}
+        if jobs and self.job not in jobs:
+            raise UserError(
+                f"--out {self.root} contains a run of another job ({', '.join(sorted(jobs))}), which "
+                "--overwrite does not replace; give a new --out"
+            )
+
+    def _remove(self, names: set[str]) -> None:
+        """Delete what the job made but the record, so that a half deleted folder has one."""
+        with writing_to(self.root):
+            for name in self._owned:
+                if name in names:
+                    storage.remove(storage.join(self.root, name))
+
+
+class RunFolder(OutputFolder):
+    """The output folder of a job with one row per video.
+
+    Args:
+        root: Local path or URI.
+        job: As in :class:`OutputFolder`.
+        settings: Values on which the results depend, flat.
+        rows: Name of the folder of the rows.
+        schema: Schema of the rows.
+        files: Name of a folder that workers fill; the rows' column ``file`` names its files.
     """
 
     def __init__(
         self,
         root: str,
         *,
+        job: str,
+        settings: Mapping[str, Any],
         rows: str,
         schema: pa.Schema,
-        settings: Mapping[str, Any],
-        files: Sequence[str] = (),
+        files: str | None = None,
     ) -> None:
-        self.root = root
-        self.settings = dict(settings)
+        owned = (MANIFEST_FILE, rows, *([files] if files else []), "contact_sheet.png")
+        super().__init__(root, job=job, settings=settings, owned=owned)
         self.schema = schema
-        self._owned = [storage.join(root, name) for name in (rows, *files)]
+        self.rows = storage.join(root, rows)
+        self.manifest = storage.join(root, MANIFEST_FILE)
+        self.files = None if files is None else storage.join(root, files)
         self.earlier_runs: list[dict[str, Any]] = []
-        """What ``run.json`` said of earlier runs into this folder, once it is open."""
+        """Entries of earlier runs in ``run.json``, once the folder is open."""
         self._next_part = 0
         self._driver = uuid.uuid4().hex[:8]
         self._waiting: list[pa.Table] = []
 
-    @property
-    def rows(self) -> str:
-        """Folder of the Parquet parts."""
-        return self._owned[0]
-
-    @property
-    def run_json(self) -> str:
-        """The run's record."""
-        return storage.join(self.root, RECORD)
-
-    @property
-    def manifest(self) -> str:
-        """What was planned."""
-        return storage.join(self.root, "manifest.parquet")
-
-    def open(self, *, overwrite: bool, again: Callable[[pa.Table], pa.Array] | None = None) -> pa.Table:
-        """Make the folder ready and return the rows that an earlier run left there.
-
-        Args:
-            overwrite: Whether to delete them instead.
-            again: Tells of a table of rows, as a mask, which are to be done again; they are taken out.
+    def open(self, *, overwrite: bool) -> pa.Table:
+        """Prepare the folder and return the rows that an earlier run left there.
 
         Raises:
-            UserError: If the folder holds something else, or a run with other settings.
+            UserError: As :meth:`open_record`.
         """
-        if overwrite and storage.exists(self.run_json):
-            self._require_own()
-            with writing_to(self.root):
-                for folder in self._owned:  # nothing else in the folder is ours to delete
-                    storage.remove_tree(folder)
-            return self.schema.empty_table()
-        names = storage.list_names(self.root)
-        if not names:
-            return self.schema.empty_table()
-        if "run.json" not in names:
-            found = ", ".join(sorted(names)[:3])
-            raise UserError(f"--out {self.root} is not empty and holds no run ({found}); give a new folder")
-        self.earlier_runs = earlier_record(self.root, self.settings, kind="run")["runs"]
-        self.settle(again)
+        self.earlier_runs = list(self.open_record(overwrite=overwrite)["runs"])
         return self.read()
 
-    def _require_own(self) -> None:
-        names, own = set(storage.list_names(self.root)), {storage.split(uri)[1] for uri in self._owned}
-        others = names & {PREDICTIONS_FOLDER, INDEX_FOLDER, CROPS_FOLDER}
-        if not names & own and (others or "manifest.parquet" not in names):
-            raise another_job(self.root)
+    def settle(self, wanted: Iterable[str] | None = None) -> None:
+        """Keep one row of each video in the parts, and only of the videos in ``wanted`` (default: all).
 
-    def settle(self, again: Callable[[pa.Table], pa.Array] | None = None) -> None:
-        """Take out of the parts what is to be done again, and all but one row of a video.
-
-        Each part is replaced at once, so that a kill in between only leaves some for the next time.
+        Each part is replaced at once, so a kill in between only leaves some for the next time.
         """
-        seen: set[str] = set()
+        chosen, seen = None if wanted is None else set(wanted), set[str]()
         for uri in (storage.join(self.rows, name) for name in storage.part_names(self.rows)):
-            rows = read_part(uri, self.schema)
-            kept = rows.filter(pc.invert(again(rows))) if again else rows
-            first = [not (name in seen or seen.add(name)) for name in kept["video_id"].to_pylist()]  # type: ignore[func-returns-value]
-            kept = kept.filter(pa.array(first, pa.bool_()))
+            part = read_part(uri, self.schema)
+            mask = []
+            for name in part["video_id"].to_pylist():
+                mask.append(name not in seen and (chosen is None or name in chosen))
+                seen.add(name)
+            kept = part.filter(pa.array(mask, pa.bool_()))
             with writing_to(self.root):
                 if not kept.num_rows:
-                    storage.remove_file(uri)
-                elif kept.num_rows < rows.num_rows:
+                    storage.remove(uri)
+                elif kept.num_rows < part.num_rows:
                     storage.write_parquet(uri, kept)
 
+    def lost(self, rows: pa.Table) -> pa.Array:
+        """Return a mask of the rows whose file is gone."""
+        if self.files is None or not rows.num_rows:
+            return pa.repeat(False, rows.num_rows)
+        there = pa.array([*self.stored_files()], pa.string())
+        return pc.and_(pc.is_valid(rows["file"]), pc.invert(pc.is_in(rows["file"], value_set=there)))
+
+    def stored_files(self) -> dict[str, int]:
+        """Return the size in bytes of each file that workers wrote, by its path below the folder."""
+        if self.files is None or not storage.exists(self.files):
+            return {}
+        name = storage.split(self.files)[1]
+        found = [entry for entry in list_files(self.files) if isinstance(entry, FileEntry)]
+        return {f"{name}/{entry.relative}": entry.size_bytes for entry in found}
+
     def read(self) -> pa.Table:
-        """Return all rows on disk."""
-        numbers = [int(name.split("-")[1].partition(".")[0]) for name in storage.part_names(self.rows)]
+        """Return all rows on disk.
+
+        Raises:
+            UserError: If a part is damaged.
+        """
+        names = storage.part_names(self.rows)
+        numbers = [int(name.split("-")[1].partition(".")[0]) for name in names]
         self._next_part = max(numbers, default=-1) + 1
-        return storage.read_parts(self.rows, self.schema)
+        parts = [read_part(storage.join(self.rows, name), self.schema) for name in names]
+        return pa.concat_tables([self.schema.empty_table(), *parts])
 
     def add(self, rows: pa.Table) -> None:
-        """Take finished rows; they are on disk after the next :meth:`flush`."""
+        """Take finished rows; they are on disk after the next :meth:`flush`.
+
+        Raises:
+            UserError: If workers wrote the rows' files to disks of their own.
+        """
+        if self.files is not None and not storage.is_remote(self.root):
+            for file in rows["file"].drop_null().to_pylist():
+                if not storage.exists(storage.join(self.root, file)):
+                    raise UserError(
+                        f"a worker wrote {file}, but it is not in {self.root}; give an --out that all "
+                        "machines of the cluster share, or s3://"
+                    )
         self._waiting.append(rows)
         if sum(part.num_rows for part in self._waiting) >= _ROWS_PER_PART:
             self.flush()
@@ -139,7 +238,7 @@ class RunFolder:
         """Write the rows taken since the last part as one part.
 
         Raises:
-            UserError: If that fails; they wait on.
+            UserError: If that fails; the rows are kept for the next try.
         """
         if not self._waiting:
             return
@@ -150,22 +249,9 @@ class RunFolder:
         self._waiting = []
 
     def remove_unfinished(self) -> None:
-        """Delete what drivers that were killed left half written."""
+        """Delete files that killed drivers left half written."""
         for folder in (self.root, self.rows):
             storage.remove_unfinished(folder)
-
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Write ``run.json``: the settings and ``record``."""
-        content = json.dumps({**record, "settings": self.settings}, indent=2, default=str)
-        with writing_to(self.root):
-            storage.write_atomic(self.run_json, content.encode())
-
-
-def another_job(root: str) -> UserError:
-    """Return the error of a run that would take over the folder of another one's results."""
-    return UserError(
-        f"--out {root} holds a run of another job, which --overwrite does not replace; give a new --out"
-    )
 
 
 def read_part(uri: str, schema: pa.Schema) -> pa.Table:
@@ -177,44 +263,23 @@ def read_part(uri: str, schema: pa.Schema) -> pa.Table:
     try:
         return storage.read_parquet(uri, what="part").cast(schema)
     except (UserError, pa.ArrowInvalid, ValueError) as error:
-        raise UserError(f"{error}; delete {uri}, and its videos are done again") from error
+        raise UserError(f"{error}; delete {uri}, and its videos are processed again") from error
 
 
-def earlier_record(
-    out: str,
-    settings: Mapping[str, Any],
-    *,
-    kind: str,
-    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda before: before,
-) -> dict[str, Any]:
-    """Return the record in the folder ``out``, after a look at the settings in it.
-
-    Args:
-        out: Output folder of the earlier run.
-        settings: Those of now, flat.
-        kind: What it is a record of, for messages: ``run``, ``training``.
-        complete: Given the earlier settings, adds what earlier versions did not write.
-
-    Raises:
-        UserError: If the record is damaged or has other settings.
-    """
-    uri = storage.join(out, RECORD)
+def _read(uri: str, *, lenient: bool = False) -> dict[str, Any]:
+    """Return the record at ``uri``; a damaged one is ``{}`` if ``lenient``."""
     try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what=f"{kind} record"))
-        changed = changes(complete(record["settings"]), json.loads(json.dumps(settings)))
-        record["runs"] = list(record["runs"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="run record"))
+        record["runs"], record["settings"] = list(record["runs"]), dict(record["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        if lenient:
+            return {}
         raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
-    if changed:
-        raise UserError(
-            f"--out {out} holds a {kind} with other settings ({'; '.join(changed)}); give the same settings "
-            "to continue it, --overwrite to replace it, or a new --out"
-        )
     return record
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return one text for each value in which two flat settings differ: ``name: was -> is``."""
+    """Return one text for each value in which two flat settings differ: ``name: before -> now``."""
     names = sorted(before.keys() | now.keys())
     return [
         f"{name}: {before.get(name)} -> {now.get(name)}"
@@ -224,6 +289,6 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def unfinished(manifest: pa.Table, done: pa.Table) -> pa.Table:
-    """Return the rows of ``manifest`` whose video no row of ``done`` names."""
+    """Return the rows of ``manifest`` whose video is not in ``done``."""
     finished = pc.is_in(manifest["video_id"], value_set=done["video_id"].combine_chunks())
     return manifest.filter(pc.invert(finished))

@@ -1,7 +1,7 @@
-"""What a run counts as rows come: Ray's metrics, for dashboards, and faults survived, for ``run.json``.
+"""Counters of a run: Ray's metrics, for dashboards, and survived faults, for ``run.json``.
 
-The driver counts, because every row passes it once, whatever was done twice in between. The metrics are
-drawn by ``cluster/grafana/dfdm-ray.json``.
+The driver counts, because every row reaches it once, even if workers made it twice. The dashboard
+``cluster/grafana/dfdm-ray.json`` draws the metrics.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ _STAGES = {"decode": "seconds_decode", "detect": "seconds_detect", "model": "sec
 
 
 class Observer:
-    """Counts the rows of one run. Ray must run.
+    """Counters for the rows of one run; Ray must be running.
 
     ``dfdm_ray_videos`` (by status and reject code), ``dfdm_ray_frames_decoded``, ``dfdm_ray_frames_used``,
-    ``dfdm_ray_faults`` (by code), ``dfdm_ray_seconds`` (histogram by stage, one value for each video).
+    ``dfdm_ray_faults`` (by code), ``dfdm_ray_seconds`` (histogram by stage, one value per video).
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Observer:
         drain_failures()
 
     def rows(self, rows: pa.Table) -> None:
-        """Count ``rows``, which are new."""
+        """Count new rows."""
         for row in rows.drop_columns([name for name in ("crops",) if name in rows.column_names]).to_pylist():
             self._videos.inc(1, {"status": row["status"], "reject_code": row["reject_code"] or ""})
             if code := row["reject_code"]:
@@ -62,24 +62,24 @@ class Observer:
             self._count_faults(row["faults"])
 
     def most_rejects(self) -> str:
-        """Return the most frequent reject code with an example, as a clause; nothing if there is none."""
+        """Return a clause with the most frequent reject code and an example, empty without rejects."""
         return "".join(
             f"most often {code} ({number}, such as {self._examples[code]}); "
             for code, number in self._rejects.most_common(1)
         )
 
     def bugs(self) -> str | None:
-        """Return a line about videos that met a bug, if there are any."""
+        """Return a line about videos that triggered a bug, if there are any."""
         code = RejectCode.INTERNAL_ERROR
         if not (number := self._rejects[code]):
             return None
         return (
-            f"{number} videos met a bug of dfdm-ray and were rejected as {code}, such as "
-            f"{self._examples[code]}; please report it. After an update, --retry {code} tries them again"
+            f"{number} videos triggered a bug in dfdm-ray and were rejected as {code}, such as "
+            f"{self._examples[code]}; please report it. After an update, --retry {code} processes them again"
         )
 
     def survived(self, workers: Mapping[str, int]) -> dict[str, Any]:
-        """Return counts of what went wrong and cost nothing: faults by code, workers replaced, nodes lost.
+        """Return counts of survived faults: faults by code, replaced workers, lost nodes.
 
         Args:
             workers: Size of the pools ``decode`` and ``model``.

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Progress of a run: a bar on a terminal; elsewhere a line every ten seconds, if there is progress."""
 
 import time
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ _LINE_EVERY_S = 10.0
 
 @dataclass(kw_only=True)
 class Counts:
-    """Videos of a run so far, earlier runs into the same folder included."""
+    """Finished videos of a run, including earlier runs into the same folder."""
 
     planned: int
     scored: int = 0
     rejected: int = 0
     earlier: int = 0
-    """Finished by earlier runs."""
+    """Videos that earlier runs finished."""
     verb: str = "scored"
-    """What is done with a video that is not rejected."""
+    """Word for a video that is not rejected."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -41,7 +41,7 @@ class Counts:
 
     @property
     def per_s(self) -> float:
-        """Rate of this run."""
+        """Videos per second in this run."""
         return (self.done - self.earlier) / max(time.monotonic() - self.started_s, 1e-9)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Work:
-    """Any countable work so far."""
+    """Any countable work."""
 
     planned: int
     unit: str
@@ -60,7 +60,7 @@ class Work:
 
     @property
     def per_s(self) -> float:
-        """Rate since the first look."""
+        """Units per second since the first call."""
         if self._earlier is None:
             self._earlier = self.done
         return (self.done - self._earlier) / max(time.monotonic() - self.started_s, 1e-9)
@@ -70,23 +70,23 @@ class Work:
 
 
 class Countable(Protocol):
-    """What progress is shown of; ``str`` of it stands behind the bar."""
+    """Work whose progress is shown; its ``str`` is printed behind the bar."""
 
     @property
     def planned(self) -> int:
-        """How much there is to do."""
+        """Total amount."""
 
     @property
     def done(self) -> int:
-        """How much is done."""
+        """Finished amount."""
 
     @property
     def per_s(self) -> float:
-        """How fast it goes."""
+        """Amount per second."""
 
 
 class Show(Protocol):
-    """Shows the counts as they are now."""
+    """Shows the current counts."""
 
     def __call__(self, *, note: str | None = None) -> None:
         """Refresh; ``note`` replaces the counts."""
@@ -110,16 +110,19 @@ def _bar(counts: Countable, console: Console, title: str) -> Iterator[Show]:
 
 
 def _lines(counts: Countable, console: Console, title: str) -> Iterator[Show]:
-    last_s = -_LINE_EVERY_S
+    last_s, last = -_LINE_EVERY_S, ""
 
     def show(*, note: str | None = None) -> None:
-        nonlocal last_s
+        nonlocal last_s, last
         now = time.monotonic()
         if note is None and counts.done < counts.planned and now - last_s < _LINE_EVERY_S:
             return
-        last_s = now
+        count = note or f"{counts.done}/{counts.planned} {title}"
+        if count == last:
+            return
+        last_s, last = now, count
         left_s = (counts.planned - counts.done) / counts.per_s if counts.per_s else None
         left = f", about {left_s:.0f} s left" if left_s else ""
-        say(console, note or f"{counts.done}/{counts.planned} {title}: {counts}{left}")
+        say(console, note or f"{count}: {counts}{left}")
 
     yield show

@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a run besides its settings."""
+"""What ``run.json`` contains of a run besides its settings, and the lines about it at the end."""
 
 import sys
 from datetime import UTC, datetime
@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.console import Console
 
+from dfdm_ray.io.terminal import say
 from dfdm_ray.schemas import REJECTED
 
 _PACKAGES = (
@@ -29,9 +31,9 @@ def num_rejected(rows: pa.Table) -> int:
 
 
 def totals(rows: pa.Table, *, planned: int, verb: str) -> dict[str, Any]:
-    """Return the counts of a run; ``planned`` is what is ``verb`` (scored) + rejected once it is complete.
+    """Return the counts of a run; ``planned`` = ``verb`` (scored) + rejected once it is complete.
 
-    ``frames_decoded_per_used`` is over videos that are not rejected: what the frame plan cost.
+    ``frames_decoded_per_used`` is over videos that are not rejected: the cost of the frame plan.
     """
     decoded = int(pc.sum(rows["num_frames_decoded"]).as_py() or 0)
     used = int(pc.sum(rows["num_frames_scored"]).as_py() or 0)
@@ -51,7 +53,7 @@ def totals(rows: pa.Table, *, planned: int, verb: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the results depend on."""
+    """Return the versions of Python and of the packages on which results depend."""
     found = {"python": sys.version.split()[0]}
     for name in _PACKAGES:
         try:
@@ -64,3 +66,32 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def show_rejects(rejected: pa.Table, console: Console) -> None:
+    """Print how many videos each code rejects, with one video and its reason as an example."""
+    groups = rejected.group_by("reject_code", use_threads=False).aggregate(
+        [("video_id", "count"), ("video_id", "first"), ("reject_detail", "first")]
+    )
+    for row in groups.sort_by([("video_id_count", "descending")]).to_pylist():
+        example = f"{row['video_id_first']}: {row['reject_detail_first']}"
+        say(console, f"rejected: {row['video_id_count']} {row['reject_code']}, such as {example}")
+
+
+def cost_line(record: dict[str, Any], *, verb: str = "scored") -> str:
+    """Return the cost of the last run: rate, start-up and the decode ratio over ``verb`` videos."""
+    run = record["runs"][-1]
+    parts = []
+    if "seconds" in run:
+        rate = run["num_videos"] / run["seconds"]
+        parts.append(f"{run['num_videos']} videos in {run['seconds']:.1f} s ({rate:.2f} videos/s)")
+        parts.append(f"first row after {run['seconds_to_first_row']:.1f} s")
+    else:
+        parts.append("nothing was left to do")
+    if record["frames_decoded_per_used"]:
+        parts.append(
+            f"frames decoded / frames used = {record['frames_decoded_per_used']:.2f} over {verb} videos"
+        )
+    if survived := run.get("faults_survived"):
+        parts.append("survived " + ", ".join(f"{count} {code}" for code, count in survived.items()))
+    return "; ".join(parts)

@@ -1,6 +1,6 @@
 """What an earlier run into the same folder did, and what is left to do."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,59 +16,42 @@ CHANGED = "changed"
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """A folder made ready."""
+    """A folder ready for a run."""
 
     manifest: pa.Table
-    """All that is planned, :data:`schemas.MANIFEST`: what is listed now, and what no longer is but has rows.
+    """All planned videos, :data:`schemas.MANIFEST`: those listed now, and earlier ones that have rows.
 
-    Videos that keep their rows have the sizes of the files that these were made of.
+    Videos that keep their rows have the sizes of the files from which the rows were made.
     """
     earlier: pa.Table
     """Rows that stay."""
     todo: pa.Table
-    """Rows of the manifest that have no row yet."""
+    """Rows of the manifest without a result."""
     remarks: list[str]
-    """What the user should know."""
+    """Lines for the user."""
 
 
-def none_lost(rows: pa.Table) -> pa.Array:
-    """Return the mask of ``rows`` that lack nothing."""
-    return pa.repeat(False, rows.num_rows)
-
-
-def resume(
-    folder: RunFolder,
-    manifest: pa.Table,
-    *,
-    overwrite: bool,
-    retry: Sequence[str],
-    lost: Callable[[pa.Table], pa.Array] = none_lost,
-) -> Resumed:
+def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Sequence[str]) -> Resumed:
     """Open ``folder`` and find what is left to do of ``manifest``.
 
     Args:
-        folder: Of the run.
-        manifest: :data:`schemas.MANIFEST`, or more.
-        overwrite: Whether to do all of it.
-        retry: Reject codes whose videos are done again, and :data:`CHANGED`.
-        lost: Tells of rows, as a mask, which lack the crops that lay beside them; these are made again.
+        folder: Output folder of the run.
+        manifest: :data:`schemas.MANIFEST`, maybe with more columns.
+        overwrite: Whether to start anew.
+        retry: Reject codes whose videos are processed again, and :data:`CHANGED`.
 
     Raises:
-        UserError: If the folder holds something else, or a run with other settings.
+        UserError: If the folder contains something else, or a run with other settings.
     """
-    before = None if overwrite else _earlier_manifest(folder)
+    rows = folder.open(overwrite=overwrite)
+    before = _earlier_manifest(folder)
     replaced = _replaced(manifest, before)
-    wanted = pa.array(replaced if CHANGED in retry else [], pa.string())
-    codes = pa.array([*retry], pa.string())
-    without_crops: list[str] = []
-
-    def again(rows: pa.Table) -> pa.Array:
-        are_lost = lost(rows)
-        without_crops.extend(rows["video_id"].filter(are_lost).to_pylist())
-        are_rejected = pc.is_in(rows["reject_code"], value_set=codes)
-        return pc.or_(pc.or_(are_lost, are_rejected), pc.is_in(rows["video_id"], value_set=wanted))
-
-    earlier = folder.open(overwrite=overwrite, again=again)
+    lost = folder.lost(rows)
+    again = pc.or_(lost, pc.is_in(rows["reject_code"], value_set=pa.array([*retry], pa.string())))
+    if CHANGED in retry:
+        again = pc.or_(again, pc.is_in(rows["video_id"], value_set=pa.array(replaced, pa.string())))
+    folder.settle(rows.filter(pc.invert(again))["video_id"].to_pylist())
+    earlier = folder.read()
     done = set(earlier["video_id"].to_pylist())
     unlisted = _unlisted(manifest, before, earlier)
     listed = _with_sizes(manifest.select(MANIFEST.names), before, done)
@@ -76,7 +59,7 @@ def resume(
     remarks = _remarks(
         f"{len(done)} of {planned.num_rows}" if done else "",
         unlisted=unlisted["video_id"].to_pylist(),
-        without_crops=without_crops,
+        without_crops=rows["video_id"].filter(lost).to_pylist(),
         stale=[name for name in replaced if name in done],
     )
     return Resumed(manifest=planned, earlier=earlier, todo=unfinished(manifest, earlier), remarks=remarks)
@@ -85,18 +68,18 @@ def resume(
 def _remarks(
     done: str, *, unlisted: Sequence[str], without_crops: Sequence[str], stale: Sequence[str]
 ) -> list[str]:
-    remarks = [f"continuing: {done} videos are done already"] if done else []
+    remarks = [f"continuing: {done} videos are finished"] if done else []
     if unlisted:
         remarks.append(
             f"{len(unlisted)} of them are no longer listed, such as {unlisted[0]}; their rows stay"
         )
     if without_crops:
-        some = f"{len(without_crops)} videos lost their crops, such as {without_crops[0]}"
-        remarks.append(f"{some}; those listed are done again")
+        some = f"the crops of {len(without_crops)} videos are gone, such as {without_crops[0]}"
+        remarks.append(f"{some}; those that are still listed are processed again")
     if stale:
         remarks.append(
             f"warning: {len(stale)} files changed since, such as {stale[0]}, and keep their old rows; "
-            f"--retry {CHANGED} does them again"
+            f"--retry {CHANGED} processes them again"
         )
     return remarks
 
@@ -115,7 +98,7 @@ def _replaced(manifest: pa.Table, before: pa.Table | None) -> list[str]:
 
 
 def _with_sizes(manifest: pa.Table, before: pa.Table | None, done: Container[str]) -> pa.Table:
-    """Return ``manifest`` with the sizes of ``before`` for what is ``done``: a change is told again."""
+    """Return ``manifest`` with earlier sizes for videos in ``done``, so that a change is reported again."""
     if before is None:
         return manifest
     sizes = _sizes(manifest) | {name: size for name, size in _sizes(before).items() if name in done}
@@ -129,7 +112,7 @@ def _sizes(manifest: pa.Table) -> dict[str, int]:
 
 
 def _unlisted(manifest: pa.Table, before: pa.Table | None, earlier: pa.Table) -> pa.Table:
-    """Return the rows of the earlier manifest that have a result and that ``manifest`` lacks."""
+    """Return the rows of the earlier manifest that have a result and are not in ``manifest``."""
     if before is None:
         return MANIFEST.empty_table()
     missing = unfinished(before, manifest)

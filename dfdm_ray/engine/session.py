@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +17,7 @@ from dfdm_ray.errors import UserError
 
 _CONNECT_S, _ANSWER_S = 10.0, 30.0
 _TOKEN_PLACES = "the cluster's into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+_RESTART_WARNING = b"has constructor arguments in the object store and max_restarts > 0"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for drivers that `ray job submit` starts (``ray/_private/runtime_env/constants.py``)."""
 
@@ -67,15 +70,6 @@ def worker_nodes() -> list[dict[str, float]]:
 def _without(resources: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
     """Return what is left of a node's ``resources``."""
     return {name: max(0.0, amount - held.get(name, 0.0)) for name, amount in resources.items()}
-
-
-def total(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return what ``nodes`` have in all."""
-    found: dict[str, float] = {}
-    for node in nodes:
-        for name, amount in node.items():
-            found[name] = found.get(name, 0.0) + amount
-    return found
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -142,6 +136,30 @@ def _refusal(address: str, code: str) -> str:
     if code == "UNIMPLEMENTED":
         return f"another service of Ray listens at {address}: give the port of the head, 6379 by default"
     return f"no Ray cluster answers at {address}: something else listens there ({code})"
+
+
+@contextmanager
+def without_restart_warning() -> Iterator[None]:
+    """Hold back what this process writes to stderr while the block runs, without one line of Ray's core.
+
+    For each pool of actors the core logs an error: "has constructor arguments in the object store and
+    max_restarts > 0". Ray Data itself stores these arguments and keeps them as long as the pool lives, so
+    nothing is wrong. The core writes past ``sys.stderr``, hence the file descriptor.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if _RESTART_WARNING not in line:
+                    os.write(2, line)
 
 
 def _quieten_ray_data() -> None:

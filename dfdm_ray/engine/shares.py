@@ -1,6 +1,6 @@
 """How a cluster's CPUs and GPUs are shared between the workers of a job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 from dfdm_ray.clips.isolation import Allowance
 from dfdm_ray.config import DecodeConfig, LimitsConfig, ResourceConfig
 from dfdm_ray.errors import UserError
-from dfdm_ray.jobs.train.config import TrainConfig
 
 _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
@@ -104,6 +103,15 @@ def _each(amounts: Sequence[float], workers: int, *, what: str) -> float:
     raise UserError(f"{workers} workers do not fit the {what} of this cluster, {fit} would; give fewer")
 
 
+def total(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return what ``nodes`` have in all."""
+    found: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            found[name] = found.get(name, 0.0) + amount
+    return found
+
+
 def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: int) -> dict[str, Any]:
     """Return the arguments ``allowance`` and ``attempts`` of stages that decode.
 
@@ -120,33 +128,36 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
     }
 
 
-def of_training_worker(config: TrainConfig, *, gpus: int) -> dict[str, float]:
+def of_training_worker(loaders: int, *, gpus: int) -> dict[str, float]:
     """Return what each worker of a training reserves, on one node."""
-    return {"CPU": 1 + config.loaders, "GPU": min(gpus, 1)}
+    return {"CPU": 1 + loaders, "GPU": min(gpus, 1)}
 
 
-def training_workers(config: TrainConfig, nodes: Sequence[Mapping[str, float]], *, gpus: int) -> int:
-    """Return how many workers train: by default one a GPU that has CPUs beside it, or two without GPUs.
+def training_workers(
+    nodes: Sequence[Mapping[str, float]], *, gpus: int, wanted: int | None, loaders: int, most: int
+) -> int:
+    """Return the number of training workers: by default one per GPU that has CPUs beside it, else up to two.
 
     Args:
-        config: What the user gives.
-        nodes: What each node has for workers.
-        gpus: Of all nodes.
+        nodes: Free resources of each node.
+        gpus: GPUs of all nodes.
+        wanted: Number of workers that the user asks for.
+        loaders: Loader processes of each worker.
+        most: Clips in a micro-batch, of which each worker needs one.
 
     Raises:
-        UserError: If they do not fit the nodes or the batch; Ray would wait for other nodes without an end.
+        UserError: If the workers do not fit the nodes or the batch; Ray would wait for more nodes forever.
     """
-    each = of_training_worker(config, gpus=gpus)
+    each = of_training_worker(loaders, gpus=gpus)
     fit = _how_many_fit(nodes, each)
-    workers = config.workers or max(1, min(gpus or _MOST_CPU_TRAINING, fit))
-    most = config.recipe.batch_size // config.recipe.micro_batches
+    workers = wanted or max(1, min(gpus or _MOST_CPU_TRAINING, fit))
     if workers > most:
-        raise UserError(f"{workers} workers cannot share a batch of {most}; give fewer --workers")
+        raise UserError(f"{workers} workers cannot share a batch of {most} clips; give fewer --workers")
     if workers > fit:
         needs = f"{each['CPU']:g} CPUs" + (f" and {each['GPU']:g} GPU" if gpus else "")
         raise UserError(
-            f"{workers} workers of {needs} each do not fit the {len(nodes)} nodes of this cluster, {fit} "
-            "would; give fewer --workers or --loaders"
+            f"{workers} workers with {needs} each do not fit this cluster of {len(nodes)} nodes, which has "
+            f"room for {fit}; give fewer --workers or --loaders"
         )
     return workers
 

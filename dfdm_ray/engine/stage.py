@@ -1,42 +1,37 @@
 """A stage as plain data, and the only place that calls ``map_batches``."""
 
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
-import ray
 import ray.data
 
-T = TypeVar("T")
-
 _ROUNDS = 4
-"""Measured with a stage five times as fast as the next: it runs three rounds ahead, and nothing idles."""
+"""Measured with a stage five times as fast as the next: it is three rounds ahead, and no worker idles."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One step of a pipeline: a pool of actors that map Arrow tables to Arrow tables of as many rows."""
+    """One step of a pipeline: a pool of actors that map Arrow tables to Arrow tables, row for row."""
 
     fn: type[Callable[[pa.Table], pa.Table]]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Constructor arguments; Ray Data keeps them in the object store, so they may be large."""
     num_workers: int
     num_cpus: float
     num_gpus: float = 0.0
     batch_size: int | None = None
-    """Rows in one call; ``None``: as many as a block has."""
+    """Rows in one call; ``None``: all rows of a block."""
     out_bytes: int = 0
-    """Of a row that it makes, where that is much."""
+    """Size of a row that the stage makes, 0 if small."""
 
 
 def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Dataset:
-    """Return the dataset of ``blocks`` after ``stages``, not yet run.
+    """Return the dataset of ``blocks`` after ``stages``, not yet executed.
 
-    Large rows between two stages wait in a part of the object store of :func:`waiting_bytes`; a stage that
-    has filled it pauses until the next one has caught up.
+    Large rows between two stages may fill :func:`waiting_bytes` of the object store; then the first stage
+    pauses until the second has caught up.
     """
     dataset: ray.data.Dataset = ray.data.from_blocks(list(blocks))  # from_arrow would start workers for it
     for stage in stages:
@@ -48,14 +43,14 @@ def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Datas
 
 
 def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
-    """Return the memory for rows on the way: four times what all workers hold at once, 0 for no limit.
+    """Return the memory for rows between stages: four times what all workers hold, 0 for no limit.
 
-    By itself Ray Data lets a fast stage run ahead until a quarter of the object store is full: hundreds of
-    videos, all to be done again when the run is killed.
+    Without a limit Ray Data lets a fast stage run ahead until a quarter of the object store is full: hundreds
+    of videos that a killed run would have to process again.
 
     Args:
         stages: The pipeline.
-        rows: Of a block.
+        rows: Rows of a block.
     """
     at_once = sum(stage.num_workers * max(rows, stage.batch_size or 0) for stage in stages)
     return _ROUNDS * at_once * max(stage.out_bytes for stage in stages)
@@ -64,8 +59,8 @@ def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
 def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     """Append ``stage`` to ``dataset``. The pool has its full size from the start.
 
-    A worker does one call at a time, as ``max_concurrent_calls_per_actor`` is 1, and in its main thread: in
-    one of Ray Data's own, freed memory is not kept (:func:`dfdm_ray.io.memory.keep_freed_memory`).
+    A worker runs one call at a time, in its main thread: a thread of Ray Data keeps no freed memory, see
+    :func:`dfdm_ray.io.memory.keep_freed_memory`.
     """
     return dataset.map_batches(
         stage.fn,
@@ -77,14 +72,3 @@ def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
         batch_format="pyarrow",
         zero_copy_batch=True,
     )
-
-
-def in_object_store(value: T) -> Callable[[], T]:
-    """Put ``value`` where every worker reaches it; call what is returned to get it."""
-    get: Callable[[], T] = partial(ray.get, ray.put(value))  # type: ignore[assignment]  # its overloads hide T
-    return get
-
-
-def worker_name() -> str:
-    """Return host and process number."""
-    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Is an output folder whole? One row for each planned video, nothing twice, nothing torn.
+"""Check of an output folder: one whole row per planned video, no duplicates, no damaged files.
 
 Parts are read one by one, so that a damaged one hides no others.
 """
@@ -22,23 +22,22 @@ from dfdm_ray.io.terminal import say
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
 
 _NAMED = 3
-"""So many examples of each fault are named."""
-
+"""Examples that are named of each fault."""
 
 _REMEDIES = {
     "missing": "run the same command again",
-    "doubled": "run the same command again, which keeps one row of each",
-    "unknown": "rows of videos that were not planned: give --overwrite, or a new --out",
+    "doubled": "run the same command again; it keeps one row of each",
+    "unknown": "these videos were not planned; give --overwrite, or a new --out",
     "contradictory": "give --overwrite, or a new --out",
     "damaged parts": "delete them, and run the same command again",
-    "damaged crops": "delete what is there of them, and run the same command again",
+    "damaged crops": "delete these files, and run the same command again",
     "wrong counts in run.json": "run the same command again",
 }
-"""What helps against each fault; all that can be wrong."""
+"""Every fault that is looked for, and the remedy."""
 
 
 def verify(config: VerifyConfig, console: Console) -> bool:
-    """Print what is in the folder and what is wrong with it, and return whether it is whole.
+    """Print the content and the faults of the folder, and return whether it has none.
 
     Raises:
         UserError: If it is no output folder.
@@ -63,7 +62,7 @@ def verify(config: VerifyConfig, console: Console) -> bool:
 
 
 def check_rows(planned: Sequence[str], rows: pa.Table) -> dict[str, list[str]]:
-    """Return the ids of videos that are missing, doubled, unknown or have a row that contradicts itself.
+    """Return the ids of videos that are missing, doubled or unknown, or whose row contradicts itself.
 
     Args:
         planned: ``video_id`` of the manifest.
@@ -92,10 +91,10 @@ def _kind(root: str) -> tuple[str, pa.Schema]:
     names = storage.list_names(root)
     if not {"run.json", "manifest.parquet"} <= {*names}:
         raise UserError(
-            f"{root} is no output folder of score, preprocess or png-tree import: it lacks run.json, "
-            "manifest.parquet or both"
+            f"{root} is not an output folder of score, preprocess or png-tree import: run.json or "
+            "manifest.parquet is missing"
         )
-    # Where a run died before its first part there is neither folder, and no row to have a schema.
+    # A run that died before its first part has neither folder, and no row that needs a schema.
     of_crops = INDEX_FOLDER in names and PREDICTIONS_FOLDER not in names
     return (INDEX_FOLDER, CROPS_INDEX) if of_crops else (PREDICTIONS_FOLDER, PREDICTIONS)
 
@@ -131,7 +130,7 @@ def _has_crops(root: str, file: str, *, deep: bool) -> bool:
 
 def _wrong_counts(record: Mapping[str, Any], rows: pa.Table, *, planned: int) -> Iterator[str]:
     if "planned" not in record:
-        yield "the last run died before it wrote them"
+        yield "the last run died before it stored them"
         return
     rejected = rows["status"].to_pylist().count(REJECTED)
     counts = {"planned": planned, "rejected": rejected}
@@ -140,7 +139,7 @@ def _wrong_counts(record: Mapping[str, Any], rows: pa.Table, *, planned: int) ->
         counts[done] = rows.num_rows - rejected
     for name, number in counts.items():
         if record.get(name) != number:
-            yield f"{name} is {record.get(name)}, but {number} are there"
+            yield f"{name} is {record.get(name)}, but the rows give {number}"
 
 
 def _show(
@@ -164,5 +163,5 @@ def _show(
             some = ", ".join(examples[:_NAMED])
             say(console, f"{what}: {some}{', ...' if len(examples) > _NAMED else ''}; {_REMEDIES[what]}")
     if num_unfinished:
-        say(console, f"{num_unfinished} unfinished files of drivers that died lie there; they harm nothing")
-    say(console, "not whole" if any(found.values()) else "whole: one row for each planned video")
+        say(console, f"{num_unfinished} unfinished files of killed runs are left; they do no harm")
+    say(console, "not whole" if any(found.values()) else "whole: one row per planned video")

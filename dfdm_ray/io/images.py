@@ -1,6 +1,7 @@
-"""Lossless pictures: RGB arrays to PNG files and back."""
+"""Lossless pictures: RGB arrays to PNG files and back, and sheets of crops."""
 
 import struct
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -54,3 +55,31 @@ def read_png(content: bytes) -> Image:
     if image is None:
         raise ValueError("no picture that can be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def contact_sheet(rows: Sequence[tuple[str, Image | str]], *, cell_px: int = 112) -> Image:
+    """Draw one line per video: its name, then its crops in order of time or the reason why there are none.
+
+    Args:
+        rows: Name and crops ``(N, S, S, 3)``, or name and reason.
+        cell_px: Side of a crop on the sheet.
+    """
+    columns = max((len(crops) for _, crops in rows if not isinstance(crops, str)), default=1)
+    label_px = 18
+    sheet = np.full((len(rows) * (cell_px + label_px), max(columns * cell_px, 640), 3), 255, np.uint8)
+    for line, (name, crops) in enumerate(rows):
+        top = line * (cell_px + label_px)
+        text = f"{name}: {crops}" if isinstance(crops, str) else name
+        at = (4, top + label_px - 5)
+        cv2.putText(sheet, _ascii(text), at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        if isinstance(crops, str):
+            continue
+        for column, crop in enumerate(crops):
+            cell = cv2.resize(crop, (cell_px, cell_px), interpolation=cv2.INTER_AREA)
+            left = column * cell_px
+            sheet[top + label_px : top + label_px + cell_px, left : left + cell_px] = cell
+    return sheet
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

@@ -291,8 +291,11 @@ def remove_unfinished(folder: str) -> None:
             remove_file(join(folder, name))
 
 
-def remove_tree(uri: str) -> None:
-    """Delete the folder at ``uri`` and all below it, if it is there."""
+def remove(uri: str) -> None:
+    """Delete the file at ``uri``, or the folder with all below it, if there is one."""
     filesystem, path = resolve(uri)
-    if exists(uri):
+    info = persistently(lambda: filesystem.get_file_info(path))
+    if info.type == pafs.FileType.Directory:
         persistently(lambda: filesystem.delete_dir(path))
+    elif info.type != pafs.FileType.NotFound:
+        persistently(lambda: filesystem.delete_file(path))

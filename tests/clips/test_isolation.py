@@ -6,12 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from support.child_acts import broken, killed, make
+from support.child_acts import Act, Broken, KilledAtStart
 
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode
@@ -21,7 +20,7 @@ MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
 @contextmanager
 def isolated(allowance: Allowance = MANY) -> Iterator[Isolated]:
-    child = Isolated(partial(make, "did "), allowance)
+    child = Isolated(Act(), allowance)
     try:
         yield child
     finally:
@@ -96,9 +95,9 @@ def test_a_bug_in_the_work_comes_with_the_childs_traceback_and_the_next_file_is_
         with pytest.raises(WorkBugError, match="a bug in the work") as error:
             child("bug")
         assert child("after").startswith(b"did after")
-    assert "in act" in str(error.value)
+    assert "in answer" in str(error.value)
     assert error.value.summary.startswith('ZeroDivisionError: a bug in the work (File "')
-    assert error.value.summary.endswith(", in act)")
+    assert error.value.summary.endswith(", in answer)")
 
 
 def test_a_child_that_does_not_listen_costs_the_file() -> None:
@@ -111,33 +110,32 @@ def test_a_child_that_does_not_listen_costs_the_file() -> None:
 
 
 def test_a_child_that_is_killed_while_it_loads_is_started_once_more(tmp_path: Path) -> None:
-    child = Isolated(partial(killed, str(tmp_path), 1), MANY)
+    child = Isolated(KilledAtStart(str(tmp_path), 1), MANY)
     assert child("a").startswith(b"did a")
     child.close()
 
 
 def test_a_child_that_is_killed_whenever_it_loads_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"did not start: .* SIGKILL"):
-        Isolated(partial(killed, str(tmp_path), 9), MANY)("a")
+        Isolated(KilledAtStart(str(tmp_path), 9), MANY)("a")
     assert len(os.listdir(tmp_path)) == 2
 
 
 def test_a_bug_of_which_nothing_is_told_has_a_summary_all_the_same() -> None:
-    assert WorkBugError(" ").summary == "nothing was told of it"
+    assert WorkBugError(" ").summary == "the decoding process gave no traceback"
 
 
 def test_work_that_cannot_be_made_is_a_bug_too() -> None:
     with pytest.raises(RuntimeError, match="no such decoder") as error:
-        Isolated(broken, MANY)("a")
+        Isolated(Broken(), MANY)("a")
     assert not isinstance(error.value, WorkBugError)  # which would cost the file and not the run
 
 
 def test_a_child_that_hangs_does_not_outlive_its_killed_parent() -> None:
     script = (
-        "from functools import partial\n"
+        "from support.child_acts import Act\n"
         "from dfdm_ray.clips.isolation import Allowance, Isolated\n"
-        "from support.child_acts import make\n"
-        "child = Isolated(partial(make, ''), Allowance(seconds=60, memory_bytes=2**31))\n"
+        "child = Isolated(Act(''), Allowance(seconds=60, memory_bytes=2**31))\n"
         "print(child('').decode(), flush=True)\n"
         "child('hang in C')\n"
     )

@@ -3,8 +3,6 @@
 import logging
 import math
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray.clips import child as clip_work
-from dfdm_ray.clips.isolation import Allowance, Work
+from dfdm_ray.clips.isolation import Allowance
 from dfdm_ray.clips.stage import MakeClips
+from dfdm_ray.jobs.png_tree.read import ReadFolders
 from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
 
 FRAMES, SIZE = 2, 32
@@ -59,33 +58,32 @@ ANSWERS = {
 }
 
 
-def deadly_png_work(folder: str) -> Work:
-    """Read PNG folders, but die of those called so."""
-    return partial(_die_or_work, folder, clip_work.png_work(FRAMES, SIZE))
+class DeadlyFolders(ReadFolders):
+    """Reads PNG folders, but dies of folders with certain names."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(num_frames=FRAMES, size=SIZE)
+        self._folder = folder
+
+    def answer(self, uri: str) -> bytes:
+        """Do what the name of the folder says."""
+        name = Path(uri).name
+        if name.startswith("once") and not os.path.exists(os.path.join(self._folder, "died")):
+            Path(self._folder, "died").touch()
+            os.abort()
+        if name.startswith("always"):
+            os.abort()
+        if name in ANSWERS:
+            return ANSWERS[name]
+        if name.startswith("bug"):
+            raise ZeroDivisionError("a bug of ours")
+        return super().answer(uri)
 
 
-def _die_or_work(folder: str, work: Work, uri: str) -> bytes:
-    name = Path(uri).name
-    if name.startswith("once") and not os.path.exists(os.path.join(folder, "died")):
-        Path(folder, "died").touch()
-        os.abort()
-    if name.startswith("always"):
-        os.abort()
-    if name in ANSWERS:
-        return ANSWERS[name]
-    if name.startswith("bug"):
-        raise ZeroDivisionError("a bug of ours")
-    return work(uri)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Callable[[int], MakeClips]:
-    def make(attempts: int) -> MakeClips:
-        work = partial(deadly_png_work, str(tmp_path))
-        allowance = Allowance(seconds=60, memory_bytes=2**30)
-        return MakeClips(work, detector="none", shape=SHAPE, allowance=allowance, attempts=attempts)
-
-    return make
+def stage(tmp_path: Path, attempts: int) -> MakeClips:
+    allowance = Allowance(seconds=60, memory_bytes=2**30)
+    work = DeadlyFolders(str(tmp_path))
+    return MakeClips(work=work, detector="none", shape=SHAPE, allowance=allowance, attempts=attempts)
 
 
 def manifest(*names: str) -> pa.Table:
@@ -94,10 +92,10 @@ def manifest(*names: str) -> pa.Table:
 
 
 def test_a_deadly_file_is_rejected_after_its_attempts_and_its_neighbours_are_served(
-    stage: Callable[[int], MakeClips], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        rows = stage(2)(manifest("a", "always", "b"))
+        rows = stage(tmp_path, 2)(manifest("a", "always", "b"))
     assert rows.schema.equals(CLIPS)
     assert rows["reject_code"].to_pylist() == ["unknown_class", "crashed", "unknown_class"]
     assert rows["faults"].to_pylist() == [
@@ -110,23 +108,23 @@ def test_a_deadly_file_is_rejected_after_its_attempts_and_its_neighbours_are_ser
 
 
 def test_a_file_of_which_the_child_died_once_has_its_row_and_the_fault(
-    stage: Callable[[int], MakeClips],
+    tmp_path: Path,
 ) -> None:
-    row = stage(2)(manifest("once")).to_pylist()[0]
+    row = stage(tmp_path, 2)(manifest("once")).to_pylist()[0]
     assert row["reject_code"] == "unknown_class"  # as if nothing had happened
     assert row["faults"] == ["crashed: the decoding process ended with SIGABRT"]
 
 
-def test_one_attempt_is_one(stage: Callable[[int], MakeClips]) -> None:
-    row = stage(1)(manifest("once")).to_pylist()[0]
+def test_one_attempt_is_one(tmp_path: Path) -> None:
+    row = stage(tmp_path, 1)(manifest("once")).to_pylist()[0]
     assert row["reject_code"] == "crashed"
     assert len(row["faults"]) == 1
 
 
 def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
-    stage: Callable[[int], MakeClips], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = stage(2)(manifest("a", "bug", "b"))
+    rows = stage(tmp_path, 2)(manifest("a", "bug", "b"))
     assert rows["reject_code"].to_pylist() == ["unknown_class", "internal_error", "unknown_class"]
     detail = rows["reject_detail"][1].as_py()
     assert detail.startswith("ZeroDivisionError: a bug of ours (File ")
@@ -135,8 +133,8 @@ def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
     assert "Traceback" in told.getMessage()
 
 
-def test_an_answer_that_is_no_row_costs_that_file(stage: Callable[[int], MakeClips]) -> None:
-    rows = stage(1)(manifest(*ANSWERS)).to_pylist()
+def test_an_answer_that_is_no_row_costs_that_file(tmp_path: Path) -> None:
+    rows = stage(tmp_path, 1)(manifest(*ANSWERS)).to_pylist()
     codes = {row["video_id"]: row["reject_code"] for row in rows}
     assert codes == {name: None if name == "whole" else "crashed" for name in ANSWERS}
-    assert {row["reject_detail"] for row in rows} == {None, "the decoding process answered what is no row"}
+    assert {row["reject_detail"] for row in rows} == {None, "the answer of the decoding process is no row"}

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray import assets
-from dfdm_ray.clips.child import reject_on_error
+from dfdm_ray.clips.child import CutVideos, reject_on_error
 from dfdm_ray.clips.isolation import Allowance
-from dfdm_ray.clips.prepare_clips import PrepareClips
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
+from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.engine.stage import Stage, apply
 from dfdm_ray.errors import RejectCode, VideoRejectedError
@@ -38,15 +38,16 @@ def manifest(*uris: Path) -> pa.Table:
 
 def prepare(*uris: Path, clips: int = 1) -> pa.Table:
     weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
-    stage = PrepareClips(
-        faces=FACES, spec=spec(clips), weights=lambda: weights, allowance=ALLOWANCE, attempts=2
+    work = CutVideos(faces=FACES, spec=spec(clips), weights=weights)
+    stage = MakeClips(
+        work=work, detector=FACES.detector, shape=spec(clips).shape, allowance=ALLOWANCE, attempts=2
     )
     return stage(manifest(*uris))
 
 
 def attribute(clips: pa.Table, checkpoint: Path, num_clips: int = 1) -> pa.Table:
     stage = AttributeClips(
-        checkpoint=checkpoint.read_bytes,
+        checkpoint=checkpoint.read_bytes(),
         name="tiny",
         shape=spec(num_clips).shape,
         device="cpu",
@@ -131,9 +132,9 @@ class RecordingDataset:
 
 def test_a_stage_becomes_a_pool_of_fixed_size() -> None:
     dataset: Any = RecordingDataset()
-    stage = Stage(fn=PrepareClips, kwargs={"a": 1}, num_workers=3, num_cpus=0.5, num_gpus=1.0, batch_size=8)
+    stage = Stage(fn=MakeClips, kwargs={"a": 1}, num_workers=3, num_cpus=0.5, num_gpus=1.0, batch_size=8)
     apply(dataset, stage)
-    assert dataset.fn is PrepareClips
+    assert dataset.fn is MakeClips
     assert dataset.options["fn_constructor_kwargs"] == {"a": 1}
     assert dataset.options["compute"].min_size == dataset.options["compute"].max_size == 3
     assert (dataset.options["num_cpus"], dataset.options["num_gpus"]) == (0.5, 1.0)

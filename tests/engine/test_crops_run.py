@@ -7,12 +7,17 @@ import pyarrow as pa
 import pytest
 from support.crops_rows import index_row, make_crops, prepared_row, rejected_row
 
-from dfdm_ray.engine.crops_run import require_same_facts, tidy, without_crops
+from dfdm_ray.engine.crops_run import require_same_facts, tidy
+from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
 
 NOW_NS = 2**62
 """Later than all that a test has written."""
+
+
+def dataset(root: Path) -> RunFolder:
+    return RunFolder(str(root), job="crops", settings={}, rows="videos", schema=CROPS_INDEX, files="crops")
 
 
 def index(*rows: dict[str, Any]) -> pa.Table:
@@ -31,7 +36,7 @@ def test_what_no_row_names_is_deleted_and_the_rest_is_measured(tmp_path: Path) -
     torn = tmp_path / f"{kept['file']}.0123abcd.part"
     torn.write_bytes(b"PAR1")
     (tmp_path / "notes.txt").write_text("mine")
-    num_bytes = tidy(str(tmp_path), rows, begun_ns=NOW_NS)
+    num_bytes = tidy(dataset(tmp_path), rows, begun_ns=NOW_NS)
     assert not torn.exists()
     assert not (tmp_path / moved["file"]).exists()  # a split it was meant for when an earlier run stopped
     left = list(tmp_path.rglob("*.parquet"))
@@ -47,7 +52,7 @@ def test_what_another_run_may_still_be_writing_stays(tmp_path: Path) -> None:
     new = prepared_row(tmp_path, "new", make_crops())
     for row, age_s in ((old, -60), (new, 60)):
         os.utime(tmp_path / row["file"], (begun_ns / 1e9 + age_s,) * 2)
-    assert tidy(str(tmp_path), index(rejected_row("a")), begun_ns=begun_ns) == 0
+    assert tidy(dataset(tmp_path), index(rejected_row("a")), begun_ns=begun_ns) == 0
     assert not (tmp_path / old["file"]).exists()
     assert (tmp_path / new["file"]).exists()
 
@@ -56,19 +61,24 @@ def test_crops_that_went_away_are_told(tmp_path: Path) -> None:
     row = prepared_row(tmp_path, "a", make_crops())
     (tmp_path / row["file"]).unlink()
     with pytest.raises(UserError, match=r"1 files of crops are gone from .*, such as crops/crf=unknown/"):
-        tidy(str(tmp_path), index(row), begun_ns=NOW_NS)
+        tidy(dataset(tmp_path), index(row), begun_ns=NOW_NS)
 
 
 def test_rows_whose_crops_went_away_are_known(tmp_path: Path) -> None:
     kept, gone = (prepared_row(tmp_path, name, make_crops()) for name in ("kept", "gone"))
     (tmp_path / gone["file"]).unlink()
-    lost = without_crops(str(tmp_path))
-    assert lost(index(kept, gone, rejected_row("c"))).to_pylist() == [False, True, False]
-    assert lost(index()).to_pylist() == []
+    folder = dataset(tmp_path)
+    assert folder.lost(index(kept, gone, rejected_row("c"))).to_pylist() == [False, True, False]
+    assert folder.lost(index()).to_pylist() == []
+
+
+def test_crops_on_the_disk_of_a_worker_alone_stop_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a worker wrote crops/x\.parquet, but it is not in"):
+        dataset(tmp_path).add(index(index_row("a", file="crops/x.parquet")))
 
 
 def test_a_dataset_of_rejects_has_no_files(tmp_path: Path) -> None:
-    assert tidy(str(tmp_path), index(rejected_row("a")), begun_ns=NOW_NS) == 0
+    assert tidy(dataset(tmp_path), index(rejected_row("a")), begun_ns=NOW_NS) == 0
 
 
 def test_a_manifest_must_say_the_same_of_finished_videos() -> None:
@@ -76,7 +86,7 @@ def test_a_manifest_must_say_the_same_of_finished_videos() -> None:
     same = {"video_id": "a", "generator": "iae", "crf": 10, "split": "train"}
     require_same_facts("out", manifest(same), done)  # others may be gone, files may have moved
     require_same_facts("out", manifest(same, {"video_id": "new", "split": "test"}), done)
-    with pytest.raises(UserError, match=r"holds 1 videos .* \(such as a: split: train -> test\)"):
+    with pytest.raises(UserError, match=r"contains 1 videos .* \(such as a: split: train -> test\)"):
         require_same_facts("out", manifest({**same, "split": "test"}), done)
     with pytest.raises(UserError, match=r"b: generator: None -> dfaker, scene: None -> 0001"):
         require_same_facts("out", manifest({"video_id": "b", "generator": "dfaker", "scene": "0001"}), done)

@@ -43,15 +43,14 @@ def test_other_settings_are_refused_with_the_difference_and_overwrite_replaces(t
     with pytest.raises(UserError, match=r"margin: 0\.3 -> 0\.5"):
         changed.open(overwrite=False)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "crops").mkdir()
     assert changed.open(overwrite=True).num_rows == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]  # crops/ went too
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
 
 
 def test_a_folder_with_other_things_is_refused_even_with_overwrite(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match=r"not empty and holds no run \(thesis.docx\)"):
+        with pytest.raises(UserError, match=r"contains files but no run.json \(thesis.docx\)"):
             run_folder(tmp_path).open(overwrite=overwrite)
     assert (tmp_path / "thesis.docx").read_text() == "precious"
 
@@ -67,7 +66,7 @@ def test_the_record_holds_settings_and_survives_values_json_does_not_know(tmp_pa
     folder = run_folder(tmp_path)
     folder.write_record({"runs": [], "path": tmp_path})
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record == {"runs": [], "path": str(tmp_path), "settings": SETTINGS}
+    assert record == {"runs": [], "path": str(tmp_path), "job": "score", "settings": SETTINGS}
 
 
 def test_changes_name_what_came_went_and_differs() -> None:
@@ -113,17 +112,35 @@ def other_job(root: Path, *names: str) -> None:
 )
 def test_the_run_of_another_job_is_not_overwritten(tmp_path: Path, names: tuple[str, ...]) -> None:
     other_job(tmp_path, *names)
-    folder = RunFolder(str(tmp_path), rows="predictions", schema=PREDICTIONS, settings=SETTINGS)
-    with pytest.raises(UserError, match="holds a run of another job, which --overwrite does not replace"):
-        folder.open(overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"run of another job \((crops|train)\), which --overwrite"):
+            run_folder(tmp_path).open(overwrite=overwrite)
     assert {(tmp_path / name).read_text() for name in names} == {"precious"}
 
 
 def test_predictions_are_not_overwritten_by_crops(tmp_path: Path) -> None:
     other_job(tmp_path, "manifest.parquet", "predictions/part-00000.parquet")
-    folder = RunFolder(str(tmp_path), rows="videos", schema=CROPS_INDEX, settings={}, files=["crops"])
-    with pytest.raises(UserError, match="holds a run of another job"):
+    folder = RunFolder(
+        str(tmp_path), job="crops", settings={}, rows="videos", schema=CROPS_INDEX, files="crops"
+    )
+    with pytest.raises(UserError, match=r"a run of another job \(score\)"):
         folder.open(overwrite=True)
+
+
+def test_the_job_in_the_record_counts_more_than_the_files_beside_it(tmp_path: Path) -> None:
+    a_run(tmp_path, "a")
+    (tmp_path / "crops").mkdir()
+    assert run_folder(tmp_path).open(overwrite=False).num_rows == 1
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "job": "train"}))
+    with pytest.raises(UserError, match=r"a run of another job \(train\)"):
+        run_folder(tmp_path).open(overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "run.json.0123abcd.part"])
+def test_a_folder_that_stopped_at_its_first_file_is_continued(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("left by a run that was killed")
+    assert a_run(tmp_path, "a").read()["video_id"].to_pylist() == ["a"]
 
 
 def test_a_run_that_died_before_its_first_part_is_overwritten(tmp_path: Path) -> None:
@@ -144,5 +161,5 @@ def test_tables_that_others_put_beside_the_parts_are_neither_read_nor_touched(tm
 def test_a_damaged_part_is_named_with_the_remedy(tmp_path: Path) -> None:
     a_run(tmp_path, "a")
     (tmp_path / "predictions" / "part-00007-x.parquet").write_bytes(b"torn")
-    with pytest.raises(UserError, match=r"delete .*part-00007-x\.parquet, and its videos are done again"):
+    with pytest.raises(UserError, match=r"delete .*part-00007-x\.parquet, and its videos are processed"):
         run_folder(tmp_path).open(overwrite=False)

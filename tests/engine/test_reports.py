@@ -6,7 +6,10 @@ import pyarrow as pa
 from rich.console import Console
 from support.crops_rows import index_row, rejected_row
 
-from dfdm_ray.engine.reports import confidence_histogram, contact_sheet, cost_line, show_crops, show_scores
+from dfdm_ray.engine.crops_run import show_crops
+from dfdm_ray.engine.record import cost_line
+from dfdm_ray.io.images import contact_sheet
+from dfdm_ray.jobs.score.summary import confidence_histogram, show_scores
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS
 
 RECORD: dict[str, Any] = {

@@ -2,16 +2,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from support.crops_rows import index_row, rejected_row
 from support.run_folders import SETTINGS, rows, run_folder
 
 from dfdm_ray.config import RunConfig
+from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.run import flush_after_s
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import MANIFEST, PREDICTIONS
+from dfdm_ray.schemas import CROPS_INDEX, MANIFEST, PREDICTIONS
 
 
 def manifest(**sizes: int) -> pa.Table:
@@ -52,7 +53,7 @@ def ids(table: pa.Table) -> list[str]:
 def test_a_finished_run_has_nothing_left(out: Path) -> None:
     resumed = run_again(out, manifest(a=1, b=2, c=3))
     assert ids(resumed.todo) == []
-    assert resumed.remarks == ["continuing: 3 of 3 videos are done already"]
+    assert resumed.remarks == ["continuing: 3 of 3 videos are finished"]
 
 
 def test_videos_that_came_since_are_all_that_is_done(out: Path) -> None:
@@ -90,13 +91,13 @@ def test_a_replaced_file_that_keeps_its_row_is_told_until_it_is_done_again(out: 
     assert ids(run_again(out, manifest(a=9, b=2, c=3), retry=("changed",)).todo) == ["a"]
     assert ids(run_again(out, manifest(a=9, b=2, c=3)).todo) == ["a"]  # that run was killed
     write_rows(out, a=None)
-    assert run_again(out, manifest(a=9, b=2, c=3)).remarks == ["continuing: 3 of 3 videos are done already"]
+    assert run_again(out, manifest(a=9, b=2, c=3)).remarks == ["continuing: 3 of 3 videos are finished"]
 
 
 def test_a_replaced_file_that_was_rejected_is_known_by_its_new_size_once_done_again(out: Path) -> None:
     run_again(out, manifest(a=1, b=9, c=3), retry=("storage_error",))
     write_rows(out, b=None)
-    assert run_again(out, manifest(a=1, b=9, c=3)).remarks == ["continuing: 3 of 3 videos are done already"]
+    assert run_again(out, manifest(a=1, b=9, c=3)).remarks == ["continuing: 3 of 3 videos are finished"]
 
 
 def test_a_run_over_crops_and_one_over_their_videos_continue_each_other(out: Path) -> None:
@@ -117,11 +118,25 @@ def test_other_settings_are_told_whatever_columns_the_earlier_manifest_has(out: 
         resume(run_folder(out, {**SETTINGS, "margin": 0.5}), manifest(a=1), overwrite=False, retry=())
 
 
-def test_videos_that_lost_what_lies_beside_their_rows_are_done_again(out: Path) -> None:
-    resumed = run_again(out, manifest(a=1, b=2, c=3), lost=lambda table: pc.equal(table["video_id"], "a"))
+def test_videos_whose_crops_are_gone_are_processed_again(tmp_path: Path) -> None:
+    out = tmp_path / "crops_out"
+    folder = RunFolder(str(out), job="crops", settings={}, rows="videos", schema=CROPS_INDEX, files="crops")
+    files = {"a": "crops/a.parquet", "b": None, "c": "crops/c.parquet"}
+    resume(folder, manifest(a=1, b=2, c=3), overwrite=False, retry=())
+    folder.write_record({"runs": []})
+    for name, file in files.items():
+        if file:
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (out / file).touch()
+        row = index_row(name, file=file) if file else rejected_row(name)
+        folder.add(pa.Table.from_pylist([row], schema=CROPS_INDEX))
+    folder.flush()
+    (out / "crops" / "a.parquet").unlink()
+    resumed = resume(folder, manifest(a=1, b=2, c=3), overwrite=False, retry=())
     assert ids(resumed.todo) == ["a"]
-    assert "1 videos lost their crops, such as a; those listed are done again" in resumed.remarks
-    assert ids(run_again(out, manifest(a=1, b=2, c=3)).todo) == ["a"]
+    remark = "the crops of 1 videos are gone, such as a; those that are still listed are processed again"
+    assert remark in resumed.remarks
+    assert ids(resume(folder, manifest(a=1, b=2, c=3), overwrite=False, retry=()).todo) == ["a"]
 
 
 def test_overwriting_begins_anew(out: Path) -> None:
@@ -130,7 +145,7 @@ def test_overwriting_begins_anew(out: Path) -> None:
 
 
 def test_a_code_that_does_not_exist_is_told_with_those_that_do() -> None:
-    with pytest.raises(UserError, match=r"--retry no_fase is none of unreadable, .*no_face.*, changed"):
+    with pytest.raises(UserError, match=r"--retry no_fase is not one of unreadable, .*no_face.*, changed"):
         RunConfig(retry=("no_fase",))
 
 

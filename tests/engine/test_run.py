@@ -1,4 +1,4 @@
-"""Runs whose videos all have rows already, so that no Ray is needed."""
+"""Runs over plain tables, without Ray."""
 
 import io
 import json
@@ -17,30 +17,46 @@ from rich.console import Console
 from support.run_folders import rows, run_folder
 
 from dfdm_ray.config import RunConfig
-from dfdm_ray.engine.run import Job, own_words, read_manifest, run
-from dfdm_ray.errors import UserError
+from dfdm_ray.engine.run import open_run, own_words, read_manifest
+from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.schemas import MANIFEST, PREDICTIONS
 
 
-def job(root: Path, *video_ids: str, **values: Any) -> Job:
-    """A job whose folder has a row of each of ``video_ids``."""
+def finished(root: Path, *video_ids: str) -> pa.Table:
+    """Make a folder with a row of each of ``video_ids`` and return their manifest."""
     folder = run_folder(root)
     folder.write_record({"runs": []})
     folder.add(rows(*video_ids))
     folder.flush()
+    return manifest(*video_ids)
+
+
+def manifest(*video_ids: str) -> pa.Table:
     videos = [{"video_id": name, "uri": f"/{name}", "size_bytes": 1} for name in video_ids]
-    manifest = pa.Table.from_pylist(videos, schema=MANIFEST)
-    return Job(
-        **{
-            "config": RunConfig(),
-            "manifest": manifest,
-            "folder": run_folder(root),
-            "stages": lambda _: pytest.fail("there is nothing to do"),
-            "verb": "scored",
-            **values,
-        }
-    )
+    return pa.Table.from_pylist(videos, schema=MANIFEST)
+
+
+class NoObserver:
+    """An observer without Ray's metrics."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def rows(self, table: pa.Table) -> None:
+        self.seen += table["video_id"].to_pylist()
+
+    def most_rejects(self) -> str:
+        return ""
+
+
+def consume(root: Path, planned: pa.Table, *batches: pa.Table, **options: Any) -> NoObserver:
+    """Run over ``planned`` with these batches as the result of the stages."""
+    observer: Any = NoObserver()
+    config = RunConfig(**options)
+    with open_run(config, run_folder(root), planned, Console(quiet=True), verb="scored") as run:
+        run.consume(batches, observer, lambda **_: None)
+    return observer
 
 
 @contextmanager
@@ -58,32 +74,74 @@ def record(root: Path) -> dict[str, Any]:
     return dict(json.loads((root / "run.json").read_text()))
 
 
-def test_what_could_not_be_listed_is_told_and_recorded(tmp_path: Path) -> None:
+def test_what_could_not_be_listed_is_reported_and_recorded(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").touch()
     (tmp_path / "videos" / "linked").symlink_to(tmp_path)
-    manifest, not_listed = read_manifest(
+    planned, not_listed = read_manifest(
         ScoreConfig(videos=str(tmp_path / "videos"), checkpoint="x", out=str(tmp_path / "out"))
     )
+    finished(tmp_path / "out", "a.mp4")
     printed = io.StringIO()
-    work = job(tmp_path / "out", "a.mp4", manifest=manifest, not_listed=not_listed)
-    run(work, Console(file=printed, width=200))
+    console = Console(file=printed, width=200)
+    folder = run_folder(tmp_path / "out")
+    with open_run(RunConfig(), folder, planned, console, verb="scored", not_listed=not_listed):
+        pass
     line = "linked: a link to a folder; such links are not followed"
     assert f"not listed, hence without a row: 1\n  {line}\n" in printed.getvalue()
     assert record(tmp_path / "out")["not_listed"] == {"count": 1, "entries": [line]}
 
 
-def test_a_full_disk_is_one_line_and_the_record_says_so(tmp_path: Path) -> None:
-    work = job(tmp_path / "out", "a")
+def test_a_full_disk_is_one_line_and_is_recorded(tmp_path: Path) -> None:
+    finished(tmp_path / "out", "a")
     noise = [{**row, "uri": random.randbytes(2000).hex()} for row in rows(*map(str, range(20))).to_pylist()]
-    work.folder.add(pa.Table.from_pylist(noise, schema=PREDICTIONS))
+    too_large = pa.Table.from_pylist(noise, schema=PREDICTIONS)
     with file_size_limit(20_000), pytest.raises(UserError, match=r"cannot write to --out .*: File too large"):
-        run(work, Console(quiet=True))
+        consume(tmp_path / "out", manifest("a", *map(str, range(20))), too_large)
     assert record(tmp_path / "out")["runs"][-1]["status"].startswith("failed: cannot write to --out")
-    assert (record(tmp_path / "out")["planned"], record(tmp_path / "out")["scored"]) == (1, 1)
+    assert record(tmp_path / "out")["planned"] == 21
 
 
-def test_what_a_worker_tells_the_user_is_told_in_its_own_words() -> None:
+def test_rows_are_stored_observed_and_counted(tmp_path: Path) -> None:
+    observer = consume(tmp_path, manifest("a", "b", "c"), rows("b"), rows("a", "c"))
+    assert observer.seen == ["b", "a", "c"]
+    found = record(tmp_path)
+    assert (found["planned"], found["scored"] + found["rejected"]) == (3, 3)
+    assert found["runs"][-1]["status"] == "complete"
+    assert run_folder(tmp_path).read().num_rows == 3
+
+
+def test_a_run_with_fewer_rows_than_planned_is_not_complete(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match="1 of 3 videos have no row in"):
+        consume(tmp_path, manifest("a", "b", "c"), rows("b", "c"))
+    assert record(tmp_path)["runs"][-1]["status"].startswith("incomplete: 1 of 3 videos")
+    assert consume(tmp_path, manifest("a", "b", "c"), rows("a")).seen == ["a"]
+    assert record(tmp_path)["runs"][-1]["status"] == "complete"
+
+
+def test_too_many_rejects_stop_the_run_and_the_rows_so_far_are_stored(tmp_path: Path) -> None:
+    names = [str(number) for number in range(60)]
+    rejected = [{**row, "status": "rejected"} for row in rows(*names).to_pylist()]
+    batches = [
+        pa.Table.from_pylist(rejected[start : start + 10], schema=PREDICTIONS) for start in range(0, 60, 10)
+    ]
+    with pytest.raises(
+        UserError, match=r"50 of 50 videos were rejected, more than --max-reject-fraction 0.2"
+    ):
+        consume(tmp_path, manifest(*names), *batches, max_reject_fraction=0.2)
+    assert run_folder(tmp_path).read().num_rows == 50
+
+
+def test_an_interrupted_run_is_recorded_as_such(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_run(RunConfig(), run_folder(tmp_path), manifest("a"), Console(quiet=True), verb="scored"),
+    ):
+        raise KeyboardInterrupt
+    assert record(tmp_path)["runs"][-1]["status"] == "interrupted"
+
+
+def test_the_user_error_of_a_worker_keeps_its_own_words() -> None:
     def as_ray_data_raises(worker_error: Exception) -> Exception:
         wrapped = UserCodeException("UDF failed to process a data block.")
         wrapped.__cause__ = worker_error

@@ -7,7 +7,6 @@ import pytest
 from dfdm_ray.config import DecodeConfig, ResourceConfig
 from dfdm_ray.engine.shares import Shares, blocks, decode_only, share_out, training_workers
 from dfdm_ray.errors import UserError
-from dfdm_ray.jobs.train.config import TrainConfig
 
 CASES = [
     # CPUs, GPUs, decode workers, model workers, device
@@ -200,6 +199,12 @@ def test_decoding_alone_takes_the_whole_cluster(
     assert decode_only(DecodeConfig(decode_workers=given), nodes) == shares
 
 
+def workers_of(given: dict[str, int], nodes: list[dict[str, float]], gpus: int) -> int:
+    return training_workers(
+        nodes, gpus=gpus, wanted=given.get("workers"), loaders=given.get("loaders", 0), most=20
+    )
+
+
 PLAIN, WITH_GPU, GPUS = {"CPU": 16.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 4.0}
 
 
@@ -217,22 +222,20 @@ PLAIN, WITH_GPU, GPUS = {"CPU": 16.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0, "G
 def test_training_takes_the_gpus_that_have_cpus_beside(
     given: dict[str, int], nodes: list[dict[str, float]], gpus: int, workers: int
 ) -> None:
-    config = TrainConfig(crops="crops", out="out", **given)
-    assert training_workers(config, nodes, gpus=gpus) == workers
+    assert workers_of(given, nodes, gpus) == workers
 
 
 @pytest.mark.parametrize(
     ("given", "nodes", "gpus", "says"),
     [
-        ({"loaders": 4}, [PLAIN, WITH_GPU], 1, "1 workers of 5 CPUs and 1 GPU each do not fit"),
-        ({"workers": 3}, [PLAIN, WITH_GPU], 1, "this cluster, 1 would"),
-        ({"workers": 17}, [PLAIN], 0, "17 workers of 1 CPUs each"),
+        ({"loaders": 4}, [PLAIN, WITH_GPU], 1, "1 workers with 5 CPUs and 1 GPU each do not fit"),
+        ({"workers": 3}, [PLAIN, WITH_GPU], 1, "which has room for 1"),
+        ({"workers": 17}, [PLAIN], 0, "17 workers with 1 CPUs each"),
         ({"workers": 1000}, [{"CPU": 2000.0}], 0, "cannot share a batch"),
     ],
 )
 def test_a_training_that_no_node_could_take_is_the_users_mistake(
     given: dict[str, int], nodes: list[dict[str, float]], gpus: int, says: str
 ) -> None:
-    config = TrainConfig(crops="crops", out="out", **given)
     with pytest.raises(UserError, match=says):
-        training_workers(config, nodes, gpus=gpus)
+        workers_of(given, nodes, gpus)

@@ -56,7 +56,7 @@ def parts(out: Path) -> list[Path]:
 def test_a_finished_run_is_whole(out: Path) -> None:
     whole, printed = check(out)
     assert whole
-    assert "whole: one row for each planned video" in printed
+    assert "whole: one row per planned video" in printed
     assert "no_face" in printed
 
 
@@ -94,10 +94,10 @@ def invent_a_code(out: Path) -> None:
     ("damage", "line"),
     [
         (lose_a_part, "missing: a; run the same command again"),
-        (double_a_part, "doubled: a; run the same command again, which keeps one row of each"),
+        (double_a_part, "doubled: a; run the same command again; it keeps one row of each"),
         (tear_a_part, "damaged parts: part-00000-"),
-        (plan_less, "unknown: b; rows of videos that were not planned"),
-        (say_otherwise, "wrong counts in run.json: scored is 7, but 1 are there"),
+        (plan_less, "unknown: b; these videos were not planned"),
+        (say_otherwise, "wrong counts in run.json: scored is 7, but the rows give 1"),
         (forget_the_answer, "contradictory: a"),
         (invent_a_code, "contradictory: b"),
     ],
@@ -125,7 +125,7 @@ def test_the_command_ends_with_1_if_something_is_wrong_and_2_if_it_is_no_run(
         with pytest.raises(SystemExit) as ended:
             main(["verify", str(folder)])
         assert ended.value.code == code
-    assert "is no output folder of score" in capsys.readouterr().err
+    assert "is not an output folder of score" in capsys.readouterr().err
 
 
 def test_of_a_run_that_died_before_its_first_part_all_videos_are_missing(out: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 from support.mixed_archive import EXPECTED
 
-from dfdm_ray.clips import prepare_clips as stage
 from dfdm_ray.clips.crops_dataset import prepared, read_crops, read_index, read_settings
 from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
 from dfdm_ray.clips.spec import clip_spec
+from dfdm_ray.clips.stage import SaveCrops
 from dfdm_ray.config import CropConfig, DecodeConfig, FaceConfig, PlanConfig
+from dfdm_ray.engine import crops_run
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.images import png, read_png
 from dfdm_ray.jobs.png_tree.config import PngTreeExport, PngTreeImport
@@ -194,15 +195,15 @@ def test_crops_that_went_away_are_made_again_and_a_place_that_takes_none_is_told
 def test_after_a_bug_the_dataset_is_incomplete_until_run_again_and_overwrite_starts_anew(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class BrokenOnSky(stage.PrepareClips):  # local, so that it travels to the workers by value
+    class BrokenOnSky(SaveCrops):  # local, so that it travels to the workers by value
         """Has a bug that shows on one file."""
 
         def __call__(self, batch: pa.Table) -> pa.Table:
             if "sky.mp4" in batch["video_id"].to_pylist():
                 raise ZeroDivisionError("a bug in a stage")
-            return stage.PrepareClips.__call__(self, batch)
+            return SaveCrops.__call__(self, batch)
 
-    monkeypatch.setattr(pipeline, "PrepareClips", BrokenOnSky)
+    monkeypatch.setattr(crops_run, "SaveCrops", BrokenOnSky)
     job = config(manifest, tmp_path / "out", resources=DecodeConfig(decode_workers=1))
     with pytest.raises(Exception, match="a bug in a stage"):
         run(job)

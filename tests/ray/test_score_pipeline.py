@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from support.mixed_archive import EXPECTED
 
-from dfdm_ray.clips import prepare_clips
+from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import ResourceConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.score import job as pipeline
@@ -101,15 +101,15 @@ def read_parts(out: Path) -> pa.Table:
 def test_a_bug_stops_the_run_and_the_rows_before_it_stay(
     archive: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class BrokenOnSky(prepare_clips.PrepareClips):  # local, so that it travels to the workers by value
+    class BrokenOnSky(MakeClips):  # local, so that it travels to the workers by value
         """Has a bug that shows on one file."""
 
         def __call__(self, batch: pa.Table) -> pa.Table:
             if "sky.mp4" in batch["video_id"].to_pylist():
                 raise ZeroDivisionError("a bug in a stage")
-            return prepare_clips.PrepareClips.__call__(self, batch)
+            return MakeClips.__call__(self, batch)
 
-    monkeypatch.setattr(pipeline, "PrepareClips", BrokenOnSky)
+    monkeypatch.setattr(pipeline, "MakeClips", BrokenOnSky)
     config = ScoreConfig(
         videos=str(archive),
         checkpoint=str(tiny_checkpoint),

@@ -21,13 +21,13 @@ def rows(*video_ids: str) -> pa.Table:
 
 
 def run_folder(root: Path, settings: dict[str, Any] = SETTINGS) -> RunFolder:
-    return RunFolder(str(root), rows="predictions", schema=PREDICTIONS, settings=settings, files=["crops"])
+    return RunFolder(str(root), job="score", settings=settings, rows="predictions", schema=PREDICTIONS)
 
 
 def a_run(root: Path, *video_ids: str) -> RunFolder:
     folder = run_folder(root)
     folder.open(overwrite=False)
-    folder.write_record({"runs": [{"status": "running"}]})
+    folder.write_record({"runs": [*folder.earlier_runs, {"status": "running"}]})
     folder.add(rows(*video_ids))
     folder.flush()
     return folder

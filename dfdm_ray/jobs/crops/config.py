@@ -7,14 +7,14 @@ from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, at_least
 
 @dataclass(frozen=True, kw_only=True)
 class CropsConfig:
-    """Draw the face crops that `score` would give to the model, to be looked at."""
+    """Draw the face crops that `score` would give to the model."""
 
     videos: str
     """A folder, a glob, one video or a list file (.txt)."""
     contact_sheet: str = "crops.png"
-    """PNG to write: a line for each video, its T crops in order of time."""
+    """PNG to write: one line per video with its T crops in order of time."""
     limit: int = 24
-    """At most this many videos."""
+    """Maximum number of videos."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     crop: CropConfig = field(default_factory=CropConfig)

@@ -1,20 +1,19 @@
-"""Look at the crops: what `score` would give to the model, as one picture. Runs here, without Ray."""
+"""Draw the crops that `score` would give to the model as one picture. Runs in this process, without Ray."""
 
 from rich.console import Console
 from rich.progress import track
 
 from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
 from dfdm_ray.clips.spec import clip_spec
-from dfdm_ray.engine.reports import contact_sheet
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.io import storage
-from dfdm_ray.io.images import Image, png
+from dfdm_ray.io.images import Image, contact_sheet, png
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.manifest.build import build_manifest
 
 _FRAMES = 10
-"""Frames in a clip of DMA-STA as published."""
+"""Frames in a clip of the published DMA-STA."""
 
 
 def draw_crops(config: CropsConfig, console: Console) -> int:
@@ -35,6 +34,7 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
             clips = prepare_clips(video["uri"], detector, spec, facts)
         except VideoRejectedError as rejected:
             rows.append((video["video_id"], str(rejected)))
+            say(console, f"{video['video_id']}: {rejected}")
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
             say(console, f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}")
@@ -42,9 +42,6 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
         storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     except OSError as error:
         raise UserError(f"cannot write {config.contact_sheet}: {error}") from error
-    for name, crops in rows:
-        if isinstance(crops, str):
-            say(console, f"{name}: {crops}")
     left_out = f"; {len(videos) - len(rows)} more left out by --limit" if len(videos) > len(rows) else ""
     say(console, f"{config.contact_sheet}: {len(rows)} videos{left_out}")
     return sum(not isinstance(crops, str) for _, crops in rows)

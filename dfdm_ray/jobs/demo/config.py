@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Run the main job on real face videos, from fetching them to the table of predictions."""
+    """Run all main jobs on public face videos, from the download to the evaluation."""
 
     out: str = "build/demo"
-    """Folder for all that the demo makes."""
+    """Output folder of the demo."""

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from dfdm_ray import assets
 from dfdm_ray.config import CropConfig
-from dfdm_ray.engine.reports import show_scores
 from dfdm_ray.engine.session import ray_session
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.demo.config import DemoConfig
@@ -30,6 +29,7 @@ from dfdm_ray.jobs.preprocess.config import PreprocessConfig
 from dfdm_ray.jobs.preprocess.job import preprocess
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.job import score
+from dfdm_ray.jobs.score.summary import show_scores
 from dfdm_ray.jobs.train.config import NetworkConfig, Recipe, TrainConfig
 from dfdm_ray.jobs.train.job import train
 

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dfdm_ray.engine.record import now, versions
-from dfdm_ray.engine.reports import contact_sheet
 from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.io import storage
-from dfdm_ray.io.images import Image, png
+from dfdm_ray.io.images import Image, contact_sheet, png
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.config import GenerateConfig

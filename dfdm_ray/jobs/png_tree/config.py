@@ -1,4 +1,4 @@
-"""Configuration of `dfdm-ray png-tree`; imports nothing heavy, so that --help is quick."""
+"""Configuration of `dfdm-ray png-tree`; no heavy imports, so that --help is quick."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -15,11 +15,11 @@ class PngTreeExport:
     crops: str
     """Crops dataset made by `dfdm-ray preprocess`."""
     tree: str
-    """New folder for the tree; its videos.csv says which video each folder is."""
+    """New folder for the tree; its videos.csv lists the video of each folder."""
     crf: tuple[int, ...] = ()
-    """Qualities to take. A tree does not tell them apart, so they are needed where there are several."""
+    """Qualities to export; required if the dataset has several, which a tree cannot distinguish."""
     class_folder: Literal["DF_class", "df"] = "DF_class"
-    """How class folders begin: DF_class as the authors describe, df as their loader wants."""
+    """Start of the class folders' names: DF_class as in the authors' README, df as in their loader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +27,17 @@ class PngTreeImport(RunConfig):
     """Read TREE/.../<DF_class* or df*>/<video>/*.png into a crops dataset, one clip for each folder."""
 
     tree: str
-    """The tree; folders above the class may tell the split (train, Frame_10_cfr10_test) and the quality."""
+    """The tree; folders above the class may name split (train, Frame_10_cfr10_test) and quality."""
     out: str
-    """Crops dataset to make, as of `dfdm-ray preprocess`. Running again continues it."""
+    """Crops dataset to make, as by `dfdm-ray preprocess`. The same command continues it."""
     frames: int = 10
-    """Frames that each folder must have (T)."""
+    """Required number of frames in each folder (T)."""
     size: int | None = None
     """Side of every frame (S), pixels. Default: that of the tree's first frame."""
     margin: float = 0.3
-    """How the tree's faces were cropped, for models trained on it: see `dfdm-ray preprocess --help`."""
+    """Margin of the tree's crops, for models trained on it: see `dfdm-ray preprocess --help`."""
     crf: int | None = None
-    """Quality of all videos. Default: what folders tell, else unknown."""
+    """Quality of all videos. Default: from folder names, else unknown."""
     resources: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:

@@ -1,12 +1,12 @@
-"""From a tree of frames to manifest rows and clips.
+"""Import of a tree of frames: manifest rows and clips.
 
 ::
 
     TREE/[Frame_10_cfr10_train/]DF_class3/Video12/Frame1.png ... Frame10.png
 
-Every folder with frames is one video, and so is an empty one, which is then rejected. The folder above
-it is its class, as the README of ``shanface33/Deepfake_Model_Attribution`` (``DF_class3``) or its loader
-(``df3``) spells it; folders further up may name split and quality.
+Every folder with frames is one video. An empty folder is a video too, and is rejected. The folder above a
+video is its class, spelled as in the README of ``shanface33/Deepfake_Model_Attribution`` (``DF_class3``) or
+in its loader (``df3``); folders further up may name split and quality.
 """
 
 import os
@@ -16,19 +16,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dfdm_ray.clips.cut import ClipFacts, FaceClips
+from dfdm_ray.clips.child import ClipWork
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.images import PNG_HEADER_BYTES, png_size, read_png
 from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import MANIFEST
+
+if TYPE_CHECKING:
+    from dfdm_ray.clips.cut import ClipFacts, FaceClips
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ _SPLIT = re.compile(r"(?:.*[_-])?(train|val|test)", re.IGNORECASE)
 _CRF = re.compile(r"(?:.*[_-])?c(?:rf|fr)_?(\d{1,2})(?:[_-].*)?", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+)\.png", re.IGNORECASE)
 _NAMED = 3
-"""So many missing frames are named."""
+"""Missing frames that a message names."""
 
 
 def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]]:
@@ -47,7 +50,7 @@ def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]
 
     Args:
         tree: A folder, local or remote.
-        crf: Quality of all videos, instead of what folders tell.
+        crf: Quality of all videos, instead of the one in folder names.
 
     Raises:
         UserError: If there is no such folder or no frame in it.
@@ -82,7 +85,7 @@ def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]
 
 
 def class_of(uri: str) -> str | None:
-    """Return the generator that the folder above ``uri`` names."""
+    """Return the generator named by the folder above ``uri``."""
     match = _CLASS.fullmatch(_class_folder(uri))
     return GENERATORS[int(match[1]) - 1] if match else None
 
@@ -97,7 +100,7 @@ def _quality(folders: str) -> int | None:
 
 
 def _last_match(pattern: re.Pattern[str], folders: str) -> str | None:
-    """Return what the last of ``folders`` above the video that fits ``pattern`` says."""
+    """Return the group of ``pattern`` in the last folder above the video that matches it."""
     matches = [pattern.fullmatch(name) for name in folders.split("/")[:-1]]
     return next((match[1].lower() for match in reversed(matches) if match), None)
 
@@ -121,31 +124,44 @@ def first_size(manifest: pa.Table) -> int:
     for uri in manifest["uri"].to_pylist():
         for entry in _frames(uri):
             try:
-                # Strangers' pictures are decoded in workers alone, where they cost no more than allowed.
+                # Only workers decode pictures of unknown origin, within limits; here the header is enough.
                 width, height = _read(entry, lambda file: png_size(file.read(PNG_HEADER_BYTES)))
             except VideoRejectedError:
                 continue
             if height == width:
                 return height
-    raise UserError("no frame of the tree is a square PNG; crops of faces are wanted")
+    raise UserError("no frame of the tree is a square PNG; face crops are expected")
 
 
-def read_clip(uri: str, facts: ClipFacts, *, num_frames: int, size: int) -> FaceClips:
+class ReadFolders(ClipWork):
+    """Read folders of ``num_frames`` frames (T) of ``size`` pixels (S)."""
+
+    def __init__(self, *, num_frames: int, size: int) -> None:
+        self._num_frames, self._size = num_frames, size
+
+    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
+        """Return the frames of one folder as one clip."""
+        return read_clip(uri, facts, num_frames=self._num_frames, size=self._size)
+
+
+def read_clip(uri: str, facts: "ClipFacts", *, num_frames: int, size: int) -> "FaceClips":
     """Return the frames of the folder ``uri`` in order of their numbers as one clip.
 
     Args:
         uri: A video's folder.
         facts: Filled in on the way.
-        num_frames: So many frames it must have (T).
-        size: Side of each (S), pixels.
+        num_frames: Frames that the folder must have (T).
+        size: Side of each frame (S), pixels.
 
     Raises:
         VideoRejectedError: If its class is unknown, or frames are missing, too many, damaged or of
             another size.
     """
+    from dfdm_ray.clips.cut import FaceClips  # brings decoders, which workers go without
+
     started = time.perf_counter()
     if class_of(uri) is None:
-        detail = f"the folder above, {_class_folder(uri)}, is none of DF_class1 to DF_class5 and df1 to df5"
+        detail = f"the folder above, {_class_folder(uri)}, is not one of DF_class1 to DF_class5 or df1 to df5"
         raise VideoRejectedError(RejectCode.UNKNOWN_CLASS, detail)
     frames = list(_frames(uri))
     facts.num_frames_in_video = len(frames)
@@ -155,7 +171,7 @@ def read_clip(uri: str, facts: ClipFacts, *, num_frames: int, size: int) -> Face
         facts.num_frames_decoded += 1
         if picture.shape != (size, size, 3):
             height, width = picture.shape[:2]
-            raise _unfit(f"{entry.relative} has {width} x {height} pixels, {size} x {size} are wanted")
+            raise _unfit(f"{entry.relative} has {width} x {height} pixels, expected {size} x {size}")
         pictures.append(picture)
     facts.seconds_decode = time.perf_counter() - started
     nothing: npt.NDArray[np.float32] = np.zeros(0, np.float32)
@@ -171,12 +187,10 @@ def read_clip(uri: str, facts: ClipFacts, *, num_frames: int, size: int) -> Face
 def in_order(
     frames: list[FileEntry | ListingProblem], *, num_frames: int
 ) -> list[FileEntry | ListingProblem]:
-    """Return ``frames`` by the number that ends their names: Frame9 before Frame10.
-
-    Numbers begin at 0 or 1 and none is left out.
+    """Return ``frames`` in order of the number that ends their names: Frame9 before Frame10.
 
     Raises:
-        VideoRejectedError: If there are not ``num_frames``, or their numbers do not do.
+        VideoRejectedError: If there are not ``num_frames``, numbered without gaps from 0 or 1.
     """
     numbered: dict[int, FileEntry | ListingProblem] = {}
     for entry in frames:
@@ -187,13 +201,13 @@ def in_order(
             raise _unfit(f"{numbered[int(match[1])].relative} and {entry.relative} have the same number")
         numbered[int(match[1])] = entry
     wanted = range(0 if 0 in numbered else 1, max(numbered, default=0) + 1)
-    # Names may hold dates: of such a range nothing but the first gaps is walked.
+    # Names may contain dates: of such a range only the first gaps are searched.
     missing = list(islice((number for number in wanted if number not in numbered), _NAMED + 1))
     if missing:
         names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
-        raise _unfit(f"frame {names} is missing; {len(frames)} are there, {num_frames} are wanted")
+        raise _unfit(f"frame {names} is missing; found {len(frames)}, expected {num_frames}")
     if len(numbered) != num_frames:
-        raise _unfit(f"{len(numbered)} frames, {num_frames} are wanted")
+        raise _unfit(f"{len(numbered)} frames, expected {num_frames}")
     return [numbered[number] for number in wanted]
 
 

@@ -1,22 +1,24 @@
-"""From a crops dataset to a tree of frames; the stored PNG files are copied as they are.
+"""Export of a crops dataset as a tree of frames; the stored PNG files are copied unchanged.
 
 ::
 
     TREE/<train|val|test|none>/DF_class1/Video1/Frame1.png ... FrameT.png
-         videos.csv      which video and which of its clips each folder is
+         videos.csv      the video and clip of each folder
 
-The loader of ``shanface33/Deepfake_Model_Attribution`` sorts names as text, so that it sees Frame10
-right after Frame1; this is its doing and the tree keeps the published names.
+The loader of ``shanface33/Deepfake_Model_Attribution`` sorts names as text and so reads Frame10 right after
+Frame1; the tree keeps the published names.
 """
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.console import Console
+from rich.progress import track
 
 from dfdm_ray.clips.crops_dataset import prepared, read_index, read_pictures, split_folder
 from dfdm_ray.errors import UserError
@@ -31,10 +33,10 @@ Row = dict[str, Any]
 
 
 def choose_videos(config: PngTreeExport) -> tuple[pa.Table, int]:
-    """Return the rows of the dataset that go into the tree, and how many lack a generator and do not.
+    """Return the rows of the dataset that go into the tree, and the number of those without a generator.
 
     Raises:
-        UserError: If the qualities are not there or several and not named, or nothing is left.
+        UserError: If a quality is missing, there are several and none is chosen, or nothing is left.
     """
     index = prepared(read_index(config.crops))
     qualities = sorted(index["crf"].unique().to_pylist(), key=lambda crf: -1 if crf is None else crf)
@@ -45,24 +47,23 @@ def choose_videos(config: PngTreeExport) -> tuple[pa.Table, int]:
         index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
     elif len(qualities) > 1:
         raise UserError(
-            f"{config.crops} has crops of crf {names}, which a tree does not tell apart; "
+            f"{config.crops} has crops of crf {names}, which a tree cannot distinguish; "
             "choose with --crf (one tree each, or name several to mix them)"
         )
     known = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
     if not known.num_rows:
-        raise UserError(f"no video of {config.crops} says its generator; a tree needs one of {GENERATORS}")
+        names = ", ".join(GENERATORS)
+        raise UserError(f"no video of {config.crops} has a known generator; a tree needs one of {names}")
     return known, index.num_rows - known.num_rows
 
 
-def write_tree(
-    config: PngTreeExport, videos: pa.Table, *, track: Callable[[list[Row]], Iterable[Row]]
-) -> int:
-    """Write the clips of ``videos`` and return how many folders they make. Running again continues.
+def write_tree(config: PngTreeExport, videos: pa.Table, console: Console) -> int:
+    """Write the clips of ``videos`` and return the number of folders. Running again continues.
 
     Args:
-        config: Where from and where to.
-        videos: :data:`schemas.CROPS_INDEX`, as of :func:`choose_videos`.
-        track: Passes rows on and shows progress.
+        config: Dataset and tree.
+        videos: :data:`schemas.CROPS_INDEX`, from :func:`choose_videos`.
+        console: Console for the progress bar.
 
     Raises:
         UserError: If the tree is not a new folder or cannot be written.
@@ -72,10 +73,10 @@ def write_tree(
     table, content = storage.join(config.tree, TABLE), _csv(lines)
     there = storage.list_names(config.tree)
     if there and (TABLE not in there or storage.read_bytes(table, what="list of folders") != content):
-        raise UserError(f"--tree {config.tree} holds something else; give a new folder")
+        raise UserError(f"--tree {config.tree} contains something else; give a new folder")
     try:
         storage.write_atomic(table, content)
-        for row in track(rows):
+        for row in track(rows, description="videos", console=console, transient=True):
             clips = read_pictures(config.crops, row["file"])
             for folder, frames in zip(row["folders"], clips, strict=True):
                 for number, frame in enumerate(frames, start=1):
@@ -87,7 +88,7 @@ def write_tree(
 
 
 def _folders(rows: list[Row], class_folder: str) -> Iterator[Row]:
-    """Yield a line of the table for each clip, and give each row the folders of its clips."""
+    """Yield one line of videos.csv per clip, and add the folders of its clips to each row."""
     numbers: Counter[str] = Counter()
     for row in rows:
         kind = GENERATORS.index(row["generator"]) + 1

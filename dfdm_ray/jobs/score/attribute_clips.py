@@ -1,7 +1,6 @@
-"""Model stage: face crops to the generator that made them."""
+"""Model stage: from face crops to the generator that made them."""
 
 import time
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dfdm_ray.clips.child import Row
-from dfdm_ray.engine.stage import worker_name
+from dfdm_ray.clips.stage import worker_name
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.schemas import PREDICTIONS, SCORED
@@ -25,14 +24,14 @@ _NO_ANSWER: Row = {
 
 
 class AttributeClips:
-    """Ray Data actor: holds the model and scores batches of videos.
+    """Ray Data actor: turns :data:`schemas.CLIPS` into :data:`schemas.PREDICTIONS`, row for row.
 
-    In: :data:`schemas.CLIPS`. Out: :data:`schemas.PREDICTIONS`, one row for each; rejected rows pass through.
+    It holds the model and scores batches of videos; rejected rows pass through.
 
     Args:
-        checkpoint: Gives the checkpoint's content.
-        name: What to call the checkpoint in messages.
-        shape: Of a video's crops, (C, T, S, S, 3).
+        checkpoint: Content of the file.
+        name: Name of the checkpoint in messages.
+        shape: Shape of a video's crops, (C, T, S, S, 3).
         device: Torch device.
         precision: Arithmetic of the trunk.
         compile: Whether to use ``torch.compile``.
@@ -41,14 +40,14 @@ class AttributeClips:
     def __init__(
         self,
         *,
-        checkpoint: Callable[[], bytes],
+        checkpoint: bytes,
         name: str,
         shape: tuple[int, int, int, int, int],
         device: str,
         precision: Literal["fp32", "bf16"],
         compile: bool,
     ) -> None:
-        loaded = load_checkpoint(checkpoint(), name=name)
+        loaded = load_checkpoint(checkpoint, name=name)
         self._classes = loaded.classes
         self._scorer = ClipScorer(loaded, device=device, precision=precision, compile=compile)
         self._shape = shape

@@ -14,17 +14,18 @@ class ScoreConfig(ArchiveConfig):
     INPUTS: ClassVar[tuple[str, ...]] = ("videos", "manifest", "crops")
 
     crops: str | None = None
-    """A crops dataset made by `dfdm-ray preprocess`, instead of --videos: nothing is decoded again."""
+    """A crops dataset from `dfdm-ray preprocess`, instead of --videos: nothing is decoded again."""
     split: str | None = None
     """Only videos of this split of --manifest or --crops, such as test. Default: all."""
     checkpoint: str
-    """DMA-STA checkpoint: ours or the authors' state dict; a path or any pyarrow.fs URI."""
+    """DMA-STA checkpoint from `dfdm-ray train`, or a state dict of the authors' code; a path or any
+    pyarrow.fs URI."""
     out: str
-    """Output folder: predictions/*.parquet, manifest.parquet, run.json. Running again continues it."""
+    """Output folder: predictions/*.parquet, manifest.parquet, run.json. The same command continues it."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the model; bf16 is faster on GPUs and changes logits in the third digit."""
+    """Arithmetic of the model; bf16 is faster on GPUs and changes the third digit of the logits."""
     compile: bool = False
-    """Use torch.compile: minutes to start, faster on long runs."""
+    """Use torch.compile: a slow start, then faster batches."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     resources: ResourceConfig = field(default_factory=ResourceConfig)
@@ -32,6 +33,6 @@ class ScoreConfig(ArchiveConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FaceConfig()):
-            raise UserError("--plan and --faces say how videos are cropped; those of --crops are cropped")
+            raise UserError("--plan and --faces apply to videos; --crops are cropped already")
         if self.videos is not None and self.split is not None:
-            raise UserError("--split needs --manifest or --crops; --videos have no splits")
+            raise UserError("--split needs --manifest or --crops, as --videos have no splits")

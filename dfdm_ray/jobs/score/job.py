@@ -2,37 +2,39 @@
 
 ::
 
-    manifest -> PrepareClips (CPU workers): plan, decode, detect, track, crop   [frames never leave a worker]
-               or ReadCrops (CPU workers), where that was done before
+    manifest -> MakeClips (CPU workers): plan, decode, detect, track, crop   [frames never leave a worker]
+               or ReadCrops (CPU workers), where preprocess did that before
              -> AttributeClips (GPU workers, else CPU): normalise, DMA-STA
              -> the driver: predictions/part-*.parquet as blocks finish, run.json
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
+from dfdm_ray.clips.child import CutVideos
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
-from dfdm_ray.clips.prepare_clips import PrepareClips
 from dfdm_ray.clips.spec import clip_spec
+from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import CropConfig
 from dfdm_ray.engine.folder import RunFolder, changes
-from dfdm_ray.engine.run import Job, Nodes, checked_detector, read_manifest, run
-from dfdm_ray.engine.session import total
-from dfdm_ray.engine.shares import file_limits, share_out
-from dfdm_ray.engine.stage import Stage, in_object_store
+from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
+from dfdm_ray.engine.session import ray_session, worker_nodes
+from dfdm_ray.engine.shares import Shares, file_limits, share_out, total
+from dfdm_ray.engine.stage import Stage
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.read_crops import ReadCrops
+from dfdm_ray.jobs.score.summary import show_scores
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
@@ -40,64 +42,81 @@ from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreResult:
-    """What a run left behind."""
+    """Results of a run."""
 
     predictions: pa.Table
     """:data:`schemas.PREDICTIONS`, one row per planned video, sorted by ``video_id``."""
     record: dict[str, Any]
-    """What stands in ``run.json``."""
+    """Content of ``run.json``."""
     model: LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class Source:
     """Where crops come from; checked before Ray starts, so that a mistake costs a second and not a minute."""
 
     rows: pa.Table
-    """:data:`schemas.MANIFEST`, or more."""
+    """:data:`schemas.MANIFEST`, maybe with more columns."""
     not_listed: Sequence[str] = ()
-    """As of :class:`Job`."""
+    """Places that could not be listed, each with the reason."""
     shape: tuple[int, int, int, int, int]
-    """Of a video's crops as the model takes them, (C, T, S, S, 3)."""
+    """Shape of a video's crops as the model takes them, (C, T, S, S, 3)."""
     settings: Mapping[str, Any]
-    """What the crops depend on."""
-    stage: Callable[[Mapping[str, Any]], tuple[type, Mapping[str, Any]]]
-    """Called with :func:`file_limits` once Ray runs; gives what makes :data:`schemas.CLIPS` of the rows, and
-    its arguments."""
+    """Values on which the crops depend."""
+    fn: type
+    """Stage that makes :data:`schemas.CLIPS` of the rows."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Its arguments, but for the limits of :class:`MakeClips`."""
+
+
+def main(config: ScoreConfig, console: Console) -> None:
+    """Run the command."""
+    result = score(config, console)
+    show_scores(result.predictions, result.record, folder=config.out, console=console)
+    if result.model.note:
+        say(console, f"checkpoint: {result.model.note}")
 
 
 def score(config: ScoreConfig, console: Console) -> ScoreResult:
     """Score the videos and return what was written to ``config.out``.
 
     Raises:
-        UserError: If an input is wrong, the output folder holds something else, or too many videos
+        UserError: If an input is wrong, the output folder contains something else, or too many videos
             are rejected.
     """
     checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
     model = load_checkpoint(checkpoint, name=config.checkpoint)
-    source = _videos(config, model) if config.crops is None else _crops(config, config.crops, model)
+    source = videos(config, model) if config.crops is None else crops(config, config.crops, model)
     if others := other_faces(model.preprocessing, source.settings):
-        text = f"warning: the model was trained on faces found with other settings ({'; '.join(others)})"
-        say(console, text)
+        say(
+            console,
+            f"warning: training found its faces with other settings ({'; '.join(others)})",
+        )
     settings = {
         **source.settings,
         "classes": list(model.classes),
         "checkpoint_sha256": hashlib.sha256(checkpoint).hexdigest(),
         "precision": config.precision,
     }
-    job = Job(
-        config=config,
-        manifest=_of_split(config, source.rows),
-        not_listed=source.not_listed,
-        folder=RunFolder(config.out, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS, settings=settings),
-        stages=lambda nodes: _stages(config, source, checkpoint, nodes),
-        verb="scored",
+    rows = _of_split(config, source.rows)
+    folder = RunFolder(
+        config.out, job="score", settings=settings, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS
     )
-    predictions, record = run(job, console)
-    return ScoreResult(predictions=predictions, record=record, model=model)
+    with open_run(config, folder, rows, console, verb="scored", not_listed=source.not_listed) as run:
+        if run.todo.num_rows:
+            with ray_session(config.ray_address):
+                nodes = worker_nodes()
+                shares = share_out(config.resources, nodes)
+                stages = [
+                    _clips_stage(config, source, shares, nodes),
+                    _model_stage(config, source, shares, checkpoint),
+                ]
+                run.through(stages, nodes, asdict(shares))
+    return ScoreResult(predictions=run.rows, record=run.record, model=model)
 
 
-def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
+def videos(config: ScoreConfig, model: LoadedModel) -> Source:
+    """Return the videos of ``config`` as a source of crops."""
     trained = model.preprocessing
     spec = clip_spec(
         config.plan,
@@ -110,17 +129,19 @@ def _videos(config: ScoreConfig, model: LoadedModel) -> _Source:
     )
     rows, not_listed = read_manifest(config)
     weights, detector = checked_detector(config.faces)
-    stage = {"faces": config.faces, "spec": spec, "max_pixels": config.limits.max_pixels}
-    return _Source(
+    work = CutVideos(faces=config.faces, spec=spec, weights=weights, max_pixels=config.limits.max_pixels)
+    return Source(
         rows=rows,
         not_listed=not_listed,
         shape=spec.shape,
         settings={**asdict(spec), **detector},
-        stage=lambda limits: (PrepareClips, {**stage, "weights": in_object_store(weights), **limits}),
+        fn=MakeClips,
+        kwargs={"work": work, "detector": config.faces.detector, "shape": spec.shape},
     )
 
 
-def _crops(config: ScoreConfig, root: str, model: LoadedModel) -> _Source:
+def crops(config: ScoreConfig, root: str, model: LoadedModel) -> Source:
+    """Return the crops dataset ``root`` as a source of crops."""
     root = storage.absolute(root)  # workers have another working directory
     rows, settings = read_index(root), read_settings(root)
     size, margin = int(settings["crop_size"]), float(settings["margin"])
@@ -129,18 +150,20 @@ def _crops(config: ScoreConfig, root: str, model: LoadedModel) -> _Source:
     if (size, margin) != (trained.crop_size, trained.margin) or frames > stored[1]:
         raise UserError(
             f"{config.checkpoint} takes {frames} frames of {trained.crop_size} pixels with a margin of "
-            f"{trained.margin:g}, but the clips of {root} have {stored[1]} of {size} with {margin:g}"
+            f"{trained.margin:g}, but the clips of {root} have {stored[1]} of {size} with {margin:g}; "
+            "preprocess the videos with the settings of the checkpoint, or give --videos"
         )
-    return _Source(
+    return Source(
         rows=rows,
         shape=(stored[0], frames, size, size, 3),
         settings={**settings, "num_frames": frames},
-        stage=lambda _: (ReadCrops, {"root": root, "stored": stored, "num_frames": frames}),
+        fn=ReadCrops,
+        kwargs={"root": root, "stored": stored, "num_frames": frames},
     )
 
 
 def other_faces(trained: Preprocessing, settings: Mapping[str, Any]) -> list[str]:
-    """Return one text for each way in which faces are found otherwise than for the crops of the training."""
+    """Return one text for each setting of face detection that differs from the training's."""
     both = trained.faces.keys() & settings.keys()
     return changes({name: trained.faces[name] for name in both}, {name: settings[name] for name in both})
 
@@ -151,26 +174,30 @@ def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
     wanted = rows.filter(pc.equal(rows["split"], config.split))
     if not wanted.num_rows:
         there = ", ".join(sorted({split or "none" for split in rows["split"].to_pylist()}))
-        raise UserError(f"{config.manifest or config.crops} has no videos in --split {config.split}: {there}")
+        raise UserError(
+            f"{config.manifest or config.crops} has no videos in --split {config.split}; its splits: {there}"
+        )
     return wanted
 
 
-def _stages(
-    config: ScoreConfig, source: _Source, checkpoint: bytes, nodes: Nodes
-) -> tuple[Sequence[Stage], Mapping[str, Any]]:
-    shares = share_out(config.resources, nodes)
-    fn, kwargs = source.stage(file_limits(config.limits, total(nodes), workers=shares.decode_workers))
-    prepare = Stage(
-        fn=fn,
-        kwargs=kwargs,
+def _clips_stage(
+    config: ScoreConfig, source: Source, shares: Shares, nodes: Sequence[Mapping[str, float]]
+) -> Stage:
+    limits = file_limits(config.limits, total(nodes), workers=shares.decode_workers)
+    return Stage(
+        fn=source.fn,
+        kwargs={**source.kwargs, **(limits if source.fn is MakeClips else {})},
         num_workers=shares.decode_workers,
         num_cpus=shares.decode_cpus,
         out_bytes=math.prod(source.shape),
     )
-    attribute = Stage(
+
+
+def _model_stage(config: ScoreConfig, source: Source, shares: Shares, checkpoint: bytes) -> Stage:
+    return Stage(
         fn=AttributeClips,
         kwargs={
-            "checkpoint": in_object_store(checkpoint),
+            "checkpoint": checkpoint,
             "name": config.checkpoint,
             "shape": source.shape,
             "device": shares.device,
@@ -182,4 +209,3 @@ def _stages(
         num_gpus=shares.model_gpus,
         batch_size=shares.batch_size,
     )
-    return [prepare, attribute], asdict(shares)

@@ -1,4 +1,4 @@
-"""CPU stage: crops that were prepared once, read where :class:`PrepareClips` would decode and crop."""
+"""CPU stage: reads the crops that ``preprocess`` made, in place of decoding and cropping."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +10,14 @@ from dfdm_ray.schemas import CLIPS, REJECTED
 
 
 class ReadCrops:
-    """Ray Data actor: reads the crops of videos from a crops dataset.
+    """Ray Data actor: turns :data:`schemas.CROPS_INDEX` into :data:`schemas.CLIPS`, row for row.
 
-    In: :data:`schemas.CROPS_INDEX`. Out: :data:`schemas.CLIPS`, one row for each. Rejected rows pass
-    through, and a video whose crops cannot be read is rejected.
+    Rejected rows pass through, and a video whose crops cannot be read is rejected.
 
     Args:
-        root: The dataset.
-        stored: Shape of its crops of a video, (C, T, S, S, 3).
-        num_frames: Frames that the model takes; of longer clips some, spread evenly.
+        root: The crops dataset.
+        stored: Shape of a video's crops in it, (C, T, S, S, 3).
+        num_frames: Frames that the model takes, spread evenly over longer clips.
     """
 
     def __init__(self, *, root: str, stored: tuple[int, int, int, int, int], num_frames: int) -> None:
@@ -40,7 +39,7 @@ class ReadCrops:
         except UserError as error:
             raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
         if crops.shape != self._stored:
-            detail = f"crops of shape {crops.shape}, but those of the dataset are {self._stored}"
+            detail = f"crops of shape {crops.shape}, but the dataset has {self._stored}"
             raise VideoRejectedError(RejectCode.UNFIT_FRAMES, detail)
         num_clips, num_frames = self._stored[:2]
         flat = (np.arange(num_clips)[:, None] * num_frames + self._picked).ravel()

@@ -22,8 +22,8 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from dfdm_ray.engine.record import now, versions
-from dfdm_ray.engine.session import ray_session, total, worker_nodes
-from dfdm_ray.engine.shares import of_training_worker, training_workers
+from dfdm_ray.engine.session import ray_session, worker_nodes
+from dfdm_ray.engine.shares import of_training_worker, total, training_workers
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
@@ -32,7 +32,7 @@ from dfdm_ray.jobs.train.curves import draw_curves, epoch_line
 from dfdm_ray.jobs.train.inputs import check_task
 from dfdm_ray.jobs.train.loop import EpochResult, best_of
 from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
-from dfdm_ray.jobs.train.record import RAY_TRAIN, open_record, write_record
+from dfdm_ray.jobs.train.record import RAY_TRAIN, crops_settings, training_folder
 
 _RETRIES = 3
 """How often training goes on from its last epoch when a worker or node dies."""
@@ -53,6 +53,16 @@ class TrainResult:
         return best_of(self.history)
 
 
+def main(config: TrainConfig, console: Console) -> None:
+    """Run the command."""
+    result = train(config, console)
+    say(
+        console,
+        f"best epoch {result.best.epoch}: validation accuracy {result.best.val_accuracy:.1%}; "
+        f"checkpoint {result.checkpoint}, curves {config.out}/curves.png",
+    )
+
+
 def train(config: TrainConfig, console: Console) -> TrainResult:
     """Train to the last epoch, or on to it, and return the history.
 
@@ -64,10 +74,12 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         config, crops=storage.absolute(config.crops), out=storage.absolute(config.out)
     )  # workers have another working directory
     task = check_task(config)
-    record = open_record(config, task)
+    folder = training_folder(config, task)
+    record = folder.open_record(overwrite=config.overwrite, defaults=crops_settings(folder.settings))
+    record["config"] = dataclasses.asdict(config)
     run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
     record["runs"].append(run)
-    write_record(config, record)
+    folder.write_record(record)
     say(
         console,
         f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
@@ -87,7 +99,7 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         run["finished_at"] = now()
         history = _history(config)
         record |= {"versions": versions(), "epochs": len(history)}
-        write_record(config, record)
+        folder.write_record(record)
         if history:
             storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
     storage.remove_unfinished(config.out)
@@ -104,7 +116,14 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
     with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
         nodes = worker_nodes()
         gpus = int(total(nodes).get("GPU", 0))
-        workers = training_workers(config, nodes, gpus=gpus)
+        recipe = config.recipe
+        workers = training_workers(
+            nodes,
+            gpus=gpus,
+            wanted=config.workers,
+            loaders=config.loaders,
+            most=recipe.batch_size // recipe.micro_batches,
+        )
         problems = Queue(actor_options={"num_cpus": 0})
         trainer = TorchTrainer(
             _train_on_worker,
@@ -112,7 +131,7 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=gpus > 0,
-                resources_per_worker=of_training_worker(config, gpus=gpus),
+                resources_per_worker=of_training_worker(config.loaders, gpus=gpus),
             ),
             run_config=_run_config(config),
         )

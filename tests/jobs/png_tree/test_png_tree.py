@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support.crops_rows import Crops, make_crops, prepared_row, rejected_row, write_index
 
 from dfdm_ray.clips.cut import ClipFacts
@@ -100,9 +101,9 @@ def test_every_folder_with_frames_or_without_anything_is_a_video(tmp_path: Path)
     ids = ["DF_class1/Video10", "DF_class1/Video2", "DF_class1/Vidéo #3", "DF_class7/Video1"]
     assert table["video_id"].to_pylist() == ids
     assert table["generator"].to_pylist() == ["faceswap"] * 3 + [None]
-    assert rejection(tmp_path / "DF_class1" / "Video2") == "unfit_frames: 0 frames, 11 are wanted"
+    assert rejection(tmp_path / "DF_class1" / "Video2") == "unfit_frames: 0 frames, expected 11"
     assert "0 frames" in rejection(tmp_path / "DF_class1" / "Vidéo #3")
-    assert "the folder above, DF_class7, is none of" in rejection(tmp_path / "DF_class7" / "Video1")
+    assert "the folder above, DF_class7, is not one of" in rejection(tmp_path / "DF_class7" / "Video1")
 
 
 def test_folders_that_are_not_read_are_told(tmp_path: Path) -> None:
@@ -160,16 +161,16 @@ def spoil(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("missing", "unfit_frames: frame 3 is missing; 11 are there, 11 are wanted"),
-        ("first missing", "unfit_frames: frame 1 is missing; 11 are there, 11 are wanted"),
-        ("too few", "unfit_frames: 10 frames, 11 are wanted"),
-        ("too many", "unfit_frames: 12 frames, 11 are wanted"),
-        ("other size", "unfit_frames: Frame5.png has 9 x 9 pixels, 8 x 8 are wanted"),
-        ("not square", "unfit_frames: Frame5.png has 9 x 8 pixels, 8 x 8 are wanted"),
+        ("missing", "unfit_frames: frame 3 is missing; found 11, expected 11"),
+        ("first missing", "unfit_frames: frame 1 is missing; found 11, expected 11"),
+        ("too few", "unfit_frames: 10 frames, expected 11"),
+        ("too many", "unfit_frames: 12 frames, expected 11"),
+        ("other size", "unfit_frames: Frame5.png has 9 x 9 pixels, expected 8 x 8"),
+        ("not square", "unfit_frames: Frame5.png has 9 x 8 pixels, expected 8 x 8"),
         ("no number", "unfit_frames: cover.png has no frame number"),
         (
             "dates",
-            "unfit_frames: frame 1, 2, 3, ... is missing; 11 are there, 11 are wanted",
+            "unfit_frames: frame 1, 2, 3, ... is missing; found 11, expected 11",
         ),
         ("number twice", "unfit_frames: Frame02.png and Frame2.png have the same number"),
         ("empty", "decode_error: Frame5.png: an empty file"),
@@ -224,7 +225,7 @@ def dataset(tmp_path: Path) -> tuple[Path, dict[str, Crops]]:
 
 def export(root: Path, tree: Path, **options: Any) -> int:
     config = PngTreeExport(crops=str(root), tree=str(tree), **options)
-    return write_tree(config, choose_videos(config)[0], track=lambda rows: rows)
+    return write_tree(config, choose_videos(config)[0], Console(quiet=True))
 
 
 def test_a_dataset_goes_to_a_tree_and_back_bit_for_bit(
@@ -268,16 +269,16 @@ def test_an_export_continues_its_own_tree_and_touches_no_other(
     frame.unlink()
     export(dataset[0], tree, crf=(10,))
     assert frame.read_bytes() == before
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something else"):
         export(dataset[0], tree, crf=(23,))
     (tree / "videos.csv").unlink()
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something else"):
         export(dataset[0], tree, crf=(10,))
 
 
 def test_qualities_that_a_tree_would_mix_are_asked_for(dataset: tuple[Path, dict[str, Crops]]) -> None:
     root = str(dataset[0])
-    with pytest.raises(UserError, match="has crops of crf 10, 23, which a tree does not tell apart"):
+    with pytest.raises(UserError, match="has crops of crf 10, 23, which a tree cannot distinguish"):
         choose_videos(PngTreeExport(crops=root, tree="t"))
     with pytest.raises(UserError, match=r"--crf 0: .* has crops of crf 10, 23 only"):
         choose_videos(PngTreeExport(crops=root, tree="t", crf=(0, 10)))
@@ -287,5 +288,5 @@ def test_qualities_that_a_tree_would_mix_are_asked_for(dataset: tuple[Path, dict
 
 def test_a_dataset_without_generators_makes_no_tree(tmp_path: Path) -> None:
     write_index(tmp_path, prepared_row(tmp_path, "a", make_crops()))
-    with pytest.raises(UserError, match=r"no video of .* says its generator"):
+    with pytest.raises(UserError, match=r"no video of .* has a known generator"):
         choose_videos(PngTreeExport(crops=str(tmp_path), tree="t"))

@@ -20,7 +20,7 @@ from dfdm_ray.models.dma_sta import DmaStaConfig
     [
         (2, 64, "test", r"takes 2 frames of 64 pixels .* but the clips of .* have 2 of 32 with 0\.3"),
         (3, PATTERN_PX, "test", "takes 3 frames of 32 pixels .* have 2 of 32"),
-        (2, PATTERN_PX, "holdout", "has no videos in --split holdout: test, train"),
+        (2, PATTERN_PX, "holdout", "has no videos in --split holdout; its splits: test, train"),
     ],
 )
 def test_crops_that_do_not_fit_are_told(
@@ -63,5 +63,5 @@ def test_faces_found_otherwise_than_in_training_are_told(
     out = io.StringIO()
     with pytest.raises(UserError, match="has no videos in --split none"):
         score(job, Console(file=out))
-    lines = [f"warning: the model was trained on faces found with other settings ({text})" for text in says]
+    lines = [f"warning: training found its faces with other settings ({text})" for text in says]
     assert out.getvalue().splitlines() == lines

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.crops_rows import write_index, write_patterns
@@ -9,7 +10,7 @@ from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
 from dfdm_ray.jobs.train.inputs import check_task
-from dfdm_ray.jobs.train.record import open_record, write_record
+from dfdm_ray.jobs.train.record import crops_settings, training_folder
 
 
 @pytest.fixture
@@ -19,8 +20,13 @@ def config(tmp_path: Path) -> TrainConfig:
     job = TrainConfig(
         crops=str(tmp_path / "crops"), out=str(tmp_path / "out"), network=NetworkConfig(backbone="resnet10")
     )
-    write_record(job, open_record(job, check_task(job)))
+    training_folder(job, check_task(job)).write_record(open_record(job))
     return job
+
+
+def open_record(config: TrainConfig) -> dict[str, Any]:
+    folder = training_folder(config, check_task(config))
+    return folder.open_record(overwrite=config.overwrite, defaults=crops_settings(folder.settings))
 
 
 def crop_again(config: TrainConfig, *, margin: float) -> None:
@@ -31,44 +37,40 @@ def crop_again(config: TrainConfig, *, margin: float) -> None:
 def test_a_training_is_not_continued_on_other_crops(config: TrainConfig) -> None:
     crop_again(config, margin=0.9)
     with pytest.raises(UserError, match=r"other settings \(data\.crops\.margin: 0\.3 -> 0\.9\)"):
-        open_record(config, check_task(config))
+        open_record(config)
 
 
-def test_a_record_that_does_not_tell_the_crops_is_continued_and_then_tells_them(config: TrainConfig) -> None:
+def test_a_record_without_the_settings_of_the_crops_is_continued(config: TrainConfig) -> None:
     file = Path(config.out) / "run.json"
     record = json.loads(file.read_text())
     settings = record["settings"]
     record["settings"] = {name: settings[name] for name in settings if not name.startswith("data.crops.")}
     file.write_text(json.dumps(record))
-    opened = open_record(config, check_task(config))
-    assert opened["settings"] == settings
+    opened = open_record(config)
+    training_folder(config, check_task(config)).write_record(opened)
+    assert json.loads(file.read_text())["settings"] == settings
     with pytest.raises(UserError, match=r"other settings \(seed: 0 -> 1\)"):
-        open_record(replace(config, seed=1), check_task(config))
+        open_record(replace(config, seed=1))
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-def test_overwriting_leaves_nothing_of_the_old_training_to_go_on_from(
-    config: TrainConfig, recorded: bool
-) -> None:
+FILES = ("state.pt", "history.csv", "dma_sta.pt", "tensorboard/events", "ray_train/x/y", "mine/notes")
+
+
+def test_overwriting_leaves_nothing_of_the_old_training_to_continue_from(config: TrainConfig) -> None:
     out = Path(config.out)
-    if not recorded:
-        (out / "run.json").unlink()  # by an overwriting that was killed, or by hand
-    for name in (
-        "state.pt",
-        "history.csv",
-        "dma_sta.pt",
-        "tensorboard/events",
-        "ray_train/x/y",
-        "mine/notes",
-    ):
+    for name in FILES:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).touch()
-    assert open_record(replace(config, overwrite=True), check_task(config))["runs"] == []
-    assert [path.name for path in out.iterdir()] == ["mine"]
+    assert open_record(replace(config, overwrite=True))["runs"] == []
+    assert sorted(path.name for path in out.iterdir()) == ["mine", "run.json"]
 
 
-def test_overwriting_touches_no_folders_where_no_training_is(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_without_a_record_is_refused_and_left_as_it_is(
+    config: TrainConfig, tmp_path: Path, overwrite: bool
+) -> None:
     other = tmp_path / "other" / "tensorboard"
     other.mkdir(parents=True)
-    open_record(replace(config, out=str(other.parent), overwrite=True), check_task(config))
+    with pytest.raises(UserError, match=r"contains files but no run.json \(tensorboard\)"):
+        open_record(replace(config, out=str(other.parent), overwrite=overwrite))
     assert other.exists()
