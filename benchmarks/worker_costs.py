@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from corpus import originals, sizes_mb
+from dfdm_ray.clips.child import CutVideos
+from dfdm_ray.clips.stage import MakeClips
 from floor import checkpoint, planned
 from report import OUT, Table, parser, save, show, spread
 from same_work import load, spec_of
 
 from dfdm_ray.clips.cut import load_detector
-from dfdm_ray.clips.prepare_clips import PrepareClips
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.engine.shares import file_limits
 from dfdm_ray.io import storage
@@ -82,8 +83,9 @@ def seconds_of_a_video(videos: Mapping[int, Sequence[Path]], *, rounds: int) -> 
     _, weights = load_detector(FaceConfig())
     count = os.cpu_count() or 1
     limits = file_limits(LimitsConfig(), {}, workers=count)
+    work = CutVideos(faces=FaceConfig(), spec=spec, weights=weights)
     workers = [
-        PrepareClips(faces=FaceConfig(), spec=spec, weights=lambda: weights, **limits) for _ in range(count)
+        MakeClips(work=work, detector=FaceConfig.detector, shape=spec.shape, **limits) for _ in range(count)
     ]
     seconds: dict[int, list[float]] = {crf: [] for crf in videos}
     with ThreadPoolExecutor(count) as pool:
@@ -106,7 +108,7 @@ def _block(paths: Sequence[Path]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=MANIFEST)
 
 
-def _run(worker: PrepareClips, block: pa.Table) -> None:
+def _run(worker: MakeClips, block: pa.Table) -> None:
     statuses = set(worker(block)["status"].to_pylist())
     if statuses != {SCORED}:
         raise SystemExit(f"not all videos of the benchmark were prepared; their statuses: {statuses}")
