@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from corpus import originals, sizes_mb
-from dfdm_ray.clips.child import CutVideos
-from dfdm_ray.clips.stage import MakeClips
 from floor import checkpoint, planned
 from report import OUT, Table, parser, save, show, spread
 from same_work import load, spec_of
 
+from dfdm_ray.clips.child import CutVideos
 from dfdm_ray.clips.cut import load_detector
+from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.engine.shares import file_limits
 from dfdm_ray.io import storage
