@@ -14,7 +14,7 @@ import throughput
 import worker_costs
 from report import OUT, Table
 
-from dfdm_ray.jobs.evaluate.markdown import escape
+from dfdm_ray.jobs.evaluate.report import escape_markdown as escape
 
 Content = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Frozen configuration of ablations: what is left out or changed in each variant."""
+"""Configuration of ablations: what each variant leaves out or changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -39,26 +39,26 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig:
-    """Train variants of DMA-STA on the same crops, several seeds each, and compare them on the test split."""
+    """Train variants of DMA-STA on the same crops with several seeds, and compare them on the test split."""
 
     crops: str
-    """Crops dataset made by `dfdm-ray preprocess`, of a manifest with the splits train, val and test."""
+    """Crops dataset from `dfdm-ray preprocess`; its manifest must have the splits train, val and test."""
     out: str
     """Output folder: a training and its predictions for each variant and seed, ablation.md, ablation.json,
-    ablation.png, evaluation/. Running again continues it; more variants and seeds may be asked for."""
+    ablation.png, evaluation/. The same command continues it; variants and seeds can be added."""
     variants: tuple[Variant, ...] = _ATTENTIONS
-    """What to compare; frames-T needs crops with clips of T frames or more; paper begins, unlike the authors,
-    with random weights unless --network.imagenet FILE is given."""
+    """Variants to compare. frames-T needs crops with clips of at least T frames. paper starts from random
+    weights, unlike the authors, unless --network.imagenet FILE is given."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of weights, order and augmentation; each variant is trained once for each."""
+    """Seeds of weights, order and augmentation; each variant is trained once per seed."""
     recipe: Recipe = field(default_factory=Recipe)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     crf: tuple[int, ...] = ()
-    """Train on these qualities only; all are tested. Default: all."""
+    """Train only on these qualities; the test covers all. Default: all."""
     workers: int | None = None
-    """Training workers, as of `dfdm-ray train`."""
+    """Training workers, as in `dfdm-ray train`."""
     loaders: int = 0
-    """Processes of each worker that read and augment clips; 0: the worker does it."""
+    """Processes per worker that read and augment clips; 0: the worker does both itself."""
     ray_address: str | None = None
     """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
 
@@ -67,14 +67,14 @@ class AblateConfig:
         at_least(0, loaders=self.loaders, seeds=min(self.seeds, default=None))
         for name, values in (("variants", self.variants), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
-                raise UserError(f"--{name} must name at least one, and none twice")
+                raise UserError(f"--{name} must list at least one value, each only once")
 
 
 def variant_config(config: AblateConfig, variant: Variant, *, seed: int, out: str) -> TrainConfig:
-    """Return how ``variant`` is trained.
+    """Return the training of ``variant``.
 
-    ``paper`` keeps epochs, batch size, arithmetic, trunk and frames of ``config``: all see the same data as
-    often.
+    ``paper`` keeps epochs, batch size, precision, trunk and frames of ``config``, so that every variant sees
+    the same data equally often.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"no variant {variant!r}")

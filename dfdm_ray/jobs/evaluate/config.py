@@ -1,4 +1,4 @@
-"""Frozen configuration of measuring predictions; see :mod:`dfdm_ray.config`."""
+"""Configuration of evaluations; see :mod:`dfdm_ray.config`."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ class EvaluateConfig:
     """Compare predictions with the truth: accuracy with intervals, by generator and quality, calibration."""
 
     predictions: tuple[str, ...]
-    """Folders made by `dfdm-ray score`, or .parquet files with its columns; local or any pyarrow.fs URI."""
+    """Output folders of `dfdm-ray score`, or .parquet files with its columns; local or any pyarrow.fs URI."""
     out: str
     """Folder for metrics.json, report.md and report.html."""
     names: tuple[str, ...] = ()
-    """What to call each of --predictions, in order. Default: their last names."""
+    """Names of --predictions in the report, in order. Default: the last part of each path."""
     split: str | None = None
-    """Only videos of this split, such as test. Default: all with a known generator."""
+    """Evaluate only videos of this split, such as test. Default: all videos with a known generator."""
     crf: tuple[int, ...] = ()
-    """Only videos of these qualities. Default: all."""
+    """Evaluate only videos of these qualities. Default: all."""
     manifest: str | None = None
-    """Manifest that tells generator, split, quality, identities and scene where predictions do not."""
+    """Manifest that supplies generator, split, quality, identities and scene where predictions lack them."""
     bootstrap: int = 2000
-    """Resamples behind each 95% interval."""
+    """Number of resamples for each 95% interval."""
     seed: int = 0
-    """Of the resampling."""
+    """Seed of the resampling."""
     mistakes: int = 20
-    """How many of the most confident mistakes are listed."""
+    """Number of the most confident mistakes to list."""
     overwrite: bool = False
-    """Replace what an earlier run left in --out."""
+    """Replace an earlier report in --out."""
 
     def __post_init__(self) -> None:
         at_least(100, bootstrap=self.bootstrap)

@@ -1,4 +1,4 @@
-"""Compare predictions with the truth. Runs here, without Ray.
+"""Compare predictions with the truth. Runs on this machine, without Ray.
 
 ::
 
@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, visible
-from dfdm_ray.jobs.evaluate import markdown, page, terminal
+from dfdm_ray.jobs.evaluate import plots, report
 from dfdm_ray.jobs.evaluate.cases import Selection, check_predictions, fill_from_manifest, select
 from dfdm_ray.jobs.evaluate.config import EvaluateConfig
 from dfdm_ray.jobs.evaluate.summary import summarise
@@ -39,15 +39,17 @@ class _Input:
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
-    """Measure the predictions, write the reports and return what stands in ``metrics.json``.
+    """Measure the predictions, write the reports and return the content of ``metrics.json``.
 
-    ``accuracy`` and its interval at the top are those of the first of ``config.predictions``; each
-    input's metrics are in ``runs``, in their order.
+    ``accuracy`` and its interval at the top are those of the first of ``config.predictions``; ``runs`` has
+    the metrics of each input, in order.
 
     Raises:
-        UserError: If an input is wrong, nothing is left to evaluate, or ``config.out`` holds a report.
+        UserError: If an input is wrong, nothing is left to evaluate, or ``config.out`` contains a report.
     """
-    _check_out(config)
+    found = sorted(name for name in storage.list_names(config.out) if name in _FILES)
+    if found and not config.overwrite:
+        raise UserError(f"--out {config.out} contains {', '.join(found)}; give --overwrite or a new --out")
     manifest = None
     if config.manifest is not None:
         table = storage.read_parquet(config.manifest, what="manifest")
@@ -59,76 +61,29 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         select(one.table, classes=one.classes, split=config.split, crfs=config.crf, origin=one.name)
         for one in inputs
     ]
-    report = _report(config, inputs, selections)
-    _write(config.out, report)
-    terminal.show(report, console)
-    for name in _FILES:
-        say(console, visible(storage.join(config.out, name)))
-    return report
-
-
-def _report(
-    config: EvaluateConfig, inputs: Sequence[_Input], selections: Sequence[Selection]
-) -> dict[str, Any]:
-    runs = [
-        summarise(
-            selection,
-            name=one.name,
-            classes=one.classes,
-            num_samples=config.bootstrap,
-            seed=config.seed,
-            num_mistakes=config.mistakes,
-        )
-        for one, selection in zip(inputs, selections, strict=True)
-    ]
-    remarks = [f"{one.name}: {remark}" for one in inputs for remark in one.remarks]
-    videos = [set(selection.cases.video_ids) for selection in selections]
-    if any(ids != videos[0] for ids in videos):
-        common = len(set.intersection(*videos))
-        remarks.append(f"The inputs do not cover the same scored videos; {common} are in all of them.")
-    first = ("accuracy", "accuracy_interval", "num_videos", "num_groups")
-    return {
-        **{key: runs[0][key] for key in first},
-        "split": config.split,
-        "crf": list(config.crf),
-        "predictions": list(config.predictions),
-        "manifest": config.manifest,
-        "bootstrap": config.bootstrap,
-        "seed": config.seed,
-        "remarks": remarks,
-        "runs": runs,
-    }
-
-
-def _check_out(config: EvaluateConfig) -> None:
-    there = [name for name in storage.list_names(config.out) if name in _FILES]
-    if there and not config.overwrite:
-        raise UserError(
-            f"--out {config.out} holds {', '.join(sorted(there))}; give --overwrite or a new --out"
-        )
-
-
-def _write(out: str, report: dict[str, Any]) -> None:
+    metrics = _measure(config, inputs, selections)
+    drawn = [plots.draw(run, name=f"run{index}") for index, run in enumerate(metrics["runs"])]
     contents = (
-        json.dumps(report, indent=2, allow_nan=False),
-        markdown.render(report),
-        page.render(report),
+        json.dumps(metrics, indent=2, allow_nan=False),
+        report.markdown(metrics),
+        report.page(metrics, drawn),
     )
-    for name, content in zip(_FILES, contents, strict=True):
-        uri = storage.join(out, name)
-        try:
-            storage.write_atomic(uri, content.encode())
-        except OSError as error:
-            raise UserError(f"cannot write {uri}: {error}") from error
+    with writing_to(config.out):
+        for name, content in zip(_FILES, contents, strict=True):
+            storage.write_atomic(storage.join(config.out, name), content.encode())
+    report.show(metrics, console)
+    for name in _FILES:
+        say(console, storage.join(config.out, name))
+    return metrics
 
 
 def _names(config: EvaluateConfig) -> tuple[str, ...]:
-    """Return what each input is called: last names, or whole URIs where last names repeat."""
-    doubled = [uri for uri, count in Counter(config.predictions).items() if count > 1]
-    if doubled:
-        raise UserError(f"--predictions names {doubled[0]} more than once")
+    """Return the name of each input: the last part of its path, or all of it where last parts repeat."""
+    repeated = [uri for uri, count in Counter(config.predictions).items() if count > 1]
+    if repeated:
+        raise UserError(f"--predictions lists {repeated[0]} more than once")
     last = [storage.split(uri.rstrip("/"))[1] or uri for uri in config.predictions]
-    short = last if len(set(last)) == len(last) else list(config.predictions)
+    short = last if len(set(last)) == len(last) else config.predictions
     return tuple(visible(name) for name in config.names or short)
 
 
@@ -146,7 +101,7 @@ def _read(uri: str, name: str, manifest: pa.Table | None) -> _Input:
 
 
 def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Return the rows at ``uri`` and, if it is a run's folder, what its ``run.json`` says."""
+    """Return the rows at ``uri`` and, for the folder of a run, the content of its ``run.json``."""
     if storage.path_of(uri).endswith(".parquet"):
         return storage.read_parquet(uri, what="predictions"), {}
     names = storage.list_names(uri)
@@ -156,7 +111,7 @@ def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
         parts = storage.part_names(folder)
     if not parts or (folder == uri and "manifest.parquet" in parts):
         raise UserError(
-            f"{uri} holds no predictions; give the --out of `dfdm-ray score` or a .parquet file of them"
+            f"{uri} contains no predictions; give an output folder of `dfdm-ray score` or a .parquet file"
         )
     tables = [storage.read_parquet(storage.join(folder, part), what="predictions") for part in parts]
     try:
@@ -172,23 +127,56 @@ def _record(uri: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
-        raise UserError(f"{path} is damaged: it is no record of a run")
+        raise UserError(f"{path} is damaged: it is not the record of a run")
     return record
 
 
 def _classes(record: dict[str, Any], table: pa.Table, origin: str) -> tuple[str, ...]:
-    """Return the model's classes in order: as the run says, else all generators if K fits."""
-    told = record.get("settings", {}).get("classes")
-    if told is not None:
-        if not isinstance(told, list) or not told or any(name not in GENERATORS for name in told):
+    """Return the class names in the record, in class order; without a record, all generators if K fits."""
+    listed = record.get("settings", {}).get("classes")
+    if listed is not None:
+        if not isinstance(listed, list) or not listed or any(name not in GENERATORS for name in listed):
             raise UserError(
-                f"{origin}: run.json names the classes {told}; they must be of {', '.join(GENERATORS)}"
+                f"{origin}: run.json lists the classes {listed}; classes must be of {', '.join(GENERATORS)}"
             )
-        return tuple(told)
+        return tuple(listed)
     counts = {len(row) for row in table["probabilities"].to_pylist() if row}
     if counts - {len(GENERATORS)}:
         raise UserError(
-            f"{origin} has {sorted(counts)} probabilities a video, and nothing says of which classes; "
-            f"{len(GENERATORS)} are expected; or give a run folder whose run.json names the classes"
+            f"{origin} has {sorted(counts)} probabilities per video, not {len(GENERATORS)}, and does not "
+            "name their classes; give a run folder whose run.json lists them"
         )
     return GENERATORS
+
+
+def _measure(
+    config: EvaluateConfig, inputs: Sequence[_Input], selections: Sequence[Selection]
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``."""
+    runs = [
+        summarise(
+            selection,
+            name=one.name,
+            classes=one.classes,
+            num_samples=config.bootstrap,
+            seed=config.seed,
+            num_mistakes=config.mistakes,
+        )
+        for one, selection in zip(inputs, selections, strict=True)
+    ]
+    remarks = [f"{one.name}: {remark}" for one in inputs for remark in one.remarks]
+    videos = [set(selection.cases.video_ids) for selection in selections]
+    if any(ids != videos[0] for ids in videos):
+        common = len(set.intersection(*videos))
+        remarks.append(f"The inputs do not cover the same scored videos; {common} are in all of them.")
+    return {
+        **{key: runs[0][key] for key in ("accuracy", "accuracy_interval", "num_videos", "num_groups")},
+        "split": config.split,
+        "crf": list(config.crf),
+        "predictions": list(config.predictions),
+        "manifest": config.manifest,
+        "bootstrap": config.bootstrap,
+        "seed": config.seed,
+        "remarks": remarks,
+        "runs": runs,
+    }

@@ -1,10 +1,13 @@
-"""The arithmetic of the metrics. ``NaN`` stands for what is not defined, such as the recall of no videos.
+"""Metrics and their bootstrap intervals. ``NaN`` marks an undefined value, such as the recall of no videos.
 
-Rates come from confusion matrices with any leading axes, so that one function serves the data and all
-of its resamples.
+Rates are computed from confusion matrices with any leading axes, so one function serves the data and all
+resamples. The bootstrap draws groups of videos, not videos: videos of one scene and one pair of people show
+the same frames in other generators and qualities, and intervals from single videos would be too narrow.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,11 @@ from torchmetrics.functional.classification import binary_auroc
 NUM_BINS = 15
 """Bins of the calibration error; 15 as in Guo et al., On Calibration of Modern Neural Networks, 2017."""
 _LEAST_PROBABILITY = 1e-12
-"""Below this a probability counts as this in the log likelihood, which is infinite at 0."""
+"""Lower bound of a probability in the log likelihood, which is infinite at 0."""
+_LEVEL = 0.95
+"""Confidence level of the intervals."""
+_DRAWS_AT_ONCE = 4_000_000
+"""Numbers held in memory at a time: 32 MB."""
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -22,7 +29,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rates:
-    """What follows from confusion matrices of shape ``(..., K, K)``."""
+    """Rates of confusion matrices of shape ``(..., K, K)``."""
 
     accuracy: Array
     """Shape ``(...)``."""
@@ -36,31 +43,13 @@ class Rates:
     """Shape ``(...)``: mean over the generators that made any of the videos."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Calibration:
-    """How far probabilities can be taken at their word."""
-
-    ece: float
-    """Expected calibration error, 0..1: mean over videos of |accuracy - confidence| of their bins."""
-    nll: float
-    """Mean negative log likelihood of the true generator, nats."""
-    brier: float
-    """Mean over videos of the summed squared error of all K probabilities, 0..2."""
-    count: Indices
-    """Videos in each bin, shape ``(NUM_BINS,)``; bin ``b`` is ``[b, b + 1) / NUM_BINS``, the last with 1."""
-    confidence: Array
-    """Mean probability of the attribution in each bin, NaN in empty ones."""
-    accuracy: Array
-    """Share of right attributions in each bin, NaN in empty ones."""
-
-
 def group_confusions(truth: Indices, predicted: Indices, groups: Indices, num_classes: int) -> Indices:
-    """Return the confusion matrix of each group.
+    """Return the confusion matrix of each group, groups in ascending order.
 
     Args:
         truth: Class indices, shape ``(N,)``.
         predicted: Class indices, shape ``(N,)``.
-        groups: Group numbers, shape ``(N,)``; only those that occur get a matrix, in ascending order.
+        groups: Group indices, shape ``(N,)``.
         num_classes: ``K``.
 
     Returns:
@@ -73,37 +62,41 @@ def group_confusions(truth: Indices, predicted: Indices, groups: Indices, num_cl
 
 
 def rates(confusion: npt.NDArray[np.integer] | Array) -> Rates:
-    """Return accuracy, recall, precision and F1 of confusion matrices of shape ``(..., K, K)``."""
+    """Return the rates of confusion matrices of shape ``(..., K, K)``."""
     right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
     made = confusion.sum(axis=-1).astype(np.float64)
     attributed = confusion.sum(axis=-2).astype(np.float64)
-    f1 = np.where(made > 0, _ratio(2 * right, made + attributed), np.nan)
+    f1 = np.where(made > 0, ratio(2 * right, made + attributed), np.nan)
     return Rates(
-        accuracy=_ratio(right.sum(axis=-1), made.sum(axis=-1)),
-        recall=_ratio(right, made),
-        precision=_ratio(right, attributed),
+        accuracy=ratio(right.sum(axis=-1), made.sum(axis=-1)),
+        recall=ratio(right, made),
+        precision=ratio(right, attributed),
         f1=f1,
-        macro_f1=_ratio(np.nansum(f1, axis=-1), (made > 0).sum(axis=-1).astype(np.float64)),
+        macro_f1=ratio(np.nansum(f1, axis=-1), (made > 0).sum(axis=-1)),
     )
 
 
-def _ratio(part: Array, whole: Array) -> Array:
-    ratio: Array = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-    return ratio
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Array:
+    """Return ``part / whole``, NaN where ``whole`` is 0."""
+    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
+    quotient: Array = np.divide(part, whole, out=np.full(shape, np.nan), where=whole > 0)
+    return quotient
+
+
+def number(value: Any) -> float | None:
+    """Return ``value`` as JSON has it: ``None`` for NaN."""
+    return None if math.isnan(value) else float(value)
 
 
 def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
-    """Return the area under the ROC curve of each class against all others; ties count half.
+    """Return the area under the ROC curve of each class against all others, shape ``(K,)``; ties count half.
 
-    A class without videos, or with all of them, has none. (torchmetrics' multiclass function would
-    count it as 0 in the mean, hence its binary one here.)
+    The area of a class with no videos, or with all of them, is NaN. torchmetrics' multiclass function would
+    count it as 0 in the mean, so its binary function is used here.
 
     Args:
         truth: Class indices, shape ``(N,)``.
         probabilities: Shape ``(N, K)``.
-
-    Returns:
-        Shape ``(K,)``.
     """
     areas = np.full(probabilities.shape[1], np.nan)
     for index in range(len(areas)):
@@ -114,25 +107,76 @@ def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
     return areas
 
 
-def calibration(truth: Indices, predicted: Indices, probabilities: Array) -> Calibration:
-    """Return how well the probabilities of ``(N, K)`` fit the truth.
+def calibration(truth: Indices, predicted: Indices, probabilities: Array) -> dict[str, Any]:
+    """Return how well the probabilities of shape ``(N, K)`` fit the truth, as plain values.
 
-    The error is over the bins that the reliability diagram shows. (That of torchmetrics puts
-    probabilities of exactly 1, which are common in float32, into a bin of their own.)
+    The error is computed over the bins of the reliability diagram. torchmetrics puts probabilities of exactly
+    1, which are common in float32, into a bin of their own.
+
+    Returns:
+        ``ece``, the expected calibration error, 0..1: mean over videos of |accuracy - confidence| of their
+        bin; ``nll``, the mean negative log likelihood of the true generator in nats; ``brier``, the mean over
+        videos of the summed squared error of all K probabilities, 0..2; ``bins``, ``NUM_BINS`` half-open
+        bins, the last of which includes 1.
     """
     rows = np.arange(len(truth))
     confidence = probabilities[rows, predicted]
-    right = (truth == predicted).astype(np.float64)
     bins = np.minimum((confidence * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     count = np.bincount(bins, minlength=NUM_BINS)
     sum_confidence = np.bincount(bins, confidence, NUM_BINS).astype(np.float64)
-    sum_right = np.bincount(bins, right, NUM_BINS).astype(np.float64)
+    sum_right = np.bincount(bins, truth == predicted, NUM_BINS).astype(np.float64)
     one_hot = np.eye(probabilities.shape[1])[truth]
-    return Calibration(
-        ece=float(np.abs(sum_right - sum_confidence).sum() / len(truth)),
-        nll=float(-np.log(np.maximum(probabilities[rows, truth], _LEAST_PROBABILITY)).mean()),
-        brier=float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
-        count=count,
-        confidence=_ratio(sum_confidence, count.astype(np.float64)),
-        accuracy=_ratio(sum_right, count.astype(np.float64)),
-    )
+    return {
+        "ece": float(np.abs(sum_right - sum_confidence).sum() / len(truth)),
+        "nll": float(-np.log(np.maximum(probabilities[rows, truth], _LEAST_PROBABILITY)).mean()),
+        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
+        "bins": [
+            {
+                "low": index / NUM_BINS,
+                "high": (index + 1) / NUM_BINS,
+                "num_videos": int(count[index]),
+                "confidence": number(ratio(sum_confidence, count)[index]),
+                "accuracy": number(ratio(sum_right, count)[index]),
+            }
+            for index in range(NUM_BINS)
+        ],
+    }
+
+
+def resample(confusions: Indices, *, num_samples: int, seed: int) -> Array:
+    """Draw ``G`` groups with replacement, ``num_samples`` times, and sum their confusion matrices.
+
+    Args:
+        confusions: Confusion matrix of each group, shape ``(G, K, K)``.
+        num_samples: Number of resamples, ``B``.
+        seed: Seed of the draws.
+
+    Returns:
+        Shape ``(B, K, K)``.
+    """
+    num_groups = len(confusions)
+    flat = confusions.reshape(num_groups, -1).astype(np.float64)
+    random = np.random.default_rng(seed)
+    share = np.full(num_groups, 1 / num_groups)
+    at_once = max(1, _DRAWS_AT_ONCE // num_groups)
+    sums = [
+        random.multinomial(num_groups, share, size=min(at_once, num_samples - start)) @ flat
+        for start in range(0, num_samples, at_once)
+    ]
+    return np.concatenate(sums).reshape(num_samples, *confusions.shape[1:])
+
+
+def interval(values: Array, num_groups: npt.ArrayLike) -> Array:
+    """Return the 95% percentile interval of resampled ``values``.
+
+    Args:
+        values: Shape ``(B, ...)``; resamples with an undefined value (NaN) are ignored.
+        num_groups: Number of groups that contribute to the value, shape ``(...)``.
+
+    Returns:
+        Low and high, shape ``(2, ...)``; NaN with fewer than two groups.
+    """
+    tail = 50 * (1 - _LEVEL)
+    defined = np.isfinite(values).any(axis=0) & (np.asarray(num_groups) > 1)
+    safe = np.where(defined, values, 0.0)
+    return np.where(defined, np.nanpercentile(safe, [tail, 100 - tail], axis=0), np.nan)

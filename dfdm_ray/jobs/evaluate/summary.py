@@ -1,84 +1,72 @@
-"""All metrics of one predictions table as plain values, fit for JSON: ``None`` is what is not defined."""
+"""All metrics of one predictions table as plain values for JSON; ``None`` marks an undefined value."""
 
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dfdm_ray.jobs.evaluate.bootstrap import interval, resample
 from dfdm_ray.jobs.evaluate.cases import Cases, Selection
 from dfdm_ray.jobs.evaluate.metrics import (
-    NUM_BINS,
     Array,
     Indices,
     Rates,
     calibration,
     group_confusions,
+    interval,
+    number,
     one_vs_rest_auc,
     rates,
+    ratio,
+    resample,
 )
 
 Metrics = dict[str, Any]
 
 
-def number(value: Any) -> float | None:
-    """Return ``value`` as a float, ``None`` for NaN."""
-    return None if math.isnan(value) else float(value)
-
-
-def _span(bounds: Array) -> list[float] | None:
-    return None if np.isnan(bounds).any() else [float(bound) for bound in bounds]
-
-
 def summarise(
     selection: Selection, *, name: str, classes: Sequence[str], num_samples: int, seed: int, num_mistakes: int
 ) -> Metrics:
-    """Measure the cases of ``selection``.
+    """Return the metrics of a selection.
 
     Args:
-        selection: What counts.
-        name: What the predictions are called.
-        classes: In class order.
-        num_samples: Resamples behind each interval.
-        seed: Of the resamples.
-        num_mistakes: How many of the most confident mistakes are listed.
+        selection: Rows to measure.
+        name: Name of the predictions in the report.
+        classes: Class names, in class order.
+        num_samples: Resamples for each interval.
+        seed: Seed of the resamples.
+        num_mistakes: Number of the most confident mistakes to list.
     """
     cases = selection.cases
     by_group = group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
-
-    def draw(confusions: Indices) -> Rates:
-        return rates(resample(confusions, num_samples=num_samples, seed=seed))
-
-    drawn = draw(by_group)
+    drawn = rates(resample(by_group, num_samples=num_samples, seed=seed))
     areas = one_vs_rest_auc(cases.truth, cases.probabilities)
+    num_right = int((cases.truth == cases.predicted).sum())
+    majority = float(np.bincount(cases.truth).max() / len(cases.truth))
+    by_crf, by_target = (
+        _breakdown(values, cases, len(classes), num_samples=num_samples, seed=seed)
+        for values in (cases.crfs, cases.targets)
+    )
     return {
         "name": name,
         **_accuracy(by_group, drawn),
-        "accuracy_rejected_as_wrong": _with_rejected(selection),
+        "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(selection.rejected)),
         "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
         "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
         "macro_auc": number(np.nanmean(areas)) if np.isfinite(areas).any() else None,
-        "chance": {"one_in_k": 1 / len(classes), "majority_share": _majority_share(cases.truth)},
+        "chance": {"one_in_k": 1 / len(classes), "majority_share": majority},
         "generators": _generators(by_group, drawn, areas, classes),
-        "confusion": _confusion(by_group, classes),
-        "qualities": _breakdown("crf", cases.crfs, cases, len(classes), draw),
-        "targets": _breakdown("target_identity", cases.targets, cases, len(classes), draw),
-        "calibration": _calibration(cases),
+        "confusion": _confusion(by_group.sum(axis=0), classes),
+        "qualities": [{"crf": value, **accuracy} for value, accuracy in by_crf],
+        "targets": [{"target_identity": value, **accuracy} for value, accuracy in by_target],
+        "calibration": calibration(cases.truth, cases.predicted, cases.probabilities),
         "mistakes": _mistakes(cases, classes, num_mistakes),
         "videos": _videos(selection),
     }
 
 
-def _with_rejected(selection: Selection) -> float:
-    """Return the accuracy with rejected videos counted as wrong."""
-    cases = selection.cases
-    return int((cases.truth == cases.predicted).sum()) / (len(cases.truth) + len(selection.rejected))
-
-
-def _majority_share(truth: Indices) -> float:
-    return float(np.bincount(truth).max() / len(truth))
+def _span(bounds: Array) -> list[float] | None:
+    return None if np.isnan(bounds).any() else [float(bound) for bound in bounds]
 
 
 def _accuracy(by_group: Indices, drawn: Rates) -> Metrics:
@@ -88,6 +76,18 @@ def _accuracy(by_group: Indices, drawn: Rates) -> Metrics:
         "num_videos": int(by_group.sum()),
         "num_groups": len(by_group),
     }
+
+
+def _breakdown(
+    values: Sequence[Any], cases: Cases, num_classes: int, *, num_samples: int, seed: int
+) -> list[tuple[Any, Metrics]]:
+    """Return the accuracy of the videos with each value, ``None`` last; ``values`` has one entry per case."""
+    rows = []
+    for value in sorted(set(values), key=lambda value: (value is None, value)):
+        at = [index for index, one in enumerate(values) if one == value]
+        part = group_confusions(cases.truth[at], cases.predicted[at], cases.groups[at], num_classes)
+        rows.append((value, _accuracy(part, rates(resample(part, num_samples=num_samples, seed=seed)))))
+    return rows
 
 
 def _generators(by_group: Indices, drawn: Rates, areas: Array, classes: Sequence[str]) -> list[Metrics]:
@@ -112,47 +112,12 @@ def _generators(by_group: Indices, drawn: Rates, areas: Array, classes: Sequence
     ]
 
 
-def _confusion(by_group: Indices, classes: Sequence[str]) -> Metrics:
-    counts = by_group.sum(axis=0)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+def _confusion(counts: Indices, classes: Sequence[str]) -> Metrics:
+    shares = ratio(counts, counts.sum(axis=1, keepdims=True))
     return {
         "classes": list(classes),
         "counts": counts.tolist(),
         "row_shares": [[number(share) for share in row] for row in shares],
-    }
-
-
-def _breakdown(
-    key: str, values: Sequence[Any], cases: Cases, num_classes: int, draw: Callable[[Indices], Rates]
-) -> list[Metrics]:
-    """Return the accuracy of the videos with each of ``values``, one for each case; ``None`` comes last."""
-    rows = []
-    for value in sorted(set(values), key=lambda value: (value is None, value)):
-        chosen = [index for index, one in enumerate(values) if one == value]
-        part = group_confusions(
-            cases.truth[chosen], cases.predicted[chosen], cases.groups[chosen], num_classes
-        )
-        rows.append({key: value, **_accuracy(part, draw(part))})
-    return rows
-
-
-def _calibration(cases: Cases) -> Metrics:
-    fit = calibration(cases.truth, cases.predicted, cases.probabilities)
-    return {
-        "ece": fit.ece,
-        "nll": fit.nll,
-        "brier": fit.brier,
-        "bins": [
-            {
-                "low": index / NUM_BINS,
-                "high": (index + 1) / NUM_BINS,
-                "num_videos": int(fit.count[index]),
-                "confidence": number(fit.confidence[index]),
-                "accuracy": number(fit.accuracy[index]),
-            }
-            for index in range(NUM_BINS)
-        ],
     }
 
 
@@ -173,8 +138,9 @@ def _mistakes(cases: Cases, classes: Sequence[str], limit: int) -> list[Metrics]
 
 
 def _videos(selection: Selection) -> Metrics:
-    """Return where every row went; ``rows`` is the sum of the numbers below it."""
+    """Return the count of every kind of row; ``rows`` is the sum of the six counts after it."""
     codes = Counter(str(row["reject_code"] or "unknown") for row in selection.rejected)
+    facts = ("video_id", "reject_code", "reject_detail", "true_generator", "crf")
     return {
         "rows": selection.num_rows,
         "scored": len(selection.cases.truth),
@@ -185,13 +151,7 @@ def _videos(selection: Selection) -> Metrics:
         "other_quality": selection.num_other_quality,
         "ungrouped": selection.cases.num_ungrouped,
         "rejects_by_code": dict(codes.most_common()),
-        "rejected_videos": [
-            {
-                name: row[name]
-                for name in ("video_id", "reject_code", "reject_detail", "true_generator", "crf")
-            }
-            for row in selection.rejected
-        ],
+        "rejected_videos": [{name: row[name] for name in facts} for row in selection.rejected],
         "unknown_generator_videos": list(selection.unknown),
         "no_class_videos": [{"video_id": name, "true_generator": kind} for name, kind in selection.other],
     }

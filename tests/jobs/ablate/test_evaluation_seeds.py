@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from dfdm_ray.io.images import read_png
-from dfdm_ray.jobs.ablate.seeds import by_seed, draw_seeds, mean_and_spread, seeds_table
-from dfdm_ray.jobs.evaluate.markdown import table_lines
+from dfdm_ray.jobs.ablate.job import by_seed, draw_seeds, mean_and_spread, seeds_table
+from dfdm_ray.jobs.evaluate.report import markdown_table
 
 
 def run(accuracy: float, **qualities: float) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_the_table_has_a_row_a_variant_and_says_what_it_rests_on() -> None:
     table = seeds_table(variants, num_videos=85, num_groups=6)
     assert table.headings == ("variant", "crf 10", "all")
     assert table.rows[0] == ("default", "80.0 ± 14.1%", "70.0 ± 14.1%")
-    assert "2 seeds, on 85 test videos in 6 groups" in "\n".join(table_lines(table))
+    assert "2 seeds, on 85 test videos in 6 groups" in markdown_table(table)
 
 
 def test_the_picture_is_one_with_a_column_for_each_variant() -> None:

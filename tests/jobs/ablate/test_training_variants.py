@@ -66,12 +66,12 @@ def test_a_paper_training_is_known_by_its_recipe_however_long_and_on_whatever_ca
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"seeds": ()}, "--seeds must name at least one"),
-        ({"seeds": (0, 0)}, "and none twice"),
+        ({"seeds": ()}, "--seeds must list at least one"),
+        ({"seeds": (0, 0)}, "each only once"),
         ({"seeds": (-1,)}, "--seeds must be at least 0"),
-        ({"variants": ("default", "default")}, "--variants must name"),
+        ({"variants": ("default", "default")}, "--variants must list"),
     ],
 )
-def test_what_cannot_be_compared_is_told(values: dict[str, Any], says: str) -> None:
+def test_what_cannot_be_compared_is_an_error(values: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         AblateConfig(crops="c", out="o", **values)

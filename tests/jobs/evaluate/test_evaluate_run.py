@@ -79,7 +79,7 @@ def test_several_predictions_have_their_names_and_a_cross_quality_table(tmp_path
     assert [run["name"] for run in unnamed["runs"]] == ["first", "second.parquet"]  # type: ignore[attr-defined]
 
 
-def test_a_manifest_tells_the_truth(tmp_path: Path) -> None:
+def test_a_manifest_supplies_the_truth(tmp_path: Path) -> None:
     videos = tmp_path / "DFDM_crf10" / "3iae"
     videos.mkdir(parents=True)
     (videos / "id0_id1_0000_3iae.mp4").write_bytes(b"x")
@@ -94,7 +94,7 @@ def test_a_manifest_tells_the_truth(tmp_path: Path) -> None:
     assert metrics["runs"][0]["qualities"][0]["crf"] == 10  # type: ignore[index]
 
 
-def test_an_unfinished_run_is_told(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_reported(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run", ROWS, planned=9)
     metrics = evaluate(tmp_path / "out", "--predictions", run)
     assert metrics["remarks"] == ["run: the run is not finished: 5 of 9 videos have a row"]
@@ -124,12 +124,12 @@ def test_mistakes_of_the_user_are_one_line(tmp_path: Path, capsys: pytest.Captur
     strange = run_folder(tmp_path / "strange", ROWS, settings={"classes": ["<b>"]})
     (tmp_path / "empty").mkdir()
     cases = {
-        ("--predictions", str(tmp_path / "none")): "holds no predictions",
-        ("--predictions", str(tmp_path / "empty")): "holds no predictions",
+        ("--predictions", str(tmp_path / "none")): "contains no predictions",
+        ("--predictions", str(tmp_path / "empty")): "contains no predictions",
         ("--predictions", str(tmp_path / "none.parquet")): "cannot read the predictions",
         ("--predictions", str(tmp_path / "broken.parquet")): "not a Parquet file",
-        ("--predictions", str(tmp_path / "two.parquet")): "nothing says of which classes",
-        ("--predictions", strange): "names the classes",
+        ("--predictions", str(tmp_path / "two.parquet")): "does not name their classes",
+        ("--predictions", strange): "lists the classes",
         ("--predictions", run, run): "more than once",
         ("--predictions", run, "--names", "x", "y"): "--names has 2 for 1",
         ("--predictions", run, "--split", "tset"): "test (4), train (1)",

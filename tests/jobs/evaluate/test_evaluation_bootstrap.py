@@ -2,9 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dfdm_ray.jobs.evaluate import bootstrap
-from dfdm_ray.jobs.evaluate.bootstrap import interval, resample
-from dfdm_ray.jobs.evaluate.metrics import group_confusions, rates
+from dfdm_ray.jobs.evaluate import metrics
+from dfdm_ray.jobs.evaluate.metrics import group_confusions, interval, rates, resample
 
 NUM_GROUPS, PER_GROUP = 20, 15
 
@@ -44,7 +43,7 @@ def test_a_seed_gives_the_same_interval_again_and_another_seed_another() -> None
 def test_memory_is_bounded_without_changing_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     confusions = group_confusions(*pure_groups(), 2)
     whole = resample(confusions, num_samples=101, seed=0)
-    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 10 * NUM_GROUPS)
+    monkeypatch.setattr(metrics, "_DRAWS_AT_ONCE", 10 * NUM_GROUPS)
     assert np.array_equal(resample(confusions, num_samples=101, seed=0), whole)
 
 

@@ -64,8 +64,8 @@ def test_videos_of_which_nothing_is_known_are_groups_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "tset"}, r"no video fits --split tset; there are test \(1\), unknown \(1\)"),
-        ({"crfs": (23,)}, r"no video fits --crf \[23\]; there are 0 \(2\)"),
+        ({"split": "tset"}, r"no video matches --split tset; the videos have test \(1\), unknown \(1\)"),
+        ({"crfs": (23,)}, r"no video matches --crf \[23\]; the videos have 0 \(2\)"),
     ],
 )
 def test_a_filter_that_fits_nothing_names_what_there_is(options: dict[str, Any], message: str) -> None:
@@ -76,22 +76,25 @@ def test_a_filter_that_fits_nothing_names_what_there_is(options: dict[str, Any],
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no rows"),
-        ([rejected("a", "iae"), rejected("b", "iae")], "of 2 videos 2 are rejected"),
-        ([scored("a", None, "iae")], "of 1 the true generator is unknown"),
-        ([scored("a", "real", "iae")], "of 1 it is no class"),
+        ([], "contains no rows"),
+        ([rejected("a", "iae"), rejected("b", "iae")], "none of 2 videos can be evaluated: 2 rejected"),
+        ([scored("a", None, "iae")], "1 with an unknown true generator"),
+        ([scored("a", "real", "iae")], "1 with a generator that is not a class"),
         (
             [scored("a", "iae", "iae"), scored("a", "iae", "iae")],
-            "1 video_id stand more than once, such as 'a'",
+            "1 video_id repeated, for example 'a'",
         ),
-        ([scored("a", "iae", "iae", status="done")], r"but there is \['done'\]"),
+        ([scored("a", "iae", "iae", status="done")], r"but some rows have \['done'\]"),
         ([scored("a", "iae", "iae", probabilities=[0.5, 0.5])], "has 2 probabilities, but the model has 5"),
         ([scored("a", "iae", "iae", probabilities=[])], "has 0 probabilities"),
         ([scored("a", "iae", "iae", probabilities=[float("nan")] * 5)], "not between 0 and 1"),
         ([scored("a", "iae", "iae", probabilities=[0.5] * 5)], "not between 0 and 1 with sum 1"),
         ([scored("a", "iae", "iae", probabilities=[1.2, -0.2, 0, 0, 0])], "not between 0 and 1"),
         ([scored("a", "iae", "iae", generator="nobody")], "attributed to 'nobody'"),
-        ([scored("a", "iae", "iae", generator="dfaker")], "not its highest probability in the class order"),
+        (
+            [scored("a", "iae", "iae", generator="dfaker")],
+            "another class has a higher probability",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_a_user_error(rows: list[dict[str, Any]], message: str) -> None:
@@ -100,7 +103,7 @@ def test_what_cannot_be_evaluated_is_a_user_error(rows: list[dict[str, Any]], me
 
 
 def test_a_table_without_predictions_is_named() -> None:
-    with pytest.raises(UserError, match=r"lacks the columns \['status'.*'probabilities'\]"):
+    with pytest.raises(UserError, match=r"columns \['status'.*'probabilities'\] are missing"):
         check_predictions(pa.table({"video_id": ["a"], "generator": ["iae"]}), origin="x.parquet")
 
 
@@ -118,11 +121,11 @@ def test_rows_without_a_video_id_are_counted() -> None:
 
 def test_a_column_of_another_type_is_named() -> None:
     wrong = table([scored("a", "iae", "iae")]).drop_columns(["crf"]).append_column("crf", pa.array(["low"]))
-    with pytest.raises(UserError, match="column crf does not fit"):
+    with pytest.raises(UserError, match="column crf does not have the type"):
         check_predictions(wrong, origin="x.parquet")
 
 
-def test_a_manifest_fills_what_is_unknown_and_differences_are_told() -> None:
+def test_a_manifest_fills_what_is_unknown_and_differences_are_reported() -> None:
     rows = scored("a", None, "iae", crf=None), scored("b", "iae", "iae"), scored("c", None, "iae")
     checked = check_predictions(table(rows), origin="run")
     filled, remarks = fill_from_manifest(

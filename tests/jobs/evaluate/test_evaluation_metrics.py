@@ -84,13 +84,15 @@ def test_calibration_of_a_case_worked_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]])
     fit = calibration(ints(0, 1, 1, 1), ints(0, 0, 1, 1), probabilities)
     # bins 13 (two at 0.9, one right), 9 (0.6, right) and 14 (1.0, right)
-    assert fit.ece == pytest.approx((2 * abs(0.5 - 0.9) + abs(1 - 0.6) + 0) / 4)
-    assert fit.nll == pytest.approx(-(np.log(0.9) + np.log(0.1) + np.log(0.6)) / 4)
-    assert fit.brier == pytest.approx((0.02 + 1.62 + 0.32 + 0) / 4)
-    assert {index: int(count) for index, count in enumerate(fit.count) if count} == {9: 1, 13: 2, 14: 1}
-    assert fit.accuracy[13] == 0.5
-    assert fit.confidence[13] == pytest.approx(0.9)
-    assert np.isnan(fit.accuracy[0])
+    assert fit["ece"] == pytest.approx((2 * abs(0.5 - 0.9) + abs(1 - 0.6) + 0) / 4)
+    assert fit["nll"] == pytest.approx(-(np.log(0.9) + np.log(0.1) + np.log(0.6)) / 4)
+    assert fit["brier"] == pytest.approx((0.02 + 1.62 + 0.32 + 0) / 4)
+    bins = fit["bins"]
+    counts = {index: one["num_videos"] for index, one in enumerate(bins) if one["num_videos"]}
+    assert counts == {9: 1, 13: 2, 14: 1}
+    assert bins[13]["accuracy"] == 0.5
+    assert bins[13]["confidence"] == pytest.approx(0.9)
+    assert bins[0]["accuracy"] is None
 
 
 def test_calibration_error_agrees_with_torchmetrics_where_no_probability_is_1() -> None:
@@ -99,15 +101,15 @@ def test_calibration_error_agrees_with_torchmetrics_where_no_probability_is_1() 
     truth, predicted = random.integers(0, 5, 300), probabilities.argmax(axis=1)
     pair = torch.from_numpy(probabilities), torch.from_numpy(truth)
     theirs = reference.multiclass_calibration_error(*pair, num_classes=5, n_bins=15)
-    assert calibration(truth, predicted, probabilities).ece == pytest.approx(float(theirs), abs=1e-6)
+    assert calibration(truth, predicted, probabilities)["ece"] == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_probabilities_of_exactly_1_share_the_last_bin() -> None:
     # One of two is right at a mean probability of 0.98; apart they would be off by 0.96 and 0.
     fit = calibration(ints(0, 1), ints(1, 1), np.array([[0.04, 0.96], [0.0, 1.0]]))
-    assert fit.count[14] == 2
-    assert fit.ece == pytest.approx(0.98 - 0.5)
+    assert fit["bins"][14]["num_videos"] == 2
+    assert fit["ece"] == pytest.approx(0.98 - 0.5)
 
 
 def test_a_true_generator_of_probability_0_has_a_finite_likelihood() -> None:
-    assert calibration(ints(1), ints(0), np.array([[1.0, 0.0]])).nll == pytest.approx(-np.log(1e-12))
+    assert calibration(ints(1), ints(0), np.array([[1.0, 0.0]]))["nll"] == pytest.approx(-np.log(1e-12))

@@ -1,7 +1,9 @@
 import io
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,19 @@ from rich.console import Console
 from support.evaluation_rows import rejected, scored, table
 
 from dfdm_ray.io.terminal import visible
-from dfdm_ray.jobs.evaluate import markdown, page, sections, terminal
+from dfdm_ray.jobs.evaluate import plots
 from dfdm_ray.jobs.evaluate.cases import check_predictions, select
+from dfdm_ray.jobs.evaluate.report import (
+    bounds,
+    cross_quality_table,
+    excluded_table,
+    headline,
+    markdown,
+    page,
+    percent,
+    show,
+)
 from dfdm_ray.jobs.evaluate.summary import summarise
-from dfdm_ray.jobs.evaluate.wording import bounds, percent
 from dfdm_ray.labels import GENERATORS
 
 HOSTILE = "<script>alert(1)</script>&|`*_[x](y)$a$\x1b[31m\x00\n\u202e\"'.mp4"
@@ -34,6 +45,11 @@ def hostile_report() -> dict[str, Any]:
         scored(HOSTILE + "4", None, "iae"),
         names=(HOSTILE, "other"),
     )
+
+
+def drawn_page(content: dict[str, Any]) -> str:
+    runs = enumerate(content["runs"])
+    return page(content, [plots.draw(run, name=f"run{index}") for index, run in runs])
 
 
 class Page(HTMLParser):
@@ -105,10 +121,10 @@ def test_one_row_has_an_accuracy_and_says_that_it_has_no_interval() -> None:
     assert metrics["accuracy"] == 1
     assert metrics["accuracy_interval"] is None
     assert metrics["macro_auc"] is None
-    assert "no interval, as there is only one group" in sections.headline(metrics)[0]
-    assert "1 scored video in 1 group." in sections.headline(metrics)[0]
+    assert "no interval, as there is only one group" in headline(metrics)[0]
+    assert "1 scored video in 1 group." in headline(metrics)[0]
     json.dumps(metrics, allow_nan=False)
-    assert "100.0%" in page.render(whole)
+    assert "100.0%" in drawn_page(whole)
 
 
 def test_recall_that_rests_on_one_group_has_no_interval_of_its_own() -> None:
@@ -139,7 +155,7 @@ def test_the_counts_add_up_to_the_rows() -> None:
 
 
 def test_hostile_names_stay_text_on_the_page() -> None:
-    content = page.render(hostile_report())
+    content = drawn_page(hostile_report())
     got = Page(content)
     assert "script" not in got.tags
     assert visible(HOSTILE) in got.text
@@ -147,14 +163,14 @@ def test_hostile_names_stay_text_on_the_page() -> None:
 
 
 def test_the_page_loads_nothing_and_its_ids_are_unique() -> None:
-    got = Page(page.render(hostile_report()))
+    got = Page(drawn_page(hostile_report()))
     assert not {"link", "img", "iframe", "object", "script"} & got.tags
     assert all(link.startswith("#") and link[1:] in got.ids for link in got.links)
     assert len(set(got.ids)) == len(got.ids) > 0
 
 
 def test_plots_take_their_colours_from_the_page() -> None:
-    content = page.render(hostile_report())
+    content = drawn_page(hostile_report())
     assert content.count("<svg") == 8
     drawn = "".join(re.findall(r"<svg.*?</svg>", content, re.DOTALL))
     assert "var(--accent)" in drawn
@@ -163,7 +179,7 @@ def test_plots_take_their_colours_from_the_page() -> None:
 
 
 def test_hostile_names_stay_text_in_markdown() -> None:
-    content = markdown.render(hostile_report())
+    content = markdown(hostile_report())
     assert not re.search(r"(?<!\\)[<>`*$]", content)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", content)
     rows = [line for line in content.splitlines() if line.startswith("|")]
@@ -174,15 +190,15 @@ def test_hostile_names_stay_text_in_markdown() -> None:
 
 def test_hostile_names_stay_text_in_the_terminal() -> None:
     out = io.StringIO()
-    terminal.show(hostile_report(), Console(file=out, width=300, color_system=None))
+    show(hostile_report(), Console(file=out, width=300, color_system=None))
     assert visible(HOSTILE) in out.getvalue()
     assert "\x1b" not in out.getvalue()
-    assert "1 rejected, 1 of unknown generator, 1 of a generator that is no class" in out.getvalue()
+    assert "1 rejected, 1 with an unknown generator, 1 with a generator that is not a class" in out.getvalue()
 
 
-def test_more_videos_without_part_than_are_listed_are_counted() -> None:
+def test_excluded_videos_beyond_the_listed_ones_are_counted() -> None:
     left_out = [rejected(f"r{index:02d}", "iae") for index in range(25)]
-    got = sections.left_out_table(report(scored("a", "iae", "iae"), *left_out)["runs"][0])
+    got = excluded_table(report(scored("a", "iae", "iae"), *left_out)["runs"][0])
     assert len(got.rows) == 20
     assert got.remark == "5 more in metrics.json."
 
@@ -193,9 +209,18 @@ def test_cross_quality_table_has_inputs_in_rows_and_qualities_in_columns() -> No
         scored("b", "iae", "dfaker", crf=23),
         scored("c", "iae", "iae", crf=None),
     )
-    got = sections.cross_quality_table(report(*rows, names=("x", "y")))
+    got = cross_quality_table(report(*rows, names=("x", "y")))
     assert got.headings == ("predictions", "crf 0", "crf 23", "unknown", "all")
     assert got.rows[1] == ("y", "100.0% (1)", "0.0% (1)", "100.0% (1)", "66.7% (3)")
+
+
+def test_the_templates_are_installed_with_the_package() -> None:
+    root = Path(__file__).parents[3]
+    package_data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    installed = {path for glob in package_data["dfdm_ray"] for path in (root / "dfdm_ray").glob(glob)}
+    templates = set((root / "dfdm_ray").rglob("*.j2"))
+    assert templates
+    assert templates <= installed
 
 
 def test_undefined_values_are_dashes() -> None:
