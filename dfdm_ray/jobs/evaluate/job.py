@@ -33,8 +33,8 @@ class _Input:
     """One of --predictions."""
 
     name: str
-    table: pa.Table
     classes: tuple[str, ...]
+    selection: Selection
     remarks: Sequence[str]
 
 
@@ -54,14 +54,9 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     if config.manifest is not None:
         table = storage.read_parquet(config.manifest, what="manifest")
         manifest = check_manifest(table, origin=config.manifest)
-    inputs = [
-        _read(uri, name, manifest) for uri, name in zip(config.predictions, _names(config), strict=True)
-    ]
-    selections = [
-        select(one.table, classes=one.classes, split=config.split, crfs=config.crf, origin=one.name)
-        for one in inputs
-    ]
-    metrics = _measure(config, inputs, selections)
+    names = _names(config)
+    inputs = [_read(config, *one, manifest) for one in zip(config.predictions, names, strict=True)]
+    metrics = _measure(config, inputs)
     drawn = [plots.draw(run, name=f"run{index}") for index, run in enumerate(metrics["runs"])]
     contents = (
         json.dumps(metrics, indent=2, allow_nan=False),
@@ -87,7 +82,7 @@ def _names(config: EvaluateConfig) -> tuple[str, ...]:
     return tuple(visible(name) for name in config.names or short)
 
 
-def _read(uri: str, name: str, manifest: pa.Table | None) -> _Input:
+def _read(config: EvaluateConfig, uri: str, name: str, manifest: pa.Table | None) -> _Input:
     table, record = _read_run(uri)
     table = check_predictions(table, origin=uri)
     remarks = []
@@ -97,7 +92,9 @@ def _read(uri: str, name: str, manifest: pa.Table | None) -> _Input:
     if manifest is not None:
         table, differing = fill_from_manifest(table, manifest)
         remarks += differing
-    return _Input(name=name, table=table, classes=_classes(record, table, uri), remarks=remarks)
+    classes = _classes(record, table, uri)
+    selection = select(table, classes=classes, split=config.split, crfs=config.crf, origin=name)
+    return _Input(name=name, classes=classes, selection=selection, remarks=remarks)
 
 
 def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
@@ -123,11 +120,10 @@ def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
 def _record(uri: str) -> dict[str, Any]:
     path = storage.join(uri, "run.json")
     try:
-        record = json.loads(storage.read_bytes(path, what="run record"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
-        raise UserError(f"{path} is damaged: it is not the record of a run")
+        record: dict[str, Any] = json.loads(storage.read_bytes(path, what="run record"))
+        record.setdefault("settings", {}).get("classes")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged or not the record of a run: {error}") from error
     return record
 
 
@@ -149,23 +145,21 @@ def _classes(record: dict[str, Any], table: pa.Table, origin: str) -> tuple[str,
     return GENERATORS
 
 
-def _measure(
-    config: EvaluateConfig, inputs: Sequence[_Input], selections: Sequence[Selection]
-) -> dict[str, Any]:
+def _measure(config: EvaluateConfig, inputs: Sequence[_Input]) -> dict[str, Any]:
     """Return the content of ``metrics.json``."""
     runs = [
         summarise(
-            selection,
+            one.selection,
             name=one.name,
             classes=one.classes,
             num_samples=config.bootstrap,
             seed=config.seed,
             num_mistakes=config.mistakes,
         )
-        for one, selection in zip(inputs, selections, strict=True)
+        for one in inputs
     ]
     remarks = [f"{one.name}: {remark}" for one in inputs for remark in one.remarks]
-    videos = [set(selection.cases.video_ids) for selection in selections]
+    videos = [set(one.selection.cases.video_ids) for one in inputs]
     if any(ids != videos[0] for ids in videos):
         common = len(set.intersection(*videos))
         remarks.append(f"The inputs do not cover the same scored videos; {common} are in all of them.")

@@ -44,16 +44,9 @@ class Rates:
 
 
 def group_confusions(truth: Indices, predicted: Indices, groups: Indices, num_classes: int) -> Indices:
-    """Return the confusion matrix of each group, groups in ascending order.
+    """Return the confusion matrix of each group, shape ``(G, K, K)``, groups in ascending order.
 
-    Args:
-        truth: Class indices, shape ``(N,)``.
-        predicted: Class indices, shape ``(N,)``.
-        groups: Group indices, shape ``(N,)``.
-        num_classes: ``K``.
-
-    Returns:
-        Counts, shape ``(G, K, K)``: true generator in rows, attribution in columns.
+    Rows are true generators, columns are attributions; ``truth`` and ``predicted`` are class indices.
     """
     found, index = np.unique(groups, return_inverse=True)
     cells = (index * num_classes + truth) * num_classes + predicted
@@ -93,10 +86,6 @@ def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
 
     The area of a class with no videos, or with all of them, is NaN. torchmetrics' multiclass function would
     count it as 0 in the mean, so its binary function is used here.
-
-    Args:
-        truth: Class indices, shape ``(N,)``.
-        probabilities: Shape ``(N, K)``.
     """
     areas = np.full(probabilities.shape[1], np.nan)
     for index in range(len(areas)):
@@ -146,13 +135,7 @@ def calibration(truth: Indices, predicted: Indices, probabilities: Array) -> dic
 def resample(confusions: Indices, *, num_samples: int, seed: int) -> Array:
     """Draw ``G`` groups with replacement, ``num_samples`` times, and sum their confusion matrices.
 
-    Args:
-        confusions: Confusion matrix of each group, shape ``(G, K, K)``.
-        num_samples: Number of resamples, ``B``.
-        seed: Seed of the draws.
-
-    Returns:
-        Shape ``(B, K, K)``.
+    ``confusions`` has the shape ``(G, K, K)``, the result ``(num_samples, K, K)``.
     """
     num_groups = len(confusions)
     flat = confusions.reshape(num_groups, -1).astype(np.float64)
@@ -167,14 +150,11 @@ def resample(confusions: Indices, *, num_samples: int, seed: int) -> Array:
 
 
 def interval(values: Array, num_groups: npt.ArrayLike) -> Array:
-    """Return the 95% percentile interval of resampled ``values``.
+    """Return low and high of the 95% percentile interval, shape ``(2, ...)``, NaN with fewer than two groups.
 
     Args:
-        values: Shape ``(B, ...)``; resamples with an undefined value (NaN) are ignored.
+        values: One value per resample, shape ``(B, ...)``; undefined ones (NaN) are ignored.
         num_groups: Number of groups that contribute to the value, shape ``(...)``.
-
-    Returns:
-        Low and high, shape ``(2, ...)``; NaN with fewer than two groups.
     """
     tail = 50 * (1 - _LEVEL)
     defined = np.isfinite(values).any(axis=0) & (np.asarray(num_groups) > 1)

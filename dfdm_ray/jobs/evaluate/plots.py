@@ -43,12 +43,15 @@ _WIDTH, _HEIGHT = 4.3, 3.8
 
 def draw(metrics: Metrics, *, name: str) -> dict[str, str]:
     """Return the plots of one predictions input by title; ``name`` makes their ids unique on a page."""
+    chance = metrics["chance"]["one_in_k"]
+    generators = [row["generator"] for row in metrics["generators"]]
+    qualities = [f"{quality(row['crf'])} ({row['num_videos']})" for row in metrics["qualities"]]
     with mpl.rc_context(_STYLE):
         figures = {
             "Confusion matrix": _confusion(metrics),
             "Reliability": _reliability(metrics),
-            "Recall by generator": _recall(metrics),
-            "Accuracy by quality": _quality(metrics),
+            "Recall by generator": _bars(generators, metrics["generators"], "recall", chance=chance),
+            "Accuracy by quality": _bars(qualities, metrics["qualities"], "accuracy", chance=chance),
         }
         return {
             title: _svg(figure, name=f"{name}-{title.split()[0].lower()}", label=title)
@@ -115,18 +118,6 @@ def _reliability(metrics: Metrics) -> Figure:
     counts.grid()
     _percent_axis(counts, "probability of the attribution; dashed: calibrated")
     return figure
-
-
-def _recall(metrics: Metrics) -> Figure:
-    rows = metrics["generators"]
-    names = [row["generator"] for row in rows]
-    return _bars(names, rows, "recall", chance=metrics["chance"]["one_in_k"])
-
-
-def _quality(metrics: Metrics) -> Figure:
-    rows = metrics["qualities"]
-    names = [f"{quality(row['crf'])} ({row['num_videos']})" for row in rows]
-    return _bars(names, rows, "accuracy", chance=metrics["chance"]["one_in_k"])
 
 
 def _bars(names: Sequence[str], rows: Sequence[Metrics], key: str, *, chance: float) -> Figure:

@@ -175,9 +175,7 @@ def _mistakes_table(metrics: Metrics) -> Table:
     for row in metrics["mistakes"]:
         names = visible(row["video_id"]), row["true_generator"], row["generator"]
         rows.append((*names, decimal(row["probability"]), quality(row["crf"])))
-    return Table(
-        "Most confident mistakes", headings, rows, "" if rows else "None listed.", num_text_columns=3
-    )
+    return Table("Most confident mistakes", headings, rows, "" if rows else "None listed.", 3)
 
 
 def excluded_table(metrics: Metrics) -> Table:
@@ -195,8 +193,7 @@ def excluded_table(metrics: Metrics) -> Table:
     ]
     more = sum(map(len, kinds.values())) - len(rows)
     remark = f"{more} more in metrics.json." if more else "" if rows else "None."
-    headings = "video", "reason", "detail"
-    return Table("Videos excluded from the metrics", headings, rows, remark, num_text_columns=3)
+    return Table("Videos excluded from the metrics", ("video", "reason", "detail"), rows, remark, 3)
 
 
 def cross_quality_table(report: Metrics) -> Table:
@@ -221,14 +218,13 @@ def show(report: Metrics, console: Console) -> None:
         console.print(terminal_table(_main_table(run)))
         for line in headline(run)[1:]:
             say(console, line)
-        counts = {
-            "rejected": run["videos"]["rejected"],
-            "with an unknown generator": run["videos"]["unknown_generator"],
-            "with a generator that is not a class": run["videos"]["no_class"],
+        kinds = {
+            "rejected": "rejected",
+            "unknown_generator": "with an unknown generator",
+            "no_class": "with a generator that is not a class",
         }
-        if any(counts.values()):
-            excluded = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-            say(console, f"Excluded from the metrics: {excluded}.")
+        if excluded := [f"{run['videos'][key]} {kind}" for key, kind in kinds.items() if run["videos"][key]]:
+            say(console, f"Excluded from the metrics: {', '.join(excluded)}.")
     if len(report["runs"]) > 1:
         console.print(terminal_table(cross_quality_table(report)))
 
@@ -247,9 +243,8 @@ def _main_table(run: Metrics) -> Table:
 
 def terminal_table(content: Table) -> rich_table.Table:
     """Return a table for the terminal."""
-    table = rich_table.Table(
-        title=escape(content.title), caption=escape(content.remark), box=SIMPLE_HEAD, collapse_padding=True
-    )
+    table = rich_table.Table(title=escape(content.title), box=SIMPLE_HEAD, collapse_padding=True)
+    table.caption = escape(content.remark)
     for index, heading in enumerate(content.headings):
         if index < content.num_text_columns:
             table.add_column(escape(heading), overflow="fold")

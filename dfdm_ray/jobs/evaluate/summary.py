@@ -27,15 +27,9 @@ Metrics = dict[str, Any]
 def summarise(
     selection: Selection, *, name: str, classes: Sequence[str], num_samples: int, seed: int, num_mistakes: int
 ) -> Metrics:
-    """Return the metrics of a selection.
+    """Return the metrics of a selection, an entry of ``runs`` in ``metrics.json``.
 
-    Args:
-        selection: Rows to measure.
-        name: Name of the predictions in the report.
-        classes: Class names, in class order.
-        num_samples: Resamples for each interval.
-        seed: Seed of the resamples.
-        num_mistakes: Number of the most confident mistakes to list.
+    Each interval rests on ``num_samples`` resamples; ``mistakes`` lists the ``num_mistakes`` most confident.
     """
     cases = selection.cases
     by_group = group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
@@ -60,7 +54,7 @@ def summarise(
         "qualities": [{"crf": value, **accuracy} for value, accuracy in by_crf],
         "targets": [{"target_identity": value, **accuracy} for value, accuracy in by_target],
         "calibration": calibration(cases.truth, cases.predicted, cases.probabilities),
-        "mistakes": _mistakes(cases, classes, num_mistakes),
+        "mistakes": _mistakes(cases, classes)[:num_mistakes],
         "videos": _videos(selection),
     }
 
@@ -121,7 +115,7 @@ def _confusion(counts: Indices, classes: Sequence[str]) -> Metrics:
     }
 
 
-def _mistakes(cases: Cases, classes: Sequence[str], limit: int) -> list[Metrics]:
+def _mistakes(cases: Cases, classes: Sequence[str]) -> list[Metrics]:
     confidence = cases.probabilities[np.arange(len(cases.truth)), cases.predicted]
     wrong = np.flatnonzero(cases.truth != cases.predicted)
     worst = sorted(wrong.tolist(), key=lambda index: (-confidence[index], cases.video_ids[index]))
@@ -133,7 +127,7 @@ def _mistakes(cases: Cases, classes: Sequence[str], limit: int) -> list[Metrics]
             "probability": float(confidence[index]),
             "crf": cases.crfs[index],
         }
-        for index in worst[:limit]
+        for index in worst
     ]
 
 

@@ -122,6 +122,8 @@ def test_mistakes_of_the_user_are_one_line(tmp_path: Path, capsys: pytest.Captur
     pq.write_table(table([two]), tmp_path / "two.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"no table")
     strange = run_folder(tmp_path / "strange", ROWS, settings={"classes": ["<b>"]})
+    listed = run_folder(tmp_path / "listed", ROWS)
+    Path(listed, "run.json").write_text("[]")
     (tmp_path / "empty").mkdir()
     cases = {
         ("--predictions", str(tmp_path / "none")): "contains no predictions",
@@ -130,6 +132,7 @@ def test_mistakes_of_the_user_are_one_line(tmp_path: Path, capsys: pytest.Captur
         ("--predictions", str(tmp_path / "broken.parquet")): "not a Parquet file",
         ("--predictions", str(tmp_path / "two.parquet")): "does not name their classes",
         ("--predictions", strange): "lists the classes",
+        ("--predictions", listed): "run.json is damaged or not the record of a run",
         ("--predictions", run, run): "more than once",
         ("--predictions", run, "--names", "x", "y"): "--names has 2 for 1",
         ("--predictions", run, "--split", "tset"): "test (4), train (1)",
