@@ -103,7 +103,7 @@ class Bench:
     def parts(self, path: Path) -> dict[str, float]:
         """Return the CPU seconds of demuxing, decoding and conversion for the whole plan, with PyAV alone."""
         clock = Clock()
-        source = VideoSource(str(path), threads=1, max_pixels=LimitsConfig.max_pixels)
+        source = VideoSource(str(path), max_pixels=LimitsConfig.max_pixels)
         frames: list[av.VideoFrame] = []
         for run in planned(source.index):
             packets = clock(PARTS[0], partial(demuxed, source, run))

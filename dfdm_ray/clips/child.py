@@ -15,7 +15,7 @@ from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.io.memory import keep_freed_memory
-from dfdm_ray.io.retry import drain_failures
+from dfdm_ray.io.object_store import drain_failures
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
 
 if TYPE_CHECKING:

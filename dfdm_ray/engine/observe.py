@@ -13,7 +13,7 @@ import ray
 from ray.util import metrics
 
 from dfdm_ray.errors import RejectCode
-from dfdm_ray.io.retry import drain_failures
+from dfdm_ray.io.object_store import drain_failures
 
 _BOUNDS_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 _WORKERS = {"decode": "prepared_by", "model": "scored_by"}

@@ -1,1 +1,1 @@
-"""Faces: detection, tracks over frames, the subject of a video, and its crops."""
+"""Face detection, face tracks over frames, the subject of a video, and face crops."""

@@ -9,7 +9,7 @@ from dfdm_ray.faces.detector import Floats, Frame
 def square_around(box_xyxy: Floats, *, margin: float) -> tuple[int, int, int]:
     """Return left, top and side, in pixels, of the square crop around a face box of shape ``(4,)``.
 
-    The side is ``(1 + margin)`` times the box's longer side; the centre is the box's.
+    The side is ``(1 + margin)`` times the longer side of the box; the centre is that of the box.
     """
     side = max(1, round(float((box_xyxy[2:] - box_xyxy[:2]).max()) * (1 + margin)))
     centre = (box_xyxy[:2] + box_xyxy[2:]) / 2
@@ -20,8 +20,8 @@ def square_around(box_xyxy: Floats, *, margin: float) -> tuple[int, int, int]:
 def crop_face(rgb: Frame, box_xyxy: Floats, *, size: int, margin: float) -> Frame:
     """Return the square around a face, shape ``(size, size, 3)``.
 
-    Where the square passes the frame, the frame's edge is repeated. Shrinking averages areas, so
-    that no aliasing is added to the traces a generator left; enlarging is bicubic.
+    Outside the frame, the pixels of its edge are repeated. Shrinking averages areas, which adds no
+    aliasing to the traces of a generator; enlarging is bicubic.
     """
     left, top, side = square_around(box_xyxy, margin=margin)
     rows, above, below = _within(top, side, rgb.shape[0])
@@ -36,9 +36,9 @@ def crop_face(rgb: Frame, box_xyxy: Floats, *, size: int, margin: float) -> Fram
 
 
 def _within(start: int, length: int, end: int) -> tuple[slice, int, int]:
-    """Return the part of ``start .. start + length`` in ``0 .. end``, and what is missing before and after.
+    """Return the part of ``start .. start + length`` in ``0 .. end``, and the lengths cut before and after.
 
-    The part has at least one place, the nearest one.
+    The part has a length of at least one; if nothing overlaps, it is the nearest place.
     """
     first, last = min(max(start, 0), end - 1), max(min(start + length, end), 1)
     before = min(max(-start, 0), length - 1)

@@ -1,11 +1,12 @@
-"""What a face detector is, and how the two RetinaFace trunks share their arithmetic.
+"""The interface of face detectors, and RetinaFace without its network.
 
 Anchors, variances and strides are those of RetinaFace (Deng et al., CVPR 2020) as published in
 ``biubug6/Pytorch_Retinaface`` and ``retinaface-pytorch``: strides 8, 16, 32 with two square anchors
 each, variances 0.1 and 0.2.
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -21,12 +22,12 @@ _ANCHOR_SIDES_PX = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 _CENTRE_VARIANCE = 0.1
 _SIZE_VARIANCE = 0.2
 _NMS_IOU = 0.4
-"""Overlap above which the weaker of two detections is dropped, as in both published packages."""
+"""Overlap above which the weaker of two detections is dropped; the value of both published packages."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Detections:
-    """The faces of one frame, best score first; coordinates in pixels of that frame."""
+    """Faces of one frame, best score first; coordinates in pixels of that frame."""
 
     boxes_xyxy: Floats
     """Shape ``(N, 4)``."""
@@ -40,7 +41,7 @@ class Detections:
 
 
 class FaceDetector(Protocol):
-    """Finds faces in frames."""
+    """Finder of faces in frames."""
 
     name: str
 
@@ -51,7 +52,7 @@ class FaceDetector(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawOutputs:
-    """A network's output for ``B`` frames and ``A`` anchors."""
+    """Output of a network for ``B`` frames and ``A`` anchors."""
 
     box_deltas: Floats
     """Shape ``(B, A, 4)``."""
@@ -76,12 +77,12 @@ def anchors_cxcywh(height: int, width: int) -> Floats:
 def decode_outputs(
     outputs: RawOutputs, *, size: tuple[int, int], scale: float, threshold: float
 ) -> list[Detections]:
-    """Turn a network's output into detections.
+    """Return the detections in the output of a network.
 
     Args:
-        outputs: For frames of ``size``.
-        size: Height and width the network saw.
-        scale: Factor from those pixels to pixels of the original frame.
+        outputs: Output for frames of ``size``.
+        size: Height and width of the input of the network, pixels.
+        scale: Factor from pixels of the input to pixels of the original frame.
         threshold: Lowest score kept.
     """
     anchors = anchors_cxcywh(*size)
@@ -107,37 +108,24 @@ def _f32(values: npt.NDArray[Any]) -> Floats:
 
 
 def _suppress(boxes_xyxy: Floats, scores: Floats, threshold: float) -> npt.NDArray[np.intp]:
-    """Return the detections left by non-maximum suppression, best first, shape ``(N,)``."""
+    """Return the detections that non-maximum suppression keeps, best first, shape ``(N,)``."""
     boxes_xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
     best = cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores.tolist(), threshold, _NMS_IOU)
     return np.asarray(best, dtype=np.intp).reshape(-1)
 
 
-def look_closer(
-    look: Callable[[int], list[Detections]], frames: Sequence[Frame], *, max_side: int
-) -> list[Detections]:
-    """Return what ``look(max_side)`` finds in ``frames``, or ``look(2 * max_side)`` if that is nothing.
-
-    Most faces are large and cost a quarter; small ones are found none the less.
-    """
-    found = look(max_side)
-    if any(map(len, found)) or max(frames[0].shape[:2]) <= max_side:
-        return found
-    return look(2 * max_side)
-
-
 def shrink(frame: Frame, max_side: int) -> tuple[Frame, float]:
     """Return ``frame`` no longer than ``max_side`` pixels, and the factor back to its own pixels.
 
-    By a whole number first, averaging areas, which OpenCV does ten times as fast as by other factors; the
-    rest, less than two, by straight lines between pixels, which adds hardly any aliasing.
+    The first step averages areas by a whole factor, in which OpenCV is ten times as fast as by other
+    factors. The second, by less than two, interpolates linearly, which adds hardly any aliasing.
     """
     height, width = frame.shape[:2]
     scale = max(height, width) / max_side
     if scale <= 1:
         return frame, 1.0
     whole = min(int(scale), height, width)
-    if whole > 1:  # fewer than ``whole`` rows and columns are left out at the far edges
+    if whole > 1:  # up to ``whole - 1`` rows and columns at the far edges are cut
         height, width = height // whole * whole, width // whole * whole
         area = (width // whole, height // whole)
         averaged = cv2.resize(frame[:height, :width], area, interpolation=cv2.INTER_AREA)
@@ -145,3 +133,38 @@ def shrink(frame: Frame, max_side: int) -> tuple[Frame, float]:
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
     return small.astype(np.uint8, copy=False), width / size[0]
+
+
+class RetinaFace(ABC):
+    """A face detector with one of RetinaFace's networks.
+
+    Args:
+        max_side: Frames are shrunk to this longest side, in pixels. If no face is found, they are shrunk to
+            twice this side: most faces are large and cost a quarter, and small ones are found too.
+        score_threshold: Lowest score kept, 0..1.
+    """
+
+    def __init__(self, *, max_side: int, score_threshold: float) -> None:
+        self._max_side = max_side
+        self._score_threshold = score_threshold
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Return the faces of each frame; frames are ``(H, W, 3)`` uint8 RGB, all of one size."""
+        found = self._look(frames, self._max_side)
+        if any(map(len, found)) or max(frames[0].shape[:2]) <= self._max_side:
+            return found
+        return self._look(frames, 2 * self._max_side)
+
+    def _look(self, frames: Sequence[Frame], max_side: int) -> list[Detections]:
+        shrunk = [shrink(frame, max_side) for frame in frames]
+        pixels = [frame for frame, _ in shrunk]
+        return decode_outputs(
+            self._outputs(pixels),
+            size=pixels[0].shape[:2],
+            scale=shrunk[0][1],
+            threshold=self._score_threshold,
+        )
+
+    @abstractmethod
+    def _outputs(self, frames: Sequence[Frame]) -> RawOutputs:
+        """Return the output of the network for ``frames``, ``(H, W, 3)`` uint8 RGB, all of one size."""

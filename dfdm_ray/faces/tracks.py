@@ -1,7 +1,7 @@
-"""From detections in single frames to the subject of a video.
+"""Face tracks of a video, and the choice of its subject.
 
-Detections are linked by overlap inside a run of consecutive frames, boxes between them are
-interpolated, and the tracks of separate runs, which may be minutes apart, are joined by place and size.
+Detections are linked by overlap inside a run of consecutive frames, and boxes between them are
+interpolated. The tracks of separate runs, which may be minutes apart, are joined by place and size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from dfdm_ray.faces.detector import Detections, Floats
 
 _LINK_IOU = 0.3
-"""Least overlap of one face in two frames of a run."""
+"""Smallest overlap of one face in two frames of a run."""
 _JOIN_DISTANCE = 1.0
-"""Farthest apart, in box sides, that one face may be in two runs."""
+"""Largest distance of one face in two runs, in box sides."""
 _JOIN_SIZE_RATIO = 2.0
 
 
@@ -38,16 +38,16 @@ class FaceTrack:
     """One face over the runs of a video: at most one track in each run."""
 
     parts: Mapping[int, RunTrack]
-    """By the run's position."""
+    """By position of the run."""
 
     @property
     def num_frames(self) -> int:
-        """Frames in which the face is known."""
+        """Number of frames in which the face is known."""
         return sum(len(part.frames) for part in self.parts.values())
 
 
 def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
-    """Return the overlap of every pair of boxes, shapes ``(N, 4)`` and ``(M, 4)`` to ``(N, M)``."""
+    """Return the overlap (IoU) of every pair of boxes, ``(N, M)`` from ``(N, 4)`` and ``(M, 4)``."""
     low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
     high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
@@ -61,7 +61,7 @@ def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
     """Link the detections of one run into tracks, greedily by overlap from frame to frame.
 
     Args:
-        detections: By the frame's position in the run; frames not looked at are absent.
+        detections: By position of the frame in the run, without frames that were not searched.
     """
     tracks: list[list[tuple[int, int]]] = []
     previous: list[tuple[int, int]] = []  # (track, detection) in the frame before
@@ -89,7 +89,7 @@ def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
 
 
 def interpolate(faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections]) -> RunTrack:
-    """Fill the frames between the detections ``(frame, face)`` of one track by straight lines."""
+    """Interpolate linearly between the detections ``(frame, face)`` of one track."""
     seen = np.array([frame for frame, _ in faces], dtype=np.int64)
     frames = np.arange(seen[0], seen[-1] + 1)
 
@@ -107,7 +107,7 @@ def interpolate(faces: Sequence[tuple[int, int]], detections: Mapping[int, Detec
 
 
 def join(runs: Sequence[Sequence[RunTrack]]) -> list[FaceTrack]:
-    """Join the tracks of separate runs that are near in place and size into face tracks."""
+    """Join tracks of separate runs into face tracks if their places and sizes are near."""
     faces: list[dict[int, RunTrack]] = []
     for position, tracks in enumerate(runs):
         for track in sorted(tracks, key=lambda track: -_side(track)):
@@ -125,7 +125,7 @@ def join(runs: Sequence[Sequence[RunTrack]]) -> list[FaceTrack]:
 
 
 def _side(track: RunTrack) -> float:
-    """Return the mean of the boxes' longer sides, pixels."""
+    """Return the mean longer side of the boxes, pixels."""
     return float((track.boxes_xyxy[:, 2:] - track.boxes_xyxy[:, :2]).max(axis=1).mean())
 
 
@@ -135,7 +135,7 @@ def _centre(track: RunTrack) -> Floats:
 
 
 def _distance(a: RunTrack, b: RunTrack) -> float | None:
-    """Return how far apart two tracks are, in box sides, or ``None`` if they cannot be one face."""
+    """Return the distance of two tracks in box sides, or ``None`` if they cannot be one face."""
     smaller, larger = sorted((_side(a), _side(b)))
     distance = float(np.linalg.norm(_centre(a) - _centre(b))) / max((smaller + larger) / 2, 1e-9)
     return None if distance > _JOIN_DISTANCE or larger > _JOIN_SIZE_RATIO * smaller else distance
@@ -144,12 +144,8 @@ def _distance(a: RunTrack, b: RunTrack) -> float | None:
 def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> FaceTrack | None:
     """Return the longest, largest, most central face, or ``None`` if there is none.
 
-    A face's weight is the sum over its frames of its relative size times its centrality, which falls
-    from 1 in the middle of the frame to 0.5 in a corner.
-
-    Args:
-        faces: To choose from.
-        frame_size: Height and width of the frames, pixels.
+    The weight of a face is the sum over its frames of its size times its centrality, which falls from 1 in
+    the middle of the frame to 0.5 in a corner. ``frame_size`` is the height and width in pixels.
     """
     return max(faces, key=lambda face: _weight(face, frame_size), default=None)
 

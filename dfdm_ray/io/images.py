@@ -1,4 +1,4 @@
-"""Lossless pictures: RGB arrays to PNG files and back, and sheets of crops."""
+"""Conversion of RGB arrays to PNG files and back, and sheets of crops."""
 
 import struct
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Image = npt.NDArray[np.uint8]
 """RGB pixels, shape ``(H, W, 3)``."""
 
 _LEVEL = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-"""Of 224 pixel face crops, level 1 makes 66 kB in 3.5 ms, level 6 makes 60 kB in 15 ms."""
+"""A face crop of 224 pixels takes 66 kB and 3.5 ms at level 1, 60 kB and 15 ms at level 6."""
 
 
 def png(image: Image) -> bytes:
@@ -27,7 +27,7 @@ def png(image: Image) -> bytes:
 
 
 def png_size(header: bytes) -> tuple[int, int]:
-    """Return width and height as the first :data:`PNG_HEADER_BYTES` of a PNG file tell them, pixels.
+    """Return width and height in pixels, from the first :data:`PNG_HEADER_BYTES` of a PNG file.
 
     Raises:
         ValueError: If ``header`` is not the beginning of a PNG file.
@@ -41,19 +41,19 @@ def png_size(header: bytes) -> tuple[int, int]:
 
 
 def read_png(content: bytes) -> Image:
-    """Return the pixels of a picture as 8-bit RGB, whatever its depth and number of channels.
+    """Return the pixels of an image file as 8-bit RGB, whatever its depth and number of channels.
 
     Raises:
-        ValueError: If ``content`` is no picture.
+        ValueError: If ``content`` is no image.
     """
-    if not content:  # which OpenCV takes for a bug of its caller
+    if not content:  # OpenCV would report a bug of its caller
         raise ValueError("an empty file")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ValueError(f"OpenCV: {error.err}") from error
     if image is None:
-        raise ValueError("no picture that can be decoded")
+        raise ValueError("not an image that OpenCV can decode")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

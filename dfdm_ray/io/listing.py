@@ -1,4 +1,4 @@
-"""What lies below a root, local or remote: every file, and a reason for whatever is none."""
+"""List of the files below a local or remote root, with a reason for every entry that is no readable file."""
 
 import os
 import posixpath
@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
-from dfdm_ray.io.retry import persistently
+from dfdm_ray.io.object_store import persistently
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ListingProblem:
-    """Something below a root that cannot be listed as a file, and why."""
+    """An entry below a root that is no readable file."""
 
     uri: str
     relative: str
@@ -35,10 +35,11 @@ class ListingProblem:
 
 
 def list_files(root: str, *, file_extensions: Container[str] = ()) -> Iterator[FileEntry | ListingProblem]:
-    """Walk every regular file below ``root`` in a fixed order; what cannot be listed is yielded too.
+    """Yield every regular file below ``root`` in a fixed order, and a problem for every other entry.
 
-    Links to files are followed. Links to folders are not (they may loop) and are problems, and so is
-    a folder whose name ends in one of ``file_extensions`` (lower case, no dot); it is walked all the same.
+    Links to files are followed. Links to folders are not followed (they may loop); they are problems. A
+    folder whose name ends in one of ``file_extensions`` (lower case, no dot) is a problem too, but its
+    files are listed.
 
     Raises:
         UserError: If ``root`` is not a folder.
@@ -51,7 +52,7 @@ def list_files(root: str, *, file_extensions: Container[str] = ()) -> Iterator[F
 
 
 def extension(path: str) -> str:
-    """Return the extension of ``path`` in lower case without the dot, ``""`` if it has none."""
+    """Return the extension of ``path`` in lower case without the dot, ``""`` if there is none."""
     return posixpath.splitext(path)[1][1:].lower()
 
 
@@ -89,7 +90,7 @@ def _list_local(root: str, file_extensions: Container[str]) -> Iterator[FileEntr
 
 
 def listing_problem(path: str, reason: str, *, relative_to: str) -> ListingProblem:
-    """Return the problem of the local ``path``."""
+    """Return ``reason`` as the problem of the local ``path``."""
     return ListingProblem(
         uri=storage.local_uri(os.path.abspath(path)), relative=_relative(path, relative_to), reason=reason
     )
@@ -101,7 +102,7 @@ def _relative(path: str, root: str) -> str:
 
 
 def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
-    """Return the entry of one local file, or why it has none (a dangling link, a pipe, a folder)."""
+    """Return the entry of a local file, or its problem (a dangling link, a pipe, a folder)."""
     try:
         facts = os.stat(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How a process keeps memory that it has freed."""
+"""Settings of glibc for a process that allocates large arrays."""
 
 import ctypes
 import sys
@@ -7,14 +7,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory(most_bytes: int) -> None:
-    """Let the main thread keep freed memory for the next large array, rather than give it back; Linux only.
+    """Keep up to ``most_bytes`` of freed memory in the main thread for the next large array; Linux only.
 
-    glibc maps large arrays anew each time and Linux clears every page of them: a fifth of the time of a
-    network on the CPU, a twentieth of that of decoding and cropping. Other threads gain nothing, as their
-    parts of glibc's memory hold no large array.
-
-    Args:
-        most_bytes: Largest array that is kept, and how much at the end of the heap.
+    By default glibc maps large arrays anew each time, and Linux clears every page of them. This takes a
+    fifth of the time of a network on the CPU and a twentieth of that of decoding and cropping. Other threads
+    gain nothing, because their parts of glibc's memory contain no large arrays.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -1,34 +1,108 @@
-"""Object stores through ``pyarrow.fs``, asked again where they fail."""
+"""Object stores through ``pyarrow.fs``: failed requests are repeated, within bounds, and counted."""
 
 import io
+import logging
 import os
+import re
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
-from dfdm_ray.io.retry import persistently
+from dfdm_ray.errors import RejectCode
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ATTEMPTS = 6
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 8.0
 _CONNECT_S, _REQUEST_S = 5.0, 20.0
-"""After so long without a byte a request has failed, and is tried again."""
+"""Longest wait for a byte; then the request has failed and is repeated."""
 _PIECE_BYTES = 1 << 24
-"""Of a file that is read whole; a failure costs one piece."""
+"""Bytes in one request for a file that is read whole; a failure costs one piece."""
 _KEPT_PIECES, _KEPT_BYTES = 4, 1 << 20
-"""Pieces that an open file keeps, and how large they are at most. Demuxers go to and fro between index and
-frames, and would ask for most of what they read two or three times."""
+"""Number of pieces that an open file keeps, and the largest size kept. Demuxers alternate between index and
+frames; without kept pieces they would request most bytes two or three times."""
 _S3_TEXTS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
 _S3_FLAGS = {"allow_bucket_creation", "allow_bucket_deletion", "force_virtual_addressing"}
-"""Options that ``pyarrow`` takes both in a URI and as arguments."""
+"""Options that ``pyarrow`` accepts both in a URI and as arguments."""
+_NAMED = re.compile(r"AWS Error (?!UNKNOWN)([A-Z_]+)")
+_PASSING = {
+    *("INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "THROTTLING", "SLOW_DOWN"),
+    *("REQUEST_TIMEOUT", "NETWORK_CONNECTION"),
+    *("REQUEST_EXPIRED", "REQUEST_TIME_TOO_SKEWED"),  # the SDK corrects its clock by these
+}
+"""Arrow's names of S3 errors that may pass; Arrow omits their status (``arrow/filesystem/s3_internal.h``)."""
+_HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
+_TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
+
+_failures: list[str] = []
+
+
+def drain_failures() -> list[str]:
+    """Return the requests of this process that failed and were repeated since the last call, as faults."""
+    found = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in _failures]
+    _failures.clear()
+    return found
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether ``error`` comes from an object store and may not recur.
+
+    Server errors, throttling, time-outs and lost connections may pass; a missing object or a refused key
+    will not. Errors of local files have an ``errno``, those of ``pyarrow``'s object stores do not.
+    """
+    if not isinstance(error, OSError) or error.errno is not None:
+        return False
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+        return False
+    if named := _NAMED.search(str(error)):
+        return named[1] in _PASSING
+    found = _HTTP_STATUS.search(str(error))
+    status = int(found[1]) if found else 500
+    return status >= 500 or status in (_TIMEOUT, _TOO_MANY_REQUESTS)
+
+
+def persistently(call: Callable[[], T]) -> T:
+    """Return ``call()``; repeat it, up to :data:`ATTEMPTS` times in all, while :func:`may_pass`."""
+    return _again(call)
+
+
+def _note(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    text = f"{error!s:.300}"
+    _failures.append(text)
+    logger.warning(
+        "storage request failed (attempt %d of %d), repeating it: %s", state.attempt_number, ATTEMPTS, text
+    )
+
+
+_again = Retrying(
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S),
+    retry=retry_if_exception(may_pass),
+    before_sleep=_note,
+    reraise=True,
+)
 
 
 @lru_cache(maxsize=32)
 def remote_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
-    """Return the file system of ``root``, a URI without its path, and the bucket that it names, maybe none.
+    """Return the file system of ``root``, a URI without path, and its bucket, ``""`` if it has none.
 
-    What else it names, such as keys and accounts, is for ``pyarrow`` to say.
+    ``pyarrow`` interprets everything else in ``root``, such as keys and accounts.
     """
     filesystem, bucket = persistently(lambda: pafs.FileSystem.from_uri(root))
     if isinstance(filesystem, pafs.S3FileSystem):
@@ -37,10 +111,10 @@ def remote_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
-    """Return the same S3 without retries of its own: those here are bounded by time-outs and counted.
+    """Return the same S3 without retries of its own; the retries of this module have time-outs and a count.
 
-    ``pyarrow`` takes a retry strategy only with options as arguments. Options that it takes in a URI alone
-    leave ``filesystem`` as it is.
+    ``pyarrow`` accepts a retry strategy only together with options as arguments. If ``root`` has an option
+    that only a URI can have, ``filesystem`` is returned unchanged.
     """
     parts = urlsplit(root, allow_fragments=False)
     options: dict[str, Any] = dict(parse_qsl(parts.query))
@@ -49,7 +123,7 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
     for name in options.keys() & _S3_FLAGS:
         options[name] = options[name].lower() in ("1", "true")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint and "endpoint_override" not in options:  # read by the SDK, but not for these arguments
+    if endpoint and "endpoint_override" not in options:  # the SDK ignores it if options are arguments
         scheme, _, host = endpoint.rpartition("://")
         options = {"scheme": scheme or "https", **options, "endpoint_override": host}
     if parts.username:
@@ -63,7 +137,7 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads by range, each range tried until it comes; the last small ones are kept."""
+    """Reader by ranges, which repeats failed requests and keeps the last small pieces."""
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file = file
@@ -72,11 +146,11 @@ class RemoteFile(io.RawIOBase):
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=_KEPT_PIECES)
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -90,31 +164,31 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` and return how many bytes came; 0 at the end."""
+        """Fill ``buffer`` and return the number of bytes; 0 at the end."""
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0
-        content = self._again(wanted) or self._asked(wanted)
+        content = self._kept_bytes(wanted) or self._request(wanted)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
 
-    def _again(self, wanted: int) -> memoryview:
-        """Return what a kept piece has from here on, up to ``wanted`` bytes; maybe none."""
+    def _kept_bytes(self, wanted: int) -> memoryview:
+        """Return up to ``wanted`` bytes from here on of a kept piece, none if there is none."""
         for start, piece in self._kept:
             if start <= self._position < start + len(piece):
                 offset = self._position - start
                 return memoryview(piece)[offset : offset + wanted]
         return memoryview(b"")
 
-    def _asked(self, wanted: int) -> bytes:
+    def _request(self, wanted: int) -> bytes:
         content: bytes = persistently(lambda: self._file.read_at(wanted, self._position))
         if len(content) <= _KEPT_BYTES:
             self._kept.append((self._position, content))
         return content
 
     def readall(self) -> bytes:
-        """Return all that is left; by default it would come in small pieces, a request each."""
+        """Return the rest in large pieces; the default implementation reads small ones, a request each."""
         pieces = []
         while piece := self.read(_PIECE_BYTES):
             pieces.append(piece)

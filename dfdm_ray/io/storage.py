@@ -1,8 +1,7 @@
-"""Where files are: local paths and any ``pyarrow.fs`` URI (S3, GCS), read and written atomically.
+"""Files at local paths and ``pyarrow.fs`` URIs (S3, GCS), read and written atomically.
 
-A *URI* here is either a local path or ``scheme://...``. Options that ``pyarrow`` takes from a
-URI's query (``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) stay with every
-URI made from it.
+A *URI* here is a local path or ``scheme://...``. Options in the query of a URI
+(``s3://bucket/key?endpoint_override=localhost:9000&scheme=http``) are kept in every URI made from it.
 """
 
 import contextlib
@@ -19,18 +18,17 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.io.object_store import RemoteFile, remote_filesystem
-from dfdm_ray.io.retry import persistently
+from dfdm_ray.io.object_store import RemoteFile, persistently, remote_filesystem
 
 _ROOTED_SCHEMES = ("hdfs", "viewfs")
-"""Their paths begin with a slash, and those of object stores with the bucket."""
+"""Their paths begin with a slash, paths of object stores with the bucket."""
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
 """Names of local files that :func:`write_atomic` has not yet renamed."""
 _PART = re.compile(r"part-\d+(-\w+)?\.parquet")
-"""Names of the pieces of a table that grows: ``part-<number>-<writer>.parquet``."""
+"""Names of the parts of a growing table: ``part-<number>-<writer>.parquet``."""
 READ_AHEAD_BYTES = 1 << 20
-"""Remote files are read in pieces of at least this size: a request costs far more than its bytes."""
+"""Smallest read from a remote file; a request costs far more than its bytes."""
 
 
 def is_remote(uri: str) -> bool:
@@ -40,7 +38,7 @@ def is_remote(uri: str) -> bool:
 
 
 def _split_remote(uri: str) -> SplitResult:
-    # No fragments: object keys may hold a bare "#", and nothing else gives it a meaning here.
+    # No fragments: object keys may contain "#", and it has no other meaning here.
     try:
         return urlsplit(uri, allow_fragments=False)
     except ValueError as error:
@@ -48,7 +46,7 @@ def _split_remote(uri: str) -> SplitResult:
 
 
 def local_path(uri: str) -> str:
-    """Return the path of a local ``uri``: itself, or the decoded path of a ``file://`` URI."""
+    """Return the path of a local ``uri``; that of a ``file://`` URI is decoded."""
     return os.fsdecode(_percent_decode(uri.removeprefix("file://"))) if uri.startswith("file://") else uri
 
 
@@ -57,7 +55,7 @@ def _percent_decode(text: str) -> bytes:
 
 
 def local_uri(path: str) -> str:
-    """Return ``path`` as a URI that Arrow can hold: itself if it is UTF-8, else a ``file://`` URI."""
+    """Return ``path`` as a URI that Arrow can store: itself if it is UTF-8, else a ``file://`` URI."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -66,12 +64,12 @@ def local_uri(path: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """Return ``uri`` so that it means the same in a process with another working directory."""
+    """Return ``uri`` with an absolute path, valid in any working directory."""
     return uri if is_remote(uri) else local_uri(os.path.abspath(local_path(uri)))
 
 
 def path_of(uri: str) -> str:
-    """Return the decoded path in ``uri``, without scheme, host and query.
+    """Return the decoded path of ``uri``, without scheme, host and query.
 
     Raises:
         UserError: If a remote ``uri`` is malformed.
@@ -80,7 +78,7 @@ def path_of(uri: str) -> str:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Return the folder of ``uri`` and the decoded last name, so that ``join(*split(uri))`` is ``uri``."""
+    """Return the folder of ``uri`` and its decoded last name; ``join(*split(uri))`` is ``uri``."""
     if not is_remote(uri):
         return os.path.split(local_path(uri))
     base, _, query = uri.partition("?")
@@ -89,17 +87,17 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def require_known(uri: str) -> None:
-    """Look at the form of ``uri`` alone.
+    """Check the form of ``uri``, without a request.
 
     Raises:
-        UserError: If the scheme is not one pyarrow knows, or no bucket is named.
+        UserError: If ``pyarrow`` does not support the scheme, or the bucket is missing.
     """
     if "://" not in uri or uri.startswith("file://"):
         return
     parts = _split_remote(uri)
     if parts.scheme not in _REMOTE_SCHEMES:
         raise UserError(
-            f"cannot read {uri}: scheme {parts.scheme!r} is none of file, {', '.join(_REMOTE_SCHEMES)}"
+            f"cannot read {uri}: unknown scheme {parts.scheme!r}; use file, {', '.join(_REMOTE_SCHEMES)}"
         )
     if not parts.netloc and parts.scheme in ("s3", "gs", "gcs"):
         raise UserError(f"cannot read {uri}: it names no bucket")
@@ -109,7 +107,7 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     """Return the file system of ``uri`` and the path on it.
 
     Raises:
-        UserError: As :func:`require_known`, or if its options are wrong.
+        UserError: As in :func:`require_known`, or if the options are invalid.
     """
     require_known(uri)
     if "://" not in uri or uri.startswith("file://"):
@@ -125,7 +123,7 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def join(root: str, *parts: str) -> str:
-    """Return the URI of ``parts`` below ``root``, keeping ``root``'s query."""
+    """Return the URI of ``parts`` below ``root``, with the query of ``root``."""
     if not is_remote(root):
         return os.path.join(local_path(root), *parts)
     base, _, query = root.partition("?")
@@ -133,7 +131,7 @@ def join(root: str, *parts: str) -> str:
 
 
 def open_input(uri: str) -> BinaryIO:
-    """Open ``uri`` for seekable binary reading; remote files are read by range.
+    """Open ``uri`` for seekable binary reading; remote files are read by ranges.
 
     Raises:
         OSError: If it cannot be opened.
@@ -149,7 +147,7 @@ def read_bytes(uri: str, *, what: str) -> bytes:
     """Return the content of ``uri``.
 
     Raises:
-        UserError: If it cannot be read; ``what`` names its role in the message.
+        UserError: If it cannot be read; ``what`` is its role in the message.
     """
     try:
         with open_input(uri) as stream:
@@ -162,7 +160,7 @@ def exists(uri: str) -> bool:
     """Whether a file or folder is at ``uri``.
 
     Raises:
-        UserError: If that cannot be told.
+        UserError: If the storage does not answer.
     """
     filesystem, path = resolve(uri)
     try:
@@ -178,7 +176,7 @@ def size_bytes(uri: str) -> int:
 
 
 def modified_ns(uri: str) -> int:
-    """Return when the file at ``uri`` was written, by the clock of its storage, ns since 1970.
+    """Return the modification time of ``uri`` by the clock of its storage, ns since 1970.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -195,9 +193,9 @@ def _file_info(uri: str) -> pafs.FileInfo:
 
 
 def write_atomic(uri: str, content: bytes) -> None:
-    """Write ``content`` so that readers see all of it or nothing; parent folders are made.
+    """Write ``content`` to ``uri`` and make its folders; readers see all of it or nothing.
 
-    Local files are renamed into place. An object store publishes an object when its upload ends.
+    A local file is renamed when it is complete. An object store publishes an object when its upload ends.
     """
     filesystem, path = resolve(uri)
     if is_remote(uri):
@@ -229,10 +227,10 @@ def write_parquet(uri: str, table: pa.Table) -> None:
 
 
 def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa.Table:
-    """Return the Parquet file at ``uri``.
+    """Return the table in the Parquet file at ``uri``.
 
     Raises:
-        UserError: If it cannot be read or is no Parquet file; ``what`` names its role.
+        UserError: If it cannot be read or is no Parquet file; ``what`` is its role in the message.
     """
     filesystem, path = resolve(uri)
     try:
@@ -244,12 +242,12 @@ def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa
 
 
 def part_names(folder: str) -> list[str]:
-    """Return the names of the finished parts of a table in ``folder``, in order."""
+    """Return the sorted names of the complete parts of a table in ``folder``."""
     return sorted(filter(_PART.fullmatch, list_names(folder)))
 
 
 def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
-    """Return all rows of the parts in ``folder``, in order of their names, cast to ``schema``.
+    """Return all rows of the parts in ``folder``, sorted by name of part, cast to ``schema``.
 
     Raises:
         UserError: If a file cannot be read or has other columns.
@@ -262,10 +260,10 @@ def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
 
 
 def list_names(folder: str) -> list[str]:
-    """Return the names of what lies in ``folder``, none if it is not there.
+    """Return the names of the entries of ``folder``, none if it does not exist.
 
     Raises:
-        UserError: If it is no folder or cannot be listed.
+        UserError: If it is not a folder or cannot be listed.
     """
     filesystem, path = resolve(folder)
     try:
@@ -282,17 +280,17 @@ def remove_file(uri: str) -> None:
 
 
 def remove_unfinished(folder: str) -> None:
-    """Delete what killed writers left right in ``folder``; nobody may be writing there.
+    """Delete the unfinished files of killed writers in ``folder`` itself; nothing may write there now.
 
-    Of an upload that was cut off, an object store keeps nothing under a name.
+    An object store keeps no object of an interrupted upload.
     """
     for name in filter(_UNFINISHED.fullmatch, list_names(folder)):
-        with contextlib.suppress(FileNotFoundError):  # it was alive after all, and has just ended
+        with contextlib.suppress(FileNotFoundError):  # its writer was alive and has just renamed it
             remove_file(join(folder, name))
 
 
 def remove(uri: str) -> None:
-    """Delete the file at ``uri``, or the folder with all below it, if there is one."""
+    """Delete the file at ``uri``, or the folder and everything below it, if there is one."""
     filesystem, path = resolve(uri)
     info = persistently(lambda: filesystem.get_file_info(path))
     if info.type == pafs.FileType.Directory:

@@ -1,4 +1,4 @@
-"""Words to a person: names and texts of other people's files are made harmless before they are printed."""
+"""Output to a person; text from files is made harmless before it is printed."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -9,19 +9,17 @@ from rich.segment import Segment
 from rich.text import Text
 
 _HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories of control codes, of marks that turn or hide text, of lone surrogates (which cannot be
-encoded) and of line separators. Source: Unicode Standard Annex 44, table 12."""
+"""Unicode categories of control codes, of marks that reorder or hide text, of lone surrogates (which
+cannot be encoded) and of line separators. Source: Unicode Standard Annex 44, table 12."""
 _LAYOUT = "\n\t"
-"""Control codes of a text with several lines."""
+"""Control codes that a text of several lines may contain."""
 _NUM_SHOWN = 10
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""Return ``text`` with all characters that would steer a terminal as escapes: ESC becomes ``\x1b``.
+    r"""Return ``text`` with escapes for all characters that could control a terminal: ESC becomes ``\x1b``.
 
-    Args:
-        text: Any text, such as a file name.
-        keep: Harmful characters to leave as they are, such as the line ends of a traceback.
+    Characters in ``keep``, such as the line ends of a traceback, stay as they are.
     """
     return "".join(
         one.encode("unicode_escape").decode()
@@ -32,12 +30,12 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print one line; a terminal may wrap it, a log file gets it whole."""
+    """Print one line; only a terminal wraps it."""
     console.print(Text(visible(text), style=style), soft_wrap=True)
 
 
 def show_list(console: Console, title: str, lines: Sequence[str]) -> None:
-    """Print how many ``lines`` there are and the first of them; nothing if there are none."""
+    """Print the number of ``lines`` and the first ten of them; print nothing if there are none."""
     if not lines:
         return
     say(console, f"{title}: {len(lines):,}", "bold yellow")
@@ -48,10 +46,10 @@ def show_list(console: Console, title: str, lines: Sequence[str]) -> None:
 
 
 class SafeConsole(Console):
-    """A console on which only rich itself steers the terminal, whatever text is printed."""
+    """A console on which only rich controls the terminal, whatever text is printed."""
 
     def render(self, *renderable: Any, **options: Any) -> Iterable[Segment]:
-        """Return the segments to be written, their texts :func:`visible`."""
+        """Return the segments to write, with :func:`visible` text."""
         for segment in super().render(*renderable, **options):
             yield (
                 segment if segment.control else Segment(visible(segment.text, keep=_LAYOUT), segment.style)

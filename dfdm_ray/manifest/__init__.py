@@ -1,1 +1,1 @@
-"""From file names to a manifest: list, parse, split, summarise."""
+"""Manifests from file names: list, parse, write, summarise."""

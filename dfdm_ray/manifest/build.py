@@ -1,4 +1,4 @@
-"""List videos and parse their names into a manifest; what is odd is told, nothing is dropped."""
+"""List videos and parse their names into a manifest; oddities become problems, nothing is dropped."""
 
 import csv
 import io
@@ -18,10 +18,10 @@ from dfdm_ray.schemas import MANIFEST
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something about one input that the user should know."""
+    """A fact about one input that the user should know."""
 
     name: str
-    """The ``video_id`` where there is a row, else the path below the source."""
+    """The ``video_id`` if there is a row, else the path below the source."""
     reason: str
 
     def __str__(self) -> str:
@@ -30,17 +30,17 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestBuild:
-    """A manifest without splits, and what came up while it was made."""
+    """A manifest without splits, and the problems found while it was made."""
 
     table: pa.Table
     """:data:`schemas.MANIFEST`, sorted by ``video_id``."""
     problems: tuple[Problem, ...]
     not_listed: tuple[Problem, ...]
-    """Those of the problems that have no row: folders, and links to them, whose content nobody knows."""
+    """The problems that have no row: unreadable folders and links to folders, with unknown content."""
     num_other_files: dict[str, int]
-    """Files that are no videos by their extension: how many of each, ``""`` for none."""
+    """Number of files without a video's extension, by extension; ``""`` for none."""
     is_dfdm: bool
-    """Whether any name or folder looks like DFDM; if none does, names are not held against it."""
+    """Whether any name or folder looks like DFDM; if none does, names that do not parse are no problems."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def build_manifest(source: str) -> ManifestBuild:
     """List the videos of ``source`` and parse their names.
 
     ``source`` is a folder, a local pattern (``**`` is any number of folders), one video, a list file
-    (.txt: one path or URI a line, ``#`` starts a comment line, relative to the list's folder) or a
-    remote prefix. Something that is called like a video, or stands in a list file, but cannot be read
-    keeps a row of size 0, so that scoring has a row for it, and is a problem as well.
+    (.txt: one path or URI per line, relative to the folder of the list; ``#`` starts a comment line) or a
+    remote prefix. An unreadable entry with the name of a video, or in a list file, is a problem and also
+    has a row of size 0, so that scoring reports it.
 
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
@@ -87,13 +87,13 @@ def build_manifest(source: str) -> ManifestBuild:
 
 
 def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | None:
-    """Write ``table`` to ``uri`` and the problems of ``build``, if any, to a CSV beside it.
+    """Write ``table`` to ``uri``, and the problems of ``build`` to a CSV file beside it.
 
     Returns:
-        URI of the CSV, ``None`` if there are no problems; one of an earlier manifest is removed.
+        URI of the CSV file; ``None`` if there are no problems, and then an old file is removed.
 
     Raises:
-        UserError: If they cannot be written.
+        UserError: If a file cannot be written.
     """
     folder, name = storage.split(uri)
     problems_uri = storage.join(folder, f"{name.removesuffix('.parquet')}.problems.csv")
@@ -103,8 +103,7 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
             storage.write_atomic(problems_uri, _csv(build.problems))
             return problems_uri
         if storage.exists(problems_uri):
-            filesystem, path = storage.resolve(problems_uri)
-            filesystem.delete_file(path)
+            storage.remove_file(problems_uri)
     except OSError as error:
         raise UserError(f"cannot write the manifest {visible(uri)}: {error}") from error
     return None
@@ -121,7 +120,7 @@ def _videos(listed: Listing) -> tuple[list[_Video], dict[str, int], list[Problem
         else:
             num_other_files[kind] += 1
     called = [one for one in listed.unreadable if listing.extension(_path(one.relative)) in VIDEO_EXTENSIONS]
-    if listed.is_list and (found or called):  # else it is a text and no list
+    if listed.is_list and (found or called):  # else it is a text file, not a list
         called = [*listed.unreadable]
     found += [_Video(trouble.relative, trouble.uri, 0) for trouble in called]
     by_id, clashes = _by_id(found)
@@ -129,7 +128,7 @@ def _videos(listed: Listing) -> tuple[list[_Video], dict[str, int], list[Problem
 
 
 def _by_id(videos: Iterable[_Video]) -> tuple[dict[str, _Video], list[Problem]]:
-    """Give each video its own id: a name that is not UTF-8 may look, encoded, like another one."""
+    """Give each video its own id; the encoded form of a name that is not UTF-8 may equal another name."""
     by_id: dict[str, _Video] = {}
     clashes = []
     for video in sorted(videos, key=lambda video: (video.video_id, video.uri)):
@@ -138,13 +137,16 @@ def _by_id(videos: Iterable[_Video]) -> tuple[dict[str, _Video], list[Problem]]:
         elif video.uri not in by_id:
             by_id[video.uri] = _Video(video.uri, video.uri, video.size_bytes)
             clashes.append(
-                Problem(name=video.uri, reason=f"called by its URI: another file is {video.video_id}")
+                Problem(
+                    name=video.uri,
+                    reason=f"its id is its URI, because another file has the id {video.video_id}",
+                )
             )
     return by_id, clashes
 
 
 def _path(video_id: str) -> str:
-    """Return the decoded path in an id, which in a list file may be a URI, even a malformed one."""
+    """Return the decoded path in an id; in a list file the id may be a URI, even a malformed one."""
     try:
         return storage.path_of(video_id)
     except UserError:

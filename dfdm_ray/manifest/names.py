@@ -1,16 +1,16 @@
-"""What the place of a DFDM video tells: generator, quality, identities and scene.
+"""Facts in the path of a DFDM video: generator, quality, identities and scene.
 
-A DFDM video lies at, for instance::
+An example of a path in DFDM::
 
     DFDM_crf23/DFL-H128/id28_id20_0008_5dfl-h128.mp4
          |        |      |    |    |      |
       quality  generator |  source | generator tag
               (a check) target   scene
 
-The real video behind it, where there is one, is called ``id28_0008.mp4`` as in Celeb-DF.
+The real video behind it, if there is one, is ``id28_0008.mp4``, as in Celeb-DF.
 The target is the person in the video, the source the person whose face was put in. Other data
-sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so a folder that is
-called like a generator is believed only above a DFDM name or together with a quality folder.
+sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so the name of a folder
+counts as a generator only above a DFDM name or together with a quality folder.
 """
 
 import re
@@ -23,14 +23,14 @@ _REAL_NAME = re.compile(r"(id[0-9]+)_([0-9]+)", re.IGNORECASE)
 """Celeb-DF's name of the real video behind a swap: target and scene."""
 _QUALITY_FOLDER = re.compile(r"(?:dfdm[_-]?)?crf[_-]?([0-9]+)", re.IGNORECASE)
 _NUM_ROOT_FOLDERS = 3
-"""How many of the root's own last folders are looked at: quality, generator and one between."""
+"""Number of last folders of the root that count: quality, generator and one between."""
 _KNOWN_QUALITIES = ", ".join(map(str, QUALITIES))
 _KNOWN_TAGS = ", ".join(DFDM_TAGS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class DfdmFacts:
-    """What one name tells; ``None`` where it tells nothing."""
+    """Facts in one path; ``None`` if unknown."""
 
     generator: Generator | None
     crf: int | None
@@ -38,16 +38,16 @@ class DfdmFacts:
     source_identity: str | None
     scene: str | None
     reasons: tuple[str, ...]
-    """Why something is ``None``, or which folder contradicts the name."""
+    """Why a fact is ``None``, or which folder contradicts the name."""
     looks_like_dfdm: bool
-    """Whether the name has the form of DFDM's or lies below a quality folder."""
+    """Whether the name has the form of DFDM or is below a quality folder."""
 
 
 def parse_path(path: str, *, root: str = "") -> DfdmFacts:
     """Parse the ``path`` of a video below ``root``; never fails.
 
-    The nearest quality folder and the nearest folder named like a generator count, first those in
-    ``path``, then the last ones of ``root`` (unless ``path`` is absolute).
+    The nearest quality folder and the nearest folder with the name of a generator count: first those in
+    ``path``, then the last folders of ``root`` (unless ``path`` is absolute).
     """
     folders, stem = _folders_and_stem(path, root)
     crf, crf_reason, has_quality_folder = _quality(folders)
@@ -77,7 +77,7 @@ def parse_path(path: str, *, root: str = "") -> DfdmFacts:
 
 
 def _folders_and_stem(path: str, root: str) -> tuple[list[str], str]:
-    """Return the folders above a video, nearest first, and its name without the extension."""
+    """Return the folders above a video, nearest first, and its name without extension."""
     *folders, name = path.split("/")
     if not path.startswith("/"):
         folders = [part for part in root.split("/") if part][-_NUM_ROOT_FOLDERS:] + folders
@@ -97,12 +97,12 @@ def _quality(folders: list[str]) -> tuple[int | None, str | None, bool]:
 
 
 def _generator_folder(folders: list[str]) -> str | None:
-    # A folder "original" holds real videos in most data sets; as a tag it means Faceswap.
+    # A folder "original" contains real videos in most data sets; as a tag it means Faceswap.
     return next((name for name in folders if parse_generator(name) and name.lower() != "original"), None)
 
 
 def _generator(tag: str | None, folder: str | None) -> tuple[Generator | None, str | None]:
-    """Return the generator that tag and folder name, the tag first, and what is wrong with them."""
+    """Return the generator that the tag, else the folder, names, and the problem if there is one."""
     if tag is None:
         if folder is None:
             return None, "name has no generator tag and no folder above it names a generator"
@@ -111,5 +111,5 @@ def _generator(tag: str | None, folder: str | None) -> tuple[Generator | None, s
     if generator is None:
         return None, f'unknown generator tag "{tag}"; known are {_KNOWN_TAGS}'
     if folder is not None and parse_generator(folder) != generator:
-        return generator, f"the name says {generator} but its folder is {folder}; the name is believed"
+        return generator, f"the name says {generator}, but the folder is {folder}; the name is used"
     return generator, None

@@ -1,4 +1,4 @@
-"""What a user may give as "the videos": a folder, a glob, one video, a list file or a remote prefix."""
+"""List of a source of videos: a folder, a pattern, one video, a list file or a remote prefix."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ VIDEO_EXTENSIONS = (
 )
 """Extensions that make a file a video, lower case, without the dot."""
 
-_NUM_STAT_THREADS = 16  # an object store answers a size in tens of milliseconds, one at a time
+_NUM_STAT_THREADS = 16  # an object store needs tens of milliseconds for each size
 _CHOICES = (
     "give a folder, a pattern such as 'videos/**/*.mp4', a video, a list of videos (.txt) or an s3:// prefix"
 )
@@ -28,28 +28,28 @@ _CHOICES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What stands behind a source; ``relative`` of an entry is the ``video_id``."""
+    """Entries of a source; ``relative`` of an entry is the ``video_id``."""
 
     root: str
-    """Path that relative ids are below."""
+    """Path above the relative ids."""
     files: tuple[FileEntry, ...]
     unreadable: tuple[ListingProblem, ...]
-    """Things that are there, or are named in a list file, but are no readable files."""
+    """Entries of a folder or a list file that are no readable files."""
     doubled: tuple[ListingProblem, ...] = ()
-    """Lines of a list file that name a file a second time."""
+    """Lines of a list file that repeat a file."""
     is_list: bool = False
-    """Whether somebody named every file; then a name without a video's extension counts too."""
+    """Whether the source is a list file; then files without a video's extension count too."""
 
 
 def list_source(source: str) -> Listing:
-    """List ``source``, whatever it is.
+    """Return the entries of ``source``.
 
     Raises:
-        UserError: If it is none of the things that hold videos.
+        UserError: If it does not exist or cannot contain videos.
     """
     if storage.is_remote(source):
         return _remote_source(source)
-    storage.resolve(source)  # refuses schemes that nothing here reads
+    storage.resolve(source)  # raises for unknown schemes
     path = storage.local_path(source)
     if os.path.isdir(path):
         return _sorted_out(
@@ -64,7 +64,7 @@ def list_source(source: str) -> Listing:
 
 
 def nothing_found(source: str, listed: Listing, num_other_files: dict[str, int]) -> UserError:
-    """Return the error of a source without a video: what was looked for and what is there instead."""
+    """Return the error for a source without videos, with what it contains instead."""
     most = sorted(num_other_files.items(), key=lambda item: -item[1])[:5]
     found = ", ".join(f"{count} {visible(name) or 'without extension'}" for name, count in most)
     problems = listed.unreadable
@@ -115,8 +115,8 @@ def _file_source(uri: str) -> Listing:
         return _list_file_source(uri)
     if kind not in VIDEO_EXTENSIONS:
         raise UserError(
-            f"{visible(uri)} has none of the extensions of a video ({', '.join(VIDEO_EXTENSIONS)}); to "
-            "take it all the same, put its path into a list file (.txt)"
+            f"{visible(uri)} has no extension of a video ({', '.join(VIDEO_EXTENSIONS)}); if it is one, "
+            "put its path into a list file (.txt)"
         )
     if not storage.is_remote(uri):
         folder = os.path.dirname(os.path.abspath(path))
@@ -128,7 +128,7 @@ def _file_source(uri: str) -> Listing:
 def _list_file_source(uri: str) -> Listing:
     content = storage.read_bytes(uri, what="list of videos")
     if b"\0" in content:
-        raise UserError(f"the list of videos {visible(uri)} is no UTF-8 text (UTF-16?); save it as UTF-8")
+        raise UserError(f"the list of videos {visible(uri)} is not UTF-8 text (UTF-16?); save it as UTF-8")
     folder = storage.split(uri if storage.is_remote(uri) else os.path.abspath(storage.local_path(uri)))[0]
     lines: dict[str, tuple[int, str]] = {}
     doubled = []
@@ -138,7 +138,7 @@ def _list_file_source(uri: str) -> Listing:
             continue
         line_uri = _line_uri(line, folder)
         if line_uri in lines:
-            reason = f"line {number} names the same file as line {lines[line_uri][0]}; it is taken once"
+            reason = f"line {number} names the same file as line {lines[line_uri][0]}; the file counts once"
             doubled.append(ListingProblem(uri=line_uri, relative=_line_id(line), reason=reason))
         else:
             lines[line_uri] = (number, line)
@@ -166,7 +166,7 @@ def _line_entry(uri: str, line: str) -> FileEntry | ListingProblem:
     if "://" not in uri or uri.startswith("file://"):
         return replace(listing.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
     try:
-        storage.resolve(uri)  # refuses schemes that nothing here reads
+        storage.resolve(uri)  # raises for unknown schemes
         return FileEntry(uri=uri, relative=line_id, size_bytes=storage.size_bytes(uri))
     except FileNotFoundError:
         return ListingProblem(uri=uri, relative=line_id, reason="No such file or directory")
@@ -191,16 +191,16 @@ def _glob_source(pattern: str) -> Listing:
 
 def _matched(path: str, base: str) -> FileEntry | ListingProblem:
     if os.path.isdir(path):
-        reason = "a folder, not a file; a pattern that ends in /** takes what lies below it"
+        reason = "a folder, not a file; end the pattern in /** to include its files"
         return listing.listing_problem(path, reason, relative_to=base)
     return listing.local_entry(path, relative_to=base)
 
 
 def _matches(folder: str, parts: list[str], unlistable: list[OSError]) -> Iterator[str]:
-    """Yield what lies below ``folder`` and matches the pattern's ``parts``, in sorted order.
+    """Yield the paths below ``folder`` that match the ``parts`` of a pattern, in sorted order.
 
     As in a shell, ``*`` does not match a leading dot, and ``**`` is any number of folders. Unlike
-    ``glob.glob``, ``**`` follows no links (they may loop) and folders that cannot be listed are told.
+    ``glob.glob``, ``**`` follows no links (they may loop), and errors of folders go to ``unlistable``.
     """
     if not parts:
         yield folder

@@ -1,4 +1,4 @@
-"""How complete a manifest is, and how to show it on a terminal."""
+"""Summary of a manifest on a terminal, with what it lacks of DFDM."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class DoubledVideo:
 
 
 def count_cells(table: pa.Table) -> dict[tuple[int, str], int]:
-    """Return the number of videos of each (crf, generator), 0 included; published are 430 each."""
+    """Return the number of videos of each (crf, generator), 0 included; DFDM has 430 of each."""
     known = table.select(["crf", "generator"]).drop_null()
     counted = known.group_by(["crf", "generator"]).aggregate([([], "count_all")]).to_pylist()
     found = {(row["crf"], row["generator"]): row["count_all"] for row in counted}
@@ -51,9 +51,9 @@ def count_cells(table: pa.Table) -> dict[tuple[int, str], int]:
 
 
 def find_missing(table: pa.Table) -> list[DfdmVideo]:
-    """Return what one cell lacks while another cell has the same target, source and scene.
+    """Return the swaps (target, source, scene) that one cell (crf, generator) lacks and another has.
 
-    Cells without a single video were not downloaded; :func:`count_cells` shows them, not this.
+    Empty cells are ignored as not downloaded; :func:`count_cells` shows them.
     """
     known = _with_facts(table)
     triples = known.group_by(_TRIPLE).aggregate([]).sort_by([(name, "ascending") for name in _TRIPLE])
@@ -67,7 +67,7 @@ def find_missing(table: pa.Table) -> list[DfdmVideo]:
 
 
 def find_doubled(table: pa.Table) -> list[DoubledVideo]:
-    """Return each swap, generator and quality that more than one row has, with their ids."""
+    """Return each swap, generator and quality that occurs in more than one row, with the ids."""
     known = _with_facts(table)
     groups = known.group_by(_FACTS).aggregate([("video_id", "list"), ([], "count_all")])
     doubled = [
@@ -78,7 +78,7 @@ def find_doubled(table: pa.Table) -> list[DoubledVideo]:
 
 
 def _with_facts(table: pa.Table) -> pa.Table:
-    """Return the rows that say which swap, generator and quality they are."""
+    """Return the rows with all facts: swap, generator and quality."""
     known = table.select([*_FACTS, "video_id"]).drop_null()
     in_cell = pc.and_(
         pc.is_in(known["crf"], pa.array(QUALITIES, pa.int32())),
@@ -116,7 +116,7 @@ def _show_dfdm(table: pa.Table, console: Console) -> None:
 
 
 def size_text(num_bytes: int) -> str:
-    """Return ``num_bytes`` in the decimal unit that reads best: ``82.4 GB``."""
+    """Return ``num_bytes`` as text in a decimal unit, such as ``82.4 GB``."""
     value = float(num_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 999.95:
@@ -143,6 +143,6 @@ def _cells_table(counts: dict[tuple[int, str], int]) -> Table:
 
 
 def _against(counts: list[int], published: int) -> Iterable[Text]:
-    """Yield each count and their sum, green where it is the published number."""
+    """Yield each count and their sum, green if it equals the published number."""
     for count, whole in [(count, published) for count in counts] + [(sum(counts), published * len(counts))]:
         yield Text(f"{count:,}", style="green" if count == whole else "yellow")

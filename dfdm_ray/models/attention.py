@@ -1,4 +1,4 @@
-"""The two attentions of DMA-STA: where to look in a frame, and which frames of a clip to trust."""
+"""The two attentions of DMA-STA: over places in a frame, and over the frames of a clip."""
 
 from typing import cast
 
@@ -9,14 +9,12 @@ from torch import Tensor, nn
 class SpatialAttention(nn.Module):
     """One gate in 0..1 for each place of a feature map, the same for all channels (CBAM's spatial half).
 
-    State-dict key: ``conv1.weight``, shape ``(1, 2, kernel_size, kernel_size)``.
+    State-dict key: ``conv1.weight``, shape ``(1, 2, 7, 7)``.
     """
 
-    def __init__(self, kernel_size: int = 7) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
-        self.conv1 = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv1 = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Map features ``(N, C, H, W)`` to their gate ``(N, 1, H, W)``, 0..1."""
@@ -29,7 +27,7 @@ class TemporalAttention(nn.Module):
     """One weight in 0..1 for each frame of a clip, from the frames' mean activations.
 
     State-dict keys: ``fc.0.weight`` ``(H, T)`` and ``fc.2.weight`` ``(T, H)``, with ``H = max(1, T // 2)``.
-    A frame's place in the clip matters: the layers are built for exactly ``num_frames``.
+    The weights depend on the position of a frame, so clips must have exactly ``num_frames`` frames.
     """
 
     def __init__(self, num_frames: int) -> None:
@@ -46,10 +44,10 @@ class TemporalAttention(nn.Module):
 
     @torch.no_grad()
     def wake(self) -> None:
-        """Make all hidden units active at the start.
+        """Make the initial weights of the hidden units positive, so that all units are active.
 
-        Their inputs are means after a ReLU, never negative. PyTorch's signs at random leave all hidden units
-        off, where no gradient comes through, for half of the seeds at T <= 3 and 1 in 32 at T = 10.
+        Their inputs, means after a ReLU, are never negative. With PyTorch's random signs all hidden units
+        are inactive, and get no gradient, for half of the seeds at T <= 3 and 1 in 32 at T = 10.
         """
         cast(Tensor, self.fc[0].weight).abs_()
 

@@ -1,9 +1,9 @@
 """ResNet trunks with spatial attention in every residual block, under torchvision's key names.
 
-Layers, their order and initialisation are those of ``torchvision/models/resnet.py``; the tests compare them.
-Only the gate is added. The stride of a bottleneck is that of its 3x3 convolution, as there and in
-``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``. Written out because importing torchvision
-costs every model worker 1.9 seconds of CPU time.
+Layers, their order and their initialisation are those of ``torchvision/models/resnet.py`` (tests compare
+them); only the gate is added. In a bottleneck the 3x3 convolution has the stride, as there and in
+``models/DMA_STA.py`` of ``shanface33/Deepfake_Model_Attribution``. The code does not import torchvision,
+because the import costs every model worker 1.9 seconds of CPU time.
 """
 
 from typing import cast, get_args
@@ -26,11 +26,11 @@ DEPTHS: dict[Backbone, tuple[int, int, int, int]] = {
 """Residual blocks in ``layer1`` .. ``layer4``."""
 
 BOTTLENECKS: frozenset[Backbone] = frozenset({"resnet50", "resnet101"})
-"""Trunks of three-convolution blocks (their blocks have a ``conv3``); the others have two."""
+"""Trunks with three convolutions in each block (keys ``conv3``); the others have two."""
 
 
 def gated(x_NCHW: Tensor, gate_N1HW: Tensor) -> Tensor:
-    """Return the product, in the memory of ``x_NCHW`` where no gradient needs that."""
+    """Return the product, in place in ``x_NCHW`` unless a gradient needs it."""
     return x_NCHW * gate_N1HW if x_NCHW.requires_grad else x_NCHW.mul_(gate_N1HW)
 
 
@@ -39,10 +39,10 @@ def _conv(channels_in: int, channels: int, size: int, stride: int = 1) -> nn.Con
 
 
 class _Block(nn.Module):
-    """A residual block: a branch of convolutions, gated by place if ``gate``, beside a shortcut."""
+    """Residual block: a shortcut plus a branch of convolutions, with spatial attention if ``gate``."""
 
     expansion: int
-    """Channels of the output over ``width``."""
+    """Output channels divided by ``width``."""
 
     def __init__(self, channels_in: int, width: int, *, stride: int, gate: bool) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Block(nn.Module):
         raise NotImplementedError
 
     def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return what is gated and added to the shortcut, in memory of its own."""
+        """Return the output of the branch, a new tensor, before the gate and the sum."""
         raise NotImplementedError
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class BasicBlock(_Block):
         self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
 
     def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return what is gated and added to the shortcut, in memory of its own."""
+        """Return the output of the branch, a new tensor, before the gate and the sum."""
         out = self.relu(self.bn1(self.conv1(x_NCHW)))
         result: Tensor = self.bn2(self.conv2(out))
         return result
@@ -99,7 +99,7 @@ class Bottleneck(_Block):
         self.conv3, self.bn3 = _conv(width, channels, 1), nn.BatchNorm2d(channels)
 
     def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return what is gated and added to the shortcut, in memory of its own."""
+        """Return the output of the branch, a new tensor, before the gate and the sum."""
         out = self.relu(self.bn1(self.conv1(x_NCHW)))
         out = self.relu(self.bn2(self.conv2(out)))
         result: Tensor = self.bn3(self.conv3(out))
@@ -107,11 +107,12 @@ class Bottleneck(_Block):
 
 
 class ResNetTrunk(nn.Module):
-    """torchvision's ResNet with spatial attention, or exactly torchvision's without.
+    """torchvision's ResNet, with or without spatial attention.
 
     State-dict keys are torchvision's (``conv1``, ``bn1``, ``layer1.0.conv1`` .. ``fc``) plus one
-    ``layerL.B.sa.conv1.weight`` for each block. Convolutions, the gates' too, start as normal with
-    variance ``2 / (k * k * out_channels)``, batch norms as 1 and 0: torchvision's rule and the authors'.
+    ``layerL.B.sa.conv1.weight`` for each block. Initial weights of all convolutions, gates included, are
+    normal with variance ``2 / (k * k * out_channels)``, those of batch norms 1 and 0: the rule of
+    torchvision and of the authors.
     """
 
     def __init__(self, backbone: Backbone, *, num_classes: int, spatial_attention: bool) -> None:
@@ -131,7 +132,7 @@ class ResNetTrunk(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
-            # On "meta" there is nothing to fill, and trying would import torch._dynamo.
+            # Tensors on "meta" have no content, and filling them would import torch._dynamo.
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 

@@ -5,9 +5,9 @@ Our format is one ``torch.save`` dict of plain types::
     {"format": "dfdm-ray/dma-sta", "version": 3, "config": {...DmaStaConfig...}, "classes": [K names],
      "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
 
-A file called ``.safetensors`` holds the same: the tensors, and the rest as JSON in its metadata.
-Version 2 did not tell how faces were found; version 1 neither which frames of a video make its clips, and
-it knew no high pass.
+A ``.safetensors`` file contains the same: the tensors, and the rest as JSON in its metadata.
+Version 2 has no settings of the face detection. Version 1 lacks these, the choice of frames for clips,
+and the high pass.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,24 +26,23 @@ from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models import state_dicts
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
-from dfdm_ray.models.safetensors_file import from_safetensors, is_safetensors, to_safetensors
-from dfdm_ray.models.torch_file import read_torch_file
+from dfdm_ray.models.weights_file import read_weights_file, to_safetensors
 
 FORMAT = "dfdm-ray/dma-sta"
 VERSION = 3
-_UNTOLD_IN_2: Mapping[str, Any] = dict.fromkeys(FACE_SETTINGS)
-_UNTOLD: Mapping[int, Mapping[str, Any]] = {
-    1: {"strategy": "keyframe_runs", "runs": 2, "clips": 1, **_UNTOLD_IN_2},
-    2: _UNTOLD_IN_2,
+_ABSENT_IN_2: Mapping[str, Any] = dict.fromkeys(FACE_SETTINGS)
+_ABSENT: Mapping[int, Mapping[str, Any]] = {
+    1: {"strategy": "keyframe_runs", "runs": 2, "clips": 1, **_ABSENT_IN_2},
+    2: _ABSENT_IN_2,
 }
-"""What the preprocessing of earlier versions left out."""
+"""Values of the preprocessing that files of earlier versions do not contain."""
 
 _Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
-    """A model and all it takes to use it."""
+    """A model and everything that is needed to use it."""
 
     model: DmaSta
     """On the CPU, in eval mode."""
@@ -52,9 +51,9 @@ class LoadedModel:
     """Generator names in the order of the logits, ``K`` of them."""
     preprocessing: Preprocessing
     origin: Literal["dfdm-ray", "authors"]
-    """Whose format the file had."""
+    """Format of the file."""
     note: str
-    """What its maker wrote about it, or what had to be assumed."""
+    """Note of its maker, or the assumptions made on reading."""
 
 
 def save_checkpoint(
@@ -65,9 +64,9 @@ def save_checkpoint(
     preprocessing: Preprocessing,
     note: str,
 ) -> None:
-    """Write a checkpoint; equal models give equal bytes. A path is replaced whole or not at all.
+    """Write a checkpoint; equal models give equal bytes. A file is replaced atomically.
 
-    A path that ends in ``.safetensors`` gets that format, anything else that of ``torch.save``.
+    The format is safetensors if the path ends in ``.safetensors``, else that of ``torch.save``.
 
     Raises:
         ValueError: If ``classes`` are not ``model.config.num_classes`` different names.
@@ -111,25 +110,22 @@ def _plain_content(
     }
 
 
-def load_checkpoint(source: bytes | BinaryIO, *, name: str) -> LoadedModel:
-    """Read one of our checkpoints or a state dict of the authors' network; code in it is never run.
+def load_checkpoint(source: bytes, *, name: str) -> LoadedModel:
+    """Read one of our checkpoints or a state dict of the authors' network; code in it never runs.
 
-    Files of ``torch.save`` and of safetensors are told apart by their content.
-
-    A bare state dict may stand under ``state_dict`` or ``model`` and its keys may begin with ``module.``.
-    Backbone, frames, classes and attentions then come from its keys and shapes, the classes' names from
-    :data:`dfdm_ray.labels.GENERATORS` and the preprocessing from :class:`Preprocessing`. Without ``ta``
-    keys nothing tells the number of frames: it is the published 10.
+    A bare state dict may be an entry ``state_dict`` or ``model``, and its keys may begin with ``module.``.
+    Its keys and shapes determine the backbone, frames, classes and attentions. Class names are
+    :data:`dfdm_ray.labels.GENERATORS`, the preprocessing is the default. Without ``ta`` keys the number of
+    frames is the published 10.
 
     Args:
-        source: The file's content, or the file opened for reading in binary mode.
-        name: What to call the file in messages.
+        source: Content of the file, in the format of ``torch.save`` or safetensors.
+        name: Name of the file in messages.
 
     Raises:
-        UserError: If the file is no such checkpoint; one line says what is wrong.
+        UserError: If the file is no such checkpoint; the message is one line.
     """
-    raw = source if isinstance(source, bytes) else source.read()
-    content = from_safetensors(raw, name=name) if is_safetensors(raw) else read_torch_file(raw, name=name)
+    content = read_weights_file(source, name=name)
     if isinstance(content, dict) and "format" in content:
         return _load_ours(content, name=name)
     return _load_authors(content, name=name)
@@ -141,8 +137,8 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     values = {"high_pass": False, **content["config"]} if old else content["config"]
     config = _build(DmaStaConfig, values, field="config", name=name)
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
-    told = {**_UNTOLD.get(content["version"], {}), **numbers}
-    preprocessing = _build(Preprocessing, told, field="preprocessing", name=name)
+    given = {**_ABSENT.get(content["version"], {}), **numbers}
+    preprocessing = _build(Preprocessing, given, field="preprocessing", name=name)
     try:
         _check_classes(content["classes"], config)
     except ValueError as error:
@@ -175,7 +171,7 @@ def _check_envelope(content: dict[Any, Any], *, name: str) -> None:
 
 
 def _build(kind: type[_Config], values: dict[Any, Any], *, field: str, name: str) -> _Config:
-    """Make the dataclass ``kind`` from all of its fields; a default must not fill what a file lost."""
+    """Return ``kind`` with ``values``, which must contain every field: a default could hide damage."""
     wanted = list(inspect.signature(kind).parameters)
     if values.keys() != set(wanted):
         raise UserError(
@@ -204,8 +200,8 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
     config = state_dicts.infer_config(state, name=name)
     if config.num_classes != len(GENERATORS):
         raise UserError(
-            f"{name} tells {config.num_classes} classes apart and has no names for them; a bare DMA-STA "
-            f"state dict must have the {len(GENERATORS)} of DFDM ({', '.join(GENERATORS)})"
+            f"{name} has {config.num_classes} classes and no names for them; a bare DMA-STA state dict must "
+            f"have the {len(GENERATORS)} classes of DFDM ({', '.join(GENERATORS)})"
         )
     preprocessing = Preprocessing()
     note = (
@@ -223,10 +219,10 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
 
 
 def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str) -> DmaSta:
-    with torch.device("meta"):  # keys and shapes without memory, whatever sizes the file claims
+    with torch.device("meta"):  # keys and shapes take no memory, whatever sizes the file claims
         model = DmaSta(config)
     state_dicts.check_state(model.state_dict(), state, name=name, of=f"a DMA-STA on {config.backbone}")
-    # Zeros stay where the file lacks a count of batches, see check_state. `to_empty` would import sympy.
+    # Batch counts that the file lacks stay 0, see check_state. `to_empty` would import sympy.
     zeros = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in model.state_dict().items()}
     model.load_state_dict(zeros, assign=True)
     state_dicts.copy_state(model, state)
@@ -235,27 +231,22 @@ def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str
 
 
 def random_model(config: DmaStaConfig, seed: int) -> DmaSta:
-    """Return an untrained model, the same for the same seed; the global generator is left as it was."""
+    """Return an untrained model that depends on the seed alone; the global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DmaSta(config)
 
 
-def load_imagenet_trunk(model: DmaSta, source: bytes | BinaryIO, name: str) -> None:
-    """Copy torchvision's ImageNet weights into the trunk; ``fc``, ``sa`` and ``ta`` stay as they are.
+def load_imagenet_trunk(model: DmaSta, source: bytes, name: str) -> None:
+    """Copy torchvision's ImageNet weights into the trunk of ``model``, all but ``fc``, ``sa`` and ``ta``.
 
-    Any torchvision file of ``model.config.backbone`` will do, also the tar that torch 0.1 wrote
+    ``source`` may be any torchvision file of ``model.config.backbone``, including the tar of torch 0.1
     (``resnet50-19c8e357.pth``, the authors' choice).
-
-    Args:
-        model: Changed in place.
-        source: The file's content, or the file opened for reading in binary mode.
-        name: What to call the file in messages.
 
     Raises:
         UserError: If the file is not an ImageNet file of this backbone; the model is then unchanged.
     """
-    state = state_dicts.as_state_dict(read_torch_file(source, name=name), name=name)
+    state = state_dicts.as_state_dict(read_weights_file(source, name=name), name=name)
     expected = {key: value for key, value in model.state_dict().items() if state_dicts.is_trunk_key(key)}
     trunk = {key: value for key, value in state.items() if not key.startswith("fc.")}
     of = f"torchvision's {model.config.backbone} trained on ImageNet"

@@ -1,6 +1,6 @@
-"""DMA-STA: which generator made this clip?
+"""DMA-STA, the network that attributes a clip to a generator.
 
-The network of "Model Attribution of Face-swap Deepfake Videos" (ICIP 2022), after ``models/DMA_STA.py``
+It is the network of "Model Attribution of Face-swap Deepfake Videos" (ICIP 2022), after ``models/DMA_STA.py``
 of ``shanface33/Deepfake_Model_Attribution``::
 
     (B, T, 3, S, S) --trunk, spatial attention--> (B, T, C) --temporal attention--> (B, C) --fc--> (B, K)
@@ -34,22 +34,22 @@ def _check_count(name: str, value: object, *, at_least: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DmaStaConfig:
-    """The shape of the network; the defaults are the published one."""
+    """Shape of the network; the defaults are the published one."""
 
     backbone: Backbone = "resnet50"
-    """Trunk that turns a frame into a feature."""
+    """Trunk that maps a frame to a feature."""
     num_frames: int = 10
-    """Frames per clip (``T``). The temporal attention is built for exactly this many."""
+    """Frames per clip (``T``), fixed by the size of the temporal attention."""
     num_classes: int = len(GENERATORS)
-    """Generators to tell apart (``K``)."""
+    """Number of generators (``K``)."""
     spatial_attention: bool = True
-    """Gate each residual branch by place. Off: a plain ResNet, without the ``sa`` keys."""
+    """Gate each residual branch at each place. If off: a plain ResNet, without ``sa`` keys."""
     temporal_attention: bool = True
-    """Weigh frames. Off: a plain mean over frames, without the ``ta`` keys."""
+    """Weight the frames. If off: a plain mean over frames, without ``ta`` keys."""
     per_frame_batch_norm: bool = False
-    """Take training batch statistics frame by frame, as the authors' code does, see :class:`DmaSta`."""
+    """Compute batch statistics in training frame by frame, as the authors' code does, see :class:`DmaSta`."""
     high_pass: bool = False
-    """Show the network only what is finer than some pixels, see :func:`high_pass`. Not in the paper."""
+    """Remove coarse structure from the frames, see :func:`high_pass`. Not in the paper."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -62,7 +62,7 @@ class DmaStaConfig:
 
 
 class DmaStaOutput(NamedTuple):
-    """What the network says of each clip."""
+    """Output of the network for each clip."""
 
     logits: Tensor
     """Shape ``(B, K)``, in class order."""
@@ -71,19 +71,17 @@ class DmaStaOutput(NamedTuple):
 
 
 class DmaSta(ResNetTrunk):
-    """The clip classifier.
+    """Classifier of clips; state-dict keys are the authors': ``conv1, bn1, layer1..4, ta.fc.0, ta.fc.2, fc``.
 
-    State-dict keys are the authors': ``conv1, bn1, layer1..4, ta.fc.0, ta.fc.2, fc``.
-
-    Two things differ from the authors' code, neither at inference:
+    Two things differ from the authors' code, neither of them at inference:
 
     * The ``T`` frames of all clips pass the trunk as one batch of ``B * T``. The authors loop over
-      frames, so in training each batch norm takes its statistics from the ``B`` frames at one place in
-      the clip and moves its running statistics ``T`` times a step. One batch is faster on a GPU and its
-      statistics rest on ``T`` times more frames. ``per_frame_batch_norm`` restores the authors' way; with
+      frames: in training each batch norm computes its statistics from the ``B`` frames at one position in
+      the clip and updates its running statistics ``T`` times a step. One batch is faster on a GPU, and its
+      statistics come from ``T`` times more frames. ``per_frame_batch_norm`` selects the authors' way; with
       running statistics (eval mode) the two are the same function.
-    * The head (temporal attention, weighted mean, ``fc``) leaves autocast: it costs nothing next to the
-      trunk, and logits keep the precision of the parameters.
+    * The head (temporal attention, weighted mean, ``fc``) runs without autocast: it costs nothing next to
+      the trunk, and logits keep the precision of the parameters.
     """
 
     def __init__(self, config: DmaStaConfig) -> None:
@@ -95,11 +93,12 @@ class DmaSta(ResNetTrunk):
 
     @torch.no_grad()
     def open_gates(self) -> None:
-        """Start as the network without spatial attention would, and with every temporal unit active.
+        """Set initial weights with half-open gates and all temporal units active.
 
-        A random gate sums maxima over channels at 49 places: its mean begins from 0.02 to 0.95, by seed and
-        block, much of it saturated, and a branch behind a gate near 0 hardly learns. Here each gate
-        begins at one half and the batch norm before it twice as strong: a branch counts as in torchvision's.
+        The gates of a randomly initialised network have means from 0.02 to 0.95, by seed and block, because
+        each sums maxima over channels at 49 places; many saturate, and a branch behind a gate near 0 hardly
+        learns. Here each gate is one half and the batch norm before it is doubled, so that a branch
+        contributes as much as in torchvision's network.
         """
         for block in self.modules():
             if isinstance(block, BasicBlock | Bottleneck) and block.sa is not None:
@@ -127,8 +126,8 @@ class DmaSta(ResNetTrunk):
 
     def _head(self, f_BTC: Tensor) -> DmaStaOutput:
         weight_BT = f_BTC.new_ones(f_BTC.shape[:2]) if self.ta is None else self.ta(f_BTC)
-        # A weighted mean, not a sum: the clip feature keeps the scale of a frame feature
-        # whatever the gate does. Sigmoid keeps the denominator above 0.
+        # A weighted mean, not a sum, keeps the scale of a frame feature whatever the weights are.
+        # The sigmoid keeps the denominator above 0.
         clip_BC = (weight_BT.unsqueeze(2) * f_BTC).sum(dim=1) / weight_BT.sum(dim=1, keepdim=True)
         return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT)
 
@@ -141,15 +140,15 @@ class DmaSta(ResNetTrunk):
             )
 
     def spatial_attention_maps(self, x_BTCHW: Tensor) -> list[Tensor]:
-        """Show where each residual block looks: its gate for each frame, first block first.
+        """Return the gate of each residual block for each frame, first block first.
 
-        Runs in eval mode without gradients and leaves modes, statistics and hooks as they were.
+        Runs in eval mode without gradients; modes, statistics and hooks do not change.
 
         Returns:
-            One tensor ``(B, T, 1, h, w)`` in 0..1 for each block, at that block's resolution.
+            One tensor ``(B, T, 1, h, w)`` in 0..1 for each block, at the resolution of that block.
 
         Raises:
-            ValueError: If the model has no spatial attention, or as :meth:`forward`.
+            ValueError: If the model has no spatial attention, or as in :meth:`forward`.
         """
         gates = [module for module in self.modules() if isinstance(module, SpatialAttention)]
         if not gates:
@@ -173,14 +172,14 @@ class DmaSta(ResNetTrunk):
 
 
 HIGH_PASS_PX = 5
-"""Side of the neighbourhood whose mean :func:`high_pass` takes away."""
+"""Side of the neighbourhood whose mean :func:`high_pass` subtracts."""
 
 
 def high_pass(x_BTCHW: Tensor) -> Tensor:
     """Return each pixel's difference from the mean of its 5x5 neighbourhood, same shape; edges are mirrored.
 
-    What tells generators apart is fine (output grid, upsampling pattern, seam); who is shown and how the
-    scene is lit is coarse, and far stronger. Without it a network has to find the one under the other first.
+    Traces of a generator are fine (output grid, upsampling pattern, seam). Identity and lighting are coarse
+    and far stronger; without this filter a network must first learn to ignore them.
     """
     x_NCHW = x_BTCHW.flatten(0, 1)
     margin = HIGH_PASS_PX // 2
@@ -188,26 +187,19 @@ def high_pass(x_BTCHW: Tensor) -> Tensor:
     return (x_NCHW - functional.avg_pool2d(padded, HIGH_PASS_PX, stride=1)).reshape(x_BTCHW.shape)
 
 
-def normalize(
-    crops_u8: Tensor,
-    mean: Sequence[float] = DFDM_MEAN,
-    std: Sequence[float] = DFDM_STD,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Scale crops to 0..1, subtract ``mean`` and divide by ``std``, on the device where they are.
+def normalize(crops_u8: Tensor, mean: Sequence[float] = DFDM_MEAN, std: Sequence[float] = DFDM_STD) -> Tensor:
+    """Scale crops to 0..1, subtract ``mean`` and divide by ``std``.
 
-    The pixels keep their order in memory, so folding the result to ``(B * T, 3, S, S)`` costs nothing
+    The pixels keep their order in memory, so reshaping the result to ``(B * T, 3, S, S)`` costs nothing
     and gives ``torch.channels_last``.
 
     Args:
-        crops_u8: RGB, uint8 ``(B, T, S, S, 3)``.
-        mean: Of each RGB channel, in 0..1.
-        std: Of each RGB channel, in 0..1.
-        dtype: Of the result; the arithmetic is float32.
+        crops_u8: RGB, uint8 ``(B, T, S, S, 3)``, on any device.
+        mean: One value for each RGB channel, in 0..1.
+        std: One value for each RGB channel, in 0..1.
 
     Returns:
-        Shape ``(B, T, 3, S, S)``.
+        Float32 ``(B, T, 3, S, S)`` on the same device.
 
     Raises:
         ValueError: If ``crops_u8`` is not uint8 ``(B, T, S, S, 3)``.
@@ -216,4 +208,4 @@ def normalize(
         raise ValueError(f"crops must be uint8 (B, T, S, S, 3), got {crops_u8.dtype} {tuple(crops_u8.shape)}")
     x = crops_u8.to(torch.float32).div_(255)
     x.sub_(torch.tensor(mean, device=x.device)).div_(torch.tensor(std, device=x.device))
-    return x.to(dtype).permute(0, 1, 4, 2, 3)
+    return x.permute(0, 1, 4, 2, 3)

@@ -1,26 +1,30 @@
-"""Scores batches of face-crop clips on one device."""
+"""Scorer of batches of face-crop clips on one device."""
 
+import copy
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.memory import keep_freed_memory
 from dfdm_ray.models.checkpoint import LoadedModel
-from dfdm_ray.models.dma_sta import DmaStaOutput, normalize
-from dfdm_ray.models.folding import fold_batch_norms
+from dfdm_ray.models.dma_sta import DmaSta, DmaStaOutput, normalize
 
 Precision = Literal["fp32", "bf16"]
 
 _KEPT_BYTES = 2**30
-"""A layer's result of four clips has 128 MB."""
+"""Memory to keep; the result of one layer for four clips has 128 MB."""
+
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
+"""Names of a convolution and its batch norm in torchvision's ResNets; the last pair is that of a shortcut."""
 
 
 class ClipScores(NamedTuple):
-    """The model's answer for ``N`` clips."""
+    """Output of the model for ``N`` clips."""
 
     logits: npt.NDArray[np.float32]
     """Shape ``(N, K)``, in the order of the model's classes."""
@@ -29,14 +33,14 @@ class ClipScores(NamedTuple):
 
 
 class ClipScorer:
-    """A model on its device, ready to score; ``loaded`` itself stays on the CPU and unchanged.
+    """A copy of the model of ``loaded`` on ``device``.
 
-    Crops cross to the device once, as bytes. ``bf16`` runs the trunk under autocast; the head and the
-    results stay float32. ``compile`` pays a compilation at the first batch (and one more when the batch
-    size first changes) for faster batches after it.
+    Crops are copied to the device once, as bytes. ``bf16`` runs the trunk under autocast; the head and the
+    results are float32. ``compile`` makes batches faster after a compilation at the first batch and
+    another when the batch size first changes.
 
     Raises:
-        UserError: If there is no such device here.
+        UserError: If this machine has no such device.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class ClipScorer:
             crops_u8: RGB, uint8 ``(N, T, S, S, 3)``; ``N`` may be 0 and the array read-only.
 
         Raises:
-            ValueError: If type, ``T`` or ``S`` are not what the model was trained on.
+            ValueError: If dtype, ``T`` or ``S`` are not those of the model.
         """
         self._check_crops(crops_u8)
         if len(crops_u8) == 0:
@@ -73,7 +77,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def _forward(self, crops_u8: npt.NDArray[np.uint8]) -> DmaStaOutput:
-        # Pinned memory lets the copy run without a stop; filling it also frees us of read-only arrays.
+        # Copies from pinned memory are asynchronous; copying into it also allows read-only arrays.
         staging = torch.empty(crops_u8.shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         np.copyto(staging.numpy(), crops_u8)
         crops = staging.to(self._device, non_blocking=True)
@@ -110,3 +114,20 @@ def _checked_device(name: str) -> torch.device:
     elif device.type != "cpu":
         raise UserError(f"the device {name!r} is not supported; use cpu, cuda, cuda:N or mps")
     return device
+
+
+def fold_batch_norms(model: DmaSta) -> DmaSta:
+    """Return a copy of ``model`` in eval mode, with its batch norms folded into the convolutions.
+
+    With running statistics a batch norm is a product and a sum for each channel, which the weight and bias
+    of the convolution can include. Logits differ by rounding only.
+    """
+    folded: DmaSta = copy.deepcopy(model).eval()
+    for module in list(folded.modules()):
+        parts = dict(module.named_children())
+        for conv, norm in _PAIRS:
+            first, second = parts.get(conv), parts.get(norm)
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(first, second))
+                setattr(module, norm, nn.Identity())
+    return folded

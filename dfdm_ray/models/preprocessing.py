@@ -1,4 +1,4 @@
-"""How a face becomes the input of a model; checkpoints carry it."""
+"""Settings that turn a face into the input of a model; checkpoints contain them."""
 
 import math
 from dataclasses import dataclass
@@ -7,30 +7,30 @@ from typing import Any
 from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD
 
 FACE_SETTINGS = ("detector", "max_side", "detect_every", "score_threshold")
-"""Fields that say how faces were found."""
+"""Fields that describe the face detection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a face becomes the input the model was trained on."""
+    """Settings that turn a face into the input on which the model was trained."""
 
     crop_size: int = 224
     """Side of the square crop, pixels."""
     margin: float = 0.3
-    """What the crop adds around the face box, as a fraction of the box."""
+    """Margin of the crop around the face box, as a fraction of the box."""
     mean: tuple[float, float, float] = DFDM_MEAN
     """RGB mean to subtract, in 0..1."""
     std: tuple[float, float, float] = DFDM_STD
     """RGB standard deviation to divide by, in 0..1."""
     strategy: str = "keyframe_runs"
-    """Which frames make a clip, see :class:`dfdm_ray.config.RunsConfig`."""
+    """Choice of the frames of a clip, see :class:`dfdm_ray.config.RunsConfig`."""
     runs: int = 2
     """Runs of consecutive frames in a clip."""
     clips: int = 1
-    """Clips of a video, whose logits are averaged."""
+    """Clips of a video; their logits are averaged."""
     detector: str | None = None
-    """What found the faces of the training crops; this and the next three as in
-    :class:`dfdm_ray.config.FaceConfig`, ``None`` where it is not told."""
+    """Face detector of the training crops. This field and the next three are those of
+    :class:`dfdm_ray.config.FaceConfig`, ``None`` if unknown."""
     max_side: int | None = None
     detect_every: int | None = None
     score_threshold: float | None = None
@@ -62,7 +62,7 @@ class Preprocessing:
 
     @property
     def faces(self) -> dict[str, Any]:
-        """How the faces of the training crops were found, as far as it is told."""
+        """The known settings of the face detection for the training crops."""
         values = {name: getattr(self, name) for name in FACE_SETTINGS}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""What the keys and shapes of a state dict say, and whether they fit a model."""
+"""Checks of state dicts, and the network that their keys and shapes describe."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,12 @@ _WRAPPERS = ("state_dict", "model")
 # DataParallel and DistributedDataParallel; torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 _IMAGENET_CLASSES = 1000
+_NUM_NAMED = 3  # keys in a message
 _BLOCK = re.compile(r"layer([1-4])\.(\d+)\.")
 
 
 def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
-    """Return the state dict in ``content``: itself, or under ``state_dict`` or ``model``; prefixes go.
+    """Return the state dict in ``content``, without wrappers (``state_dict``, ``model``) and key prefixes.
 
     Raises:
         UserError: If there is none.
@@ -31,12 +32,12 @@ def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
                 break
     if not isinstance(content, Mapping) or not content:
         found = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise UserError(f"{name} holds {found}, expected a state dict (names and tensors)")
+        raise UserError(f"{name} contains {found}, expected a state dict (names and tensors)")
     for key, value in content.items():
         if not isinstance(key, str) or not _is_plain_tensor(value):
             where = repr(key) if isinstance(key, str) else f"a key of type {type(key).__name__}"
             raise UserError(
-                f"{name} holds no state dict: {where} has a {type(value).__name__}, expected names and "
+                f"{name} contains no state dict: {where} has a {type(value).__name__}, expected names and "
                 "dense tensors of real numbers"
             )
     state = dict(content)
@@ -53,10 +54,10 @@ def _is_plain_tensor(value: object) -> bool:
 
 
 def infer_config(state: Mapping[str, Tensor], *, name: str) -> DmaStaConfig:
-    """Return the network that ``state`` is of; its keys and shapes are not yet checked in full.
+    """Return the configuration of the network of ``state``; :func:`check_state` checks all keys and shapes.
 
     Raises:
-        UserError: If it is of another network, or of a torchvision ResNet trained on ImageNet.
+        UserError: If it is not a DMA-STA, for instance a torchvision ResNet trained on ImageNet.
     """
     spatial = any(".sa." in key for key in state)
     temporal = any(key.startswith("ta.") for key in state)
@@ -66,8 +67,8 @@ def infer_config(state: Mapping[str, Tensor], *, name: str) -> DmaStaConfig:
         raise UserError(f"{name} is not a DMA-STA checkpoint: {_what_is_there(state)}")
     if num_classes == _IMAGENET_CLASSES and not (spatial or temporal):
         raise UserError(
-            f"{name} holds ImageNet weights of a {backbone} (1000 classes, no 'sa' and 'ta' keys), not a "
-            "DMA-STA checkpoint; training starts from such a file, scoring needs a trained one"
+            f"{name} contains ImageNet weights of a {backbone} (1000 classes, no 'sa' and 'ta' keys), not a "
+            "DMA-STA checkpoint; training can start from this file, but scoring needs a trained checkpoint"
         )
     num_frames = _infer_size(state, "ta.fc.0.weight", axis=1) if temporal else DmaStaConfig().num_frames
     if num_frames is None:
@@ -101,22 +102,22 @@ def _infer_size(state: Mapping[str, Tensor], key: str, *, axis: int) -> int | No
 def _what_is_there(state: Mapping[str, Tensor]) -> str:
     wanted = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
     missing = [key for key in wanted if key not in state]
-    lacks = f"it lacks {_some(missing)}" if missing else "its blocks are those of no ResNet-18, 34, 50 or 101"
+    lacks = f"it lacks {_some(missing)}" if missing else "its blocks match no ResNet-10, 18, 34, 50 or 101"
     return f"{lacks}; it has {_some(list(state))}"
 
 
 def is_trunk_key(key: str) -> bool:
-    """Tell whether torchvision's ResNet has ``key`` too and ImageNet can teach it: not fc, sa or ta."""
+    """Whether ``key`` can come from torchvision's ImageNet weights: not fc, sa or ta."""
     return not (key.startswith(("fc.", "ta.")) or ".sa." in key)
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, name: str, of: str) -> None:
     """Check that ``state`` has the keys and shapes of ``expected`` and only finite numbers.
 
-    ``num_batches_tracked`` may be missing: batch norm did not count before torch 0.4.1.
+    ``num_batches_tracked`` may be missing: batch norm did not count batches before torch 0.4.1.
 
     Raises:
-        UserError: If it does not fit, in one line that names at most three keys of each kind.
+        UserError: If it does not fit; the message is one line with at most three keys of each kind.
     """
     missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
     unexpected = [key for key in state if key not in expected]
@@ -131,12 +132,14 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, 
                 f"expected {tuple(expected[key].shape)}"
             )
         if not bool(torch.isfinite(value.to(expected[key].dtype)).all()):
-            raise UserError(f"{name} is unusable: {key!r} has numbers that are not finite; training diverged")
+            raise UserError(
+                f"{name} is unusable: {key!r} contains numbers that are not finite; its training diverged"
+            )
 
 
-def _some(keys: Sequence[str], count: int = 3) -> str:
-    more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return ", ".join(repr(key) for key in keys[:count]) + more
+def _some(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _NUM_NAMED} more" if len(keys) > _NUM_NAMED else ""
+    return ", ".join(repr(key) for key in keys[:_NUM_NAMED]) + more
 
 
 def _counted(keys: Sequence[str]) -> str:
@@ -144,7 +147,7 @@ def _counted(keys: Sequence[str]) -> str:
 
 
 def copy_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of ``state``, which :func:`check_state` has passed, into ``model``."""
+    """Copy the tensors of ``state``, which :func:`check_state` accepted, into ``model``."""
     own = model.state_dict()
     with torch.no_grad():
         for key, value in state.items():

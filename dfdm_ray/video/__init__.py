@@ -1,1 +1,1 @@
-"""Video files: the frame plan over a container's index, and exact decoding with PyAV."""
+"""Video files: the frame plan from the index of a container, and exact decoding with PyAV."""

@@ -1,4 +1,4 @@
-"""Exact decoding with PyAV: the frames of a plan's runs, each in one forward pass."""
+"""Exact decoding with PyAV: the frames of each run of a plan, in one forward pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -19,31 +19,30 @@ from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
 from dfdm_ray.video.source import VideoPacket, VideoSource
 
-_side_data_of = cast(Any, SideDataContainer)  # its stubs know neither its argument nor its keys
+_side_data_of = cast(Any, SideDataContainer)  # its stubs lack its argument and its keys
 _MAX_REORDER = 32
-"""Packets read past a run's end while its B-frames sort themselves out; H.264 and HEVC allow 16."""
+"""Packets read after the end of a run for the order of its B-frames; H.264 and HEVC allow 16."""
 
 
 class RunDamagedError(Exception):
-    """The frames of one run cannot be decoded whole; another run may be."""
+    """Damaged frames in one run; other runs may be whole."""
 
 
 class VideoReader:
-    """One open video: its index, and exact frames by run.
+    """An open video, with its index and the exact frames of runs.
 
-    One decoder thread by default: the workers are the parallelism. Frames of more than ``max_pixels`` are
-    not decoded.
+    Frames of more than ``max_pixels`` are not decoded.
 
     Raises:
         VideoRejectedError: From the constructor, if the file is no readable video; from any method, if
             it can no longer be read.
     """
 
-    def __init__(self, uri: str, *, threads: int = 1, max_pixels: int = LimitsConfig.max_pixels) -> None:
+    def __init__(self, uri: str, *, max_pixels: int = LimitsConfig.max_pixels) -> None:
         self.uri = uri
         self.num_frames_decoded = 0
-        """Packets given to the decoder: one for each frame."""
-        self._source = VideoSource(uri, threads=threads, max_pixels=max_pixels)
+        """Number of packets given to the decoder, one for each frame."""
+        self._source = VideoSource(uri, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
 
     def __enter__(self) -> Self:
@@ -56,17 +55,17 @@ class VideoReader:
 
     @property
     def index(self) -> PacketIndex:
-        """Where the packets lie."""
+        """Positions and times of the packets."""
         return self._source.index
 
     @property
     def time_base(self) -> Fraction:
-        """Unit of the stream's times, seconds."""
+        """Unit of times in the stream, seconds."""
         return self._source.stream.time_base or Fraction(1, 90_000)
 
     @property
     def rate(self) -> Fraction:
-        """Average frames a second."""
+        """Average number of frames per second."""
         return self._source.stream.average_rate or Fraction(30)
 
     def close(self) -> None:
@@ -74,12 +73,9 @@ class VideoReader:
         self._source.close()
 
     def read_planned(self, runs: tuple[Run, ...], *, flexible: bool) -> Iterator[FrameBatch]:
-        """Decode ``runs`` in turn; damaged ones are left out.
+        """Decode ``runs``, planned from :attr:`index`, in order; damaged runs are left out.
 
-        Args:
-            runs: As planned from :attr:`index`.
-            flexible: Whether lengths may shift between runs where that saves decoding B-frames that
-                are not used; the sum stays.
+        If ``flexible``, the lengths of runs may change, but not their sum, to save decoding unused B-frames.
         """
         if flexible and len(runs) > 1 and self.index.frame_times is None:
             runs = self._balanced(runs)
@@ -98,7 +94,7 @@ class VideoReader:
     def read_onwards(self) -> Iterator[FrameBatch]:
         """Decode from the first key frame on, one frame at a time.
 
-        After damage, frames are left out up to the next key frame: they may refer to what is damaged.
+        After damage, frames up to the next key frame are left out, because they may refer to damaged ones.
         """
         if not len(self.index.keys):
             return
@@ -115,7 +111,7 @@ class VideoReader:
                 number += 1
 
     def _decoded_onwards(self, key: int) -> Iterator[list[VideoFrame] | None]:
-        """Yield what each packet from ``key`` on releases, ``None`` for one that is damaged."""
+        """Yield the frames that each packet from ``key`` on completes, ``None`` for a damaged packet."""
         packets = self._source.packets_from(key)
         context = self._source.stream.codec_context
         context.flush_buffers()
@@ -139,7 +135,7 @@ class VideoReader:
         )
 
     def _costs_of(self, run: Run) -> list[int]:
-        """Return the costs of the lengths ``run`` may have; grown ones stay clear of the next key frame."""
+        """Return the costs of the lengths that ``run`` may have, none of them past the next key frame."""
         even = len(run.offsets)
         later = self.index.keys[self.index.keys > run.key]
         gap = int(later[0]) - run.key if len(later) else even + LENGTH_SLACK
@@ -161,14 +157,14 @@ class VideoReader:
             if frame.pts in wanted:
                 shown[frame.pts] = frame
         if len(shown) < len(wanted):
-            raise RunDamagedError(f"frames after key frame {run.key} did not come")
+            raise RunDamagedError(f"frames after key frame {run.key} are missing")
         return self._batch([shown[instant] for instant in instants], [run.key + offset for offset in offsets])
 
     def _decode_in_order(self, run: Run) -> FrameBatch:
-        """Decode a run by the order in which frames come out, where packets do not tell their times.
+        """Decode a run of a stream whose packets have no times, in the order of the decoder's output.
 
-        The leading pictures of an open GOP, between the key frame and the next in the file, are shown before
-        it and refer to frames before it. So they are decoded wrongly or left out, but count for the time.
+        The leading pictures of an open GOP follow the key frame in the file, are shown before it and refer
+        to frames before it. They are decoded wrongly or left out, but they count for the time.
         """
         shown: dict[int, VideoFrame] = {}
         before, offset, num_shown = self.num_frames_decoded, 0, run.offsets[-1] + 1
@@ -183,7 +179,7 @@ class VideoReader:
             offset += 1
         num_packets = self.num_frames_decoded - before
         _there(run, offset, ended=num_packets == len(self.index) - run.key)
-        key = run.key + max(0, num_packets - offset)  # a packet may hold two frames, and the next none
+        key = run.key + max(0, num_packets - offset)  # a packet may contain two frames, and the next none
         return self._batch(list(shown.values()), [key + offset for offset in shown])
 
     def _decoded(self, packets: Iterable[VideoPacket]) -> Iterator[VideoFrame]:
@@ -197,7 +193,7 @@ class VideoReader:
         yield from context.decode(None)
 
     def _packets(self, key: int, num_shown: int) -> tuple[list[VideoPacket], bool]:
-        """Return packets from ``key`` until ``num_shown`` frames are sure, and whether the stream ended."""
+        """Return packets from ``key`` on for ``num_shown`` frames, and whether the stream ended."""
         packets: list[VideoPacket] = []
         for packet in self._source.packets_from(key):
             if packets and self._restarts(packets[-1], packet):
@@ -212,7 +208,7 @@ class VideoReader:
         return packets, True
 
     def _restarts(self, before: VideoPacket, packet: VideoPacket) -> bool:
-        """Whether another recording begins, with times of its own, as in transport streams put together."""
+        """Whether another recording with its own times begins, as in concatenated transport streams."""
         if before.dts is None or packet.dts is None:
             return False
         return (before.dts - packet.dts) * self.time_base > 1
@@ -226,7 +222,7 @@ class VideoReader:
         )
 
     def _batch(self, frames: Sequence[VideoFrame], numbers: Sequence[int]) -> FrameBatch:
-        """Return ``frames``; their ``numbers``, in order of presentation, tell the times packets do not."""
+        """Return ``frames``; their times, else their ``numbers`` in order of presentation, give ``pts_s``."""
         rgb = [_shown(frame) for frame in frames]
         if any(frame.shape != rgb[0].shape for frame in rgb):
             raise RunDamagedError("the frame size changes within a run")
@@ -238,9 +234,9 @@ class VideoReader:
 
 
 def _there(run: Run, num_shown: int, *, ended: bool) -> list[int]:
-    """Return the offsets of ``run`` among ``num_shown`` frames, after which the stream may have ended.
+    """Return the offsets of ``run`` below ``num_shown``, fewer than planned only if the stream ``ended``.
 
-    An open GOP near the end may hold a few frames less than its packets promised.
+    An open GOP near the end may contain a few frames less than its packets promise.
     """
     offsets = [offset for offset in run.offsets if offset < num_shown]
     if not offsets or (len(offsets) < len(run.offsets) and not ended):
@@ -260,8 +256,8 @@ def _shown(frame: VideoFrame) -> npt.NDArray[np.uint8]:
 
 
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32] | None:
-    # Not frame.side_data: PyAV keeps that in the frame, to which it refers, and only the garbage collector,
-    # which runs every few hundred objects, frees such a pair: gigabytes of 4K frames by then.
+    # Not frame.side_data: PyAV stores it in the frame and it refers to the frame. Only the garbage collector
+    # frees such a cycle, every few hundred objects: gigabytes of 4K frames by then.
     side_data: Mapping[SideDataType, Any] = _side_data_of(frame)
     if SideDataType.DISPLAYMATRIX not in side_data:
         return None

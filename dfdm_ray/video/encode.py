@@ -14,25 +14,25 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 KEY_FRAME_INTERVAL = 250
-"""x264's default: at most so many frames from one key frame to the next."""
+"""Largest number of frames from one key frame to the next; the default of x264."""
 
 _OPTIONS = {"preset": "medium", "g": str(KEY_FRAME_INTERVAL), "threads": "1"}
-"""Files depend on the number of x264's threads; the workers are the parallelism."""
+"""One thread, because files depend on the number of x264's threads and workers run in parallel."""
 
 
 class QualityWriter:
-    """Writes the same frames to several mp4 files, one for each constant rate factor.
+    """Writer of the same frames to several mp4 files, one for each constant rate factor.
 
-    ``yuv420p``, preset medium, times kept. Files appear under their names when the block ends without
-    an error. crf 0 is lossless after the conversion to 4:2:0, in profile High 4:4:4 Predictive. The same
-    frames give the same bytes.
+    The format is ``yuv420p``, preset medium, with the times of the frames. crf 0 is lossless after the
+    conversion to 4:2:0, in profile High 4:4:4 Predictive. Files get their names when the block ends without
+    an error. The same frames give the same bytes.
 
     Args:
-        paths: Where to write, by crf.
-        size: Width and height in pixels; both are made even by cutting off a row or column.
-        time_base: Unit of the frames' ``pts``, seconds.
-        rate: Nominal frames a second.
-        metadata: Container tags.
+        paths: Files to write, by crf.
+        size: Width and height in pixels; an odd row or column is cut off.
+        time_base: Unit of the ``pts`` of frames, seconds.
+        rate: Nominal frames per second.
+        metadata: Tags of the container.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class QualityWriter:
         return self
 
     def write(self, frame: VideoFrame) -> None:
-        """Encode ``frame``; its ``pts`` counts in the writer's time base."""
+        """Encode ``frame``; its ``pts`` is in the time base of the writer."""
         plain = _cut(frame.reformat(format="yuv420p"), self._size)
         for container, stream in self._open:
             plain.pts, plain.time_base = frame.pts, self._time_base
@@ -87,12 +87,12 @@ class QualityWriter:
 
 
 def _steady() -> dict[str, str]:
-    """Return options with which x264 makes the same file of the same frames every time.
+    """Return options with which x264 always makes the same file from the same frames.
 
-    Its AVX-512 code for macroblock-tree rate control reads memory that nobody wrote, where the width is no
-    multiple of 256 pixels. Measured with build 165: another file with ``MALLOC_PERTURB_=1``, none with
-    ``mbtree=0`` or ``asm=avx2``; ``asm=avx2`` and ``asm=sse4.2`` write what AVX-512 does
-    when nothing goes wrong.
+    Its AVX-512 code for macroblock-tree rate control reads uninitialised memory if the width is not a
+    multiple of 256 pixels. Measured with build 165: the file changes with ``MALLOC_PERTURB_=1``, but not with
+    ``mbtree=0`` or ``asm=avx2``; ``asm=avx2`` and ``asm=sse4.2`` write the file that AVX-512 writes without
+    the bug.
     """
     return {"x264-params": "asm=avx2"} if pa.runtime_info().detected_simd_level == "avx512" else {}
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameBatch:
-    """``T`` decoded frames of one video in order of time; row ``i`` of both arrays is the same instant."""
+    """``T`` decoded frames of one video, ascending in time; row ``i`` of both arrays is the same frame."""
 
     rgb: npt.NDArray[np.uint8]
     """Pixels, upright, shape ``(T, H, W, 3)``, RGB order, 0..255."""
     pts_s: npt.NDArray[np.float64]
-    """Presentation time, shape ``(T,)``, seconds from the stream's start."""
+    """Presentation time, shape ``(T,)``, seconds from the start of the stream."""
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 4 or self.rgb.shape[-1] != 3 or self.rgb.dtype != np.uint8:
@@ -26,12 +26,12 @@ class FrameBatch:
 
 
 def upright(rgb: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32] | None) -> npt.NDArray[np.uint8]:
-    """Turn and mirror ``rgb`` as its display matrix asks, by quarter turns.
+    """Turn and mirror ``rgb`` by its display matrix, in quarter turns.
 
     Args:
         rgb: Shape ``(H, W, 3)``.
-        matrix: The container's display matrix, shape ``(3, 3)``, of which the upper left 2x2 maps stored
-            to shown coordinates, 16.16 fixed point (ISO/IEC 14496-12, 8.2.2.3). ``None``: as stored.
+        matrix: Display matrix of the container, shape ``(3, 3)``; its upper left 2x2 maps stored to shown
+            coordinates, 16.16 fixed point (ISO/IEC 14496-12, 8.2.2.3). ``None``: as stored.
 
     Returns:
         Shape ``(H, W, 3)`` or ``(W, H, 3)``; angles between quarter turns are rounded to the nearest.
@@ -39,7 +39,7 @@ def upright(rgb: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32] | None) ->
     if matrix is None:
         return rgb
     a, b, c, d = (float(matrix[0, 0]), float(matrix[0, 1]), float(matrix[1, 0]), float(matrix[1, 1]))
-    if a * d - b * c < 0:  # a mirror: take it off in stored coordinates, then the rest is a rotation
+    if a * d - b * c < 0:  # a mirror: undo it in stored coordinates, then the rest is a rotation
         rgb, a, b = rgb[:, ::-1], -a, -b
     quarter_turns_clockwise = round(np.degrees(np.arctan2(b, a)) / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, k=-quarter_turns_clockwise))

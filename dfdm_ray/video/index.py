@@ -1,4 +1,4 @@
-"""Where a stream's packets lie: read from the container's index, or by demuxing where it has none."""
+"""Index of the packets of a stream: from the index of the container, or by demuxing if it has none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from av.video.stream import VideoStream
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PacketIndex:
-    """The packets of a video stream in decode order; all arrays have shape ``(N,)``."""
+    """Packets of a video stream in decode order; all arrays have shape ``(N,)``."""
 
     position: npt.NDArray[np.int64]
-    """Byte offset in the file, -1 where the demuxer does not say or gives several packets the same."""
+    """Byte offset in the file, -1 if the demuxer reports none or the same for several packets."""
     seek_time: npt.NDArray[np.int64]
-    """A time to seek to, in stream time base, from which the packet is reached."""
+    """A seek to this time, in stream time base, arrives at or before the packet."""
     is_key: npt.NDArray[np.bool_]
     num_missing: int
-    """Packets the container lists that lie beyond the end of the file."""
+    """Number of packets in the index of the container that are beyond the end of the file."""
     frame_times: npt.NDArray[np.int64] | None = None
-    """When frames are shown, in order of presentation, in stream time base from the first one, for a
-    stream whose packets do not say it; ``None`` for all others."""
+    """Presentation times of the frames, ascending, in stream time base from the first one; ``None`` if the
+    packets of the stream have their times."""
 
     def __len__(self) -> int:
         return len(self.position)
@@ -39,12 +39,12 @@ class PacketIndex:
 def index_packets(container: InputContainer, stream: VideoStream, *, size_bytes: int) -> PacketIndex:
     """Index ``stream`` without decoding.
 
-    An mp4 or mov carries a full index, so only its header is read. Other containers index key frames
-    at best; their packets are read once.
+    The header of an mp4 or mov contains a full index, so only the header is read. Other containers index at
+    most key frames, so all of their packets are read once.
     """
     entries = list(stream.index_entries)
     if container.format.name.startswith("mov") and 0 < len(entries) == stream.frames:
-        # PyAV and the decoder pass over samples without bytes, with which old QuickTime files repeat a frame.
+        # PyAV and the decoder skip samples of 0 bytes, by which old QuickTime files repeat a frame.
         return _from_header([entry for entry in entries if entry.size], stream, size_bytes=size_bytes)
     return _from_packets(container, stream)
 
@@ -53,8 +53,8 @@ def _from_header(entries: list[av.index.IndexEntry], stream: VideoStream, *, siz
     ends = np.array([entry.pos + entry.size for entry in entries], dtype=np.int64)
     beyond = ends > size_bytes
     whole = int(beyond.argmax()) if beyond.any() else len(entries)
-    # The index holds decode times while seeking compares presentation times; a key frame shows
-    # reorder_depth frames after its decode time, so aim that much further on.
+    # The index contains decode times, but a seek compares presentation times. A key frame is shown
+    # reorder_depth frames after its decode time, so the seek time is that much later.
     times = np.array([entry.timestamp for entry in entries], dtype=np.int64)
     shown = np.minimum(np.arange(len(entries)) + stream.codec_context.reorder_depth, len(entries) - 1)
     return PacketIndex(
@@ -66,7 +66,7 @@ def _from_header(entries: list[av.index.IndexEntry], stream: VideoStream, *, siz
 
 
 def _from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex:
-    by_pts = container.format.name.startswith("matroska")  # its cues hold presentation times
+    by_pts = container.format.name.startswith("matroska")  # its cues contain presentation times
     rows: list[tuple[int, int | None, int | None, bool]] = []
     try:
         for packet in container.demux(stream):
@@ -74,7 +74,7 @@ def _from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex
                 position = -1 if packet.pos is None else packet.pos
                 rows.append((position, packet.pts, packet.dts, packet.is_keyframe))
     except av.error.FFmpegError:
-        pass  # damaged from here on; what was read before stands
+        pass  # damaged from here on; the packets before are kept
     positions, pts, dts, is_key = zip(*rows, strict=True) if rows else ((), (), (), ())
     _, first, count = np.unique(np.array(positions, dtype=np.int64), return_inverse=True, return_counts=True)
     seek_time = [p if by_pts or d is None else d for p, d in zip(pts, dts, strict=True)]
@@ -90,10 +90,10 @@ def _from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex
 def _frame_times(
     pts: Sequence[int | None], dts: Sequence[int | None], stream: VideoStream, *, has_pts: bool
 ) -> npt.NDArray[np.int64] | None:
-    """Return when frames are shown if no packet's own time says it, else ``None``.
+    """Return the presentation times of frames if the packets do not have them, else ``None``.
 
-    AVI has no presentation times. FFmpeg works them out for MPEG-4; for H.264 and HEVC it numbers the
-    packets as they are stored, whatever B-frames there are.
+    AVI has no presentation times. FFmpeg computes them for MPEG-4; for H.264 and HEVC it numbers the
+    packets in stored order, even if there are B-frames.
     """
     if not pts:
         return None

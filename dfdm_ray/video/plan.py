@@ -1,8 +1,8 @@
-"""The frame plan: integer arithmetic on a container's index, before anything is decoded.
+"""The frame plan: integer arithmetic on the index of a container, before decoding.
 
 x264 puts key frames up to 250 frames apart, and a frame can only be decoded from the key frame
-before it. Ten evenly spaced frames therefore cost a decode of nearly the whole video; runs that
-start at key frames cost only the frames used::
+before it. Ten evenly spaced frames therefore require decoding nearly the whole video; runs that
+start at key frames require only the frames used::
 
     frame     0         250        399
     key       K          K
@@ -20,38 +20,38 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 
 LENGTH_SLACK = 2
-"""How far the length of a run may depart from an even share to save decoding."""
+"""Largest difference of the length of a run from an even share, to save decoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Frames reached by one forward pass from a key frame."""
+    """Frames decoded in one forward pass from a key frame."""
 
     key: int
-    """Position of the key frame's packet in decode order."""
+    """Position of the packet of the key frame, in decode order."""
     offsets: tuple[int, ...]
-    """Frames wanted, counted in order of presentation from the key frame (0); ascending."""
+    """Wanted frames, counted in order of presentation from the key frame (0), ascending."""
 
     @property
     def num_decoded(self) -> int:
-        """Frames the pass decodes; B-frames may add a few (see :func:`presentation_costs`)."""
+        """Number of frames to decode; B-frames may add a few (see :func:`presentation_costs`)."""
         return self.offsets[-1] + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """What will be decoded of a video."""
+    """The runs to decode of a video."""
 
     runs: tuple[Run, ...]
 
     @property
     def num_used(self) -> int:
-        """Frames wanted."""
+        """Number of wanted frames."""
         return sum(len(run.offsets) for run in self.runs)
 
     @property
     def num_decoded(self) -> int:
-        """Frames decoded to get them, by the index alone."""
+        """Number of frames to decode, from the index alone."""
         return sum(run.num_decoded for run in self.runs)
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ def split_evenly(total: int, parts: int) -> list[int]:
 
 
 def usable_keys(keys: Indices, *, num_frames: int, run_length: int) -> Indices:
-    """Return the key frames whose runs of ``run_length`` frames neither overlap nor pass the end."""
+    """Return the key frames whose runs of ``run_length`` frames do not overlap or pass the end."""
     chosen: list[int] = []
     for key in keys.tolist():
         if key + run_length <= num_frames and (not chosen or key >= chosen[-1] + run_length):
@@ -77,16 +77,10 @@ def usable_keys(keys: Indices, *, num_frames: int, run_length: int) -> Indices:
 
 
 def plan_keyframe_runs(keys: Indices, *, num_frames: int, wanted: int, runs: int) -> FramePlan | None:
-    """Plan ``runs`` runs over the video, fewer and longer ones if it has fewer key frames.
+    """Plan ``wanted`` frames in ``runs`` runs over the video, in fewer runs if it has fewer key frames.
 
-    Args:
-        keys: Positions of the key frames, ascending, shape ``(K,)``.
-        num_frames: Frames in the video.
-        wanted: Frames to use.
-        runs: Runs to spread them over.
-
-    Returns:
-        The plan, or ``None`` if no key frame is followed by enough frames.
+    ``keys`` are the ascending positions of the key frames, shape ``(K,)``, here and below. The result is
+    ``None`` if no key frame is followed by enough frames.
     """
     for num_runs in range(min(runs, wanted), 0, -1):
         lengths = split_evenly(wanted, num_runs)
@@ -106,7 +100,7 @@ def plan_head(keys: Indices, *, num_frames: int, wanted: int) -> FramePlan | Non
 
 
 def plan_uniform(keys: Indices, *, num_frames: int, wanted: int) -> FramePlan | None:
-    """Plan ``wanted`` evenly spaced frames, each reached from the key frame before it."""
+    """Plan ``wanted`` evenly spaced frames, each decoded from the key frame before it."""
     if not len(keys) or num_frames - keys[0] < wanted:
         return None
     first = int(keys[0])
@@ -120,7 +114,7 @@ def plan_uniform(keys: Indices, *, num_frames: int, wanted: int) -> FramePlan | 
 
 
 def plan_frames(strategy: str, keys: Indices, *, num_frames: int, wanted: int, runs: int) -> FramePlan | None:
-    """Plan by the strategy's name; see :class:`dfdm_ray.config.PlanConfig`."""
+    """Plan by the name of a strategy, see :class:`dfdm_ray.config.PlanConfig`."""
     if strategy == "keyframe_runs":
         return plan_keyframe_runs(keys, num_frames=num_frames, wanted=wanted, runs=runs)
     if strategy == "head":
@@ -131,7 +125,7 @@ def plan_frames(strategy: str, keys: Indices, *, num_frames: int, wanted: int, r
 
 
 def other_runs(plan: FramePlan, keys: Indices, *, num_frames: int) -> Iterator[Run]:
-    """Yield runs at key frames the plan leaves out, farthest from all earlier ones first."""
+    """Yield runs at key frames that ``plan`` does not use, farthest from all earlier runs first."""
     length = max(len(run.offsets) for run in plan.runs)
     taken = [run.key for run in plan.runs]
     rest = usable_keys(keys, num_frames=num_frames, run_length=length)
@@ -143,21 +137,21 @@ def other_runs(plan: FramePlan, keys: Indices, *, num_frames: int) -> Iterator[R
 
 
 def presentation_costs(pts: Sequence[int], discarded: Sequence[bool], *, last_dts: int | None) -> list[int]:
-    """How many packets must be decoded to show the first ``n`` frames, for ``n`` = 1, 2, ...
+    """Return the number of packets to decode for the first ``n`` shown frames, for ``n`` = 1, 2, ...
 
-    B-frames are stored after the frames they refer to, so the cost may run ahead of ``n``::
+    B-frames are stored after the frames to which they refer, so the cost may exceed ``n``::
 
         decode order   I0 P4 B2 B1 B3      n      1  2  3  4  5
         shown at        0  4  2  1  3      cost   1  4  4  5  5
 
     Args:
         pts: Presentation times of the packets in decode order, from a key frame on.
-        discarded: Whether a packet is decoded but, by an edit list, never shown.
-        last_dts: Decode time of the last packet, ``None`` if the stream ends with it.
+        discarded: Whether an edit list hides the packet; it is decoded but never shown.
+        last_dts: Decode time of the last packet, ``None`` if it is the last of the stream.
 
     Returns:
-        One cost for each frame known to be next; a packet shows no earlier than its decode time,
-        so frames later than ``last_dts`` stay open: one still to come may be shown before them.
+        One cost for each frame of known order. A packet is shown no earlier than its decode time, so frames
+        after ``last_dts`` are left out: a later packet may be shown before them.
     """
     order = [index for index in np.argsort(np.asarray(pts), kind="stable").tolist() if not discarded[index]]
     if last_dts is not None:
@@ -166,15 +160,10 @@ def presentation_costs(pts: Sequence[int], discarded: Sequence[bool], *, last_dt
 
 
 def cheapest_lengths(costs: Sequence[Sequence[int]], *, total: int) -> list[int]:
-    """Choose run lengths that sum to ``total`` and decode the fewest frames beyond it.
+    """Return run lengths that sum to ``total`` and have the lowest cost.
 
-    Args:
-        costs: For each run, the cost of its first ``n`` frames (see :func:`presentation_costs`).
-        total: Frames wanted in all.
-
-    Returns:
-        A length for each run, as even as the lowest cost allows; even shares if the costs known
-        do not reach.
+    ``costs`` are those of the first ``n`` frames of each run, from :func:`presentation_costs`. Among lengths
+    of equal cost the most even ones are chosen; if too few costs are known, the result is even shares.
     """
     even = split_evenly(total, len(costs))
     best: dict[int, tuple[int, int, list[int]]] = {0: (0, 0, [])}

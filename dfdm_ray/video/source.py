@@ -1,6 +1,6 @@
-"""Open video files: what they are, their index, and their packets from any key frame on.
+"""Open video files: their checks, their index, and their packets from any key frame on.
 
-PyAV's errors become :class:`VideoRejectedError` here.
+Errors of PyAV become :class:`VideoRejectedError` here.
 """
 
 import os
@@ -19,41 +19,36 @@ from av.video.stream import VideoStream
 
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
-from dfdm_ray.io.retry import may_pass
+from dfdm_ray.io.object_store import may_pass
 from dfdm_ray.video.index import PacketIndex, index_packets
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
-# Containers of video files. Text, images and playlists, which can point to other files, are left out.
+# Containers of video files, without text, images and playlists, which can refer to other files.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,mxf,av1,obu,nut,dv"
 
 _CONFINED = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-"""The demuxer reads the file it is given and can open no other and no address."""
+"""Options that keep the demuxer from opening any other file or address."""
 
 _SELF_DESCRIBING = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 """First boxes of mp4 and mov files (ISO/IEC 14496-12; Apple's QuickTime File Format)."""
 _NO_PROBING = {"skip_frame": "all", "analyzeduration": "1"}
-"""Their header says all that is asked; by default FFmpeg decodes frames, too, before it opens a file."""
+"""Options for files with a complete header; by default FFmpeg also decodes frames when it opens a file."""
 
 _ROW_PIXELS = 64
-"""Decoders pad rows to a multiple of this, and count that (FFmpeg, ``STRIDE_ALIGN`` in libavcodec)."""
+"""Decoders pad rows to a multiple of this and count the padding (FFmpeg, ``STRIDE_ALIGN`` in libavcodec)."""
 
 
 class VideoSource:
-    """One open file.
-
-    Args:
-        uri: Any local path or URI.
-        threads: Of the decoder.
-        max_pixels: A frame may have. Later frames that are larger than the file says cannot be decoded.
+    """An open file, decoded with one thread because workers run in parallel.
 
     Raises:
-        VideoRejectedError: From the constructor, if the file is no readable video or too large.
+        VideoRejectedError: From the constructor, if the file is no readable video or its frames have more
+            than ``max_pixels``. Later frames that are larger than the header says cannot be decoded.
     """
 
-    def __init__(self, uri: str, *, threads: int, max_pixels: int) -> None:
+    def __init__(self, uri: str, *, max_pixels: int) -> None:
         size_bytes = _checked_size(uri)
-        self._threads = threads
         self._max_pixels = max_pixels
         with rejecting(RejectCode.NOT_A_VIDEO):
             self._file = storage.open_input(uri)
@@ -71,10 +66,10 @@ class VideoSource:
         self._file.close()
 
     def packets_from(self, key: int) -> Iterator[VideoPacket]:
-        """Return the packets of the index from position ``key`` on; they end early where the file is damaged.
+        """Return the packets of the index from position ``key`` on; they end at the first damage.
 
-        Seeking is only a short cut: unless it lands on the very packet, or before it, packets are
-        counted from the start of the file. :attr:`stream` may be another one afterwards.
+        If a seek does not arrive at or before the packet, packets are counted from the start of the file.
+        :attr:`stream` may be another object afterwards.
         """
         with rejecting(RejectCode.DECODE_ERROR):
             packets = self._packets_sought(key)
@@ -116,11 +111,13 @@ class VideoSource:
         context = self.stream.codec_context
         padded = -(-context.width // _ROW_PIXELS) * _ROW_PIXELS
         if padded * context.height > self._max_pixels:
-            detail = f"frames of {context.width} x {context.height} pixels, {self._max_pixels} at most"
+            detail = (
+                f"frames of {context.width} x {context.height} pixels; the limit is {self._max_pixels} pixels"
+            )
             raise VideoRejectedError(RejectCode.TOO_LARGE, detail)
         context.options = options
-        context.thread_count = self._threads
-        context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
+        context.thread_count = 1
+        context.thread_type = "SLICE"
 
 
 def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
@@ -134,7 +131,7 @@ def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
 
 @contextmanager
 def rejecting(code: RejectCode) -> Iterator[None]:
-    """Turn PyAV's errors into a rejection with ``code`` and those of storage into one as unreadable."""
+    """Raise errors of PyAV as a rejection with ``code``, and those of storage as an unreadable file."""
     try:
         yield
     except av.error.FFmpegError as error:
@@ -149,7 +146,7 @@ def _unreadable(error: Exception) -> VideoRejectedError:
 
 
 def _checked_size(uri: str) -> int:
-    """Return the file's size, or say why it cannot be read; a pipe would block for ever."""
+    """Return the size of the file, or reject it; reading a pipe would block for ever."""
     try:
         size = storage.size_bytes(uri)
         mode = stat.S_IFREG if storage.is_remote(uri) else os.stat(storage.local_path(uri)).st_mode
@@ -158,7 +155,7 @@ def _checked_size(uri: str) -> int:
     if not stat.S_ISREG(mode):
         raise VideoRejectedError(RejectCode.UNREADABLE, "not a regular file")
     if size == 0:
-        raise VideoRejectedError(RejectCode.EMPTY_FILE, "the file has no bytes")
+        raise VideoRejectedError(RejectCode.EMPTY_FILE, "the file is empty (0 bytes)")
     return size
 
 

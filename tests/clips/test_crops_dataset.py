@@ -104,7 +104,7 @@ def test_missing_and_damaged_crops_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"damaged \(5 pictures for 2 clips\)"):
         read_crops(str(tmp_path), file)
     store(crops=[*row["crops"][:-1], b"no picture"])
-    with pytest.raises(UserError, match=r"damaged \(no picture"):
+    with pytest.raises(UserError, match=r"damaged \(not an image"):
         read_crops(str(tmp_path), file)
     (tmp_path / file).write_bytes(b"PAR1")
     with pytest.raises(UserError, match="is not a Parquet file"):

@@ -43,7 +43,7 @@ def test_a_damaged_picture_is_never_half_read(kind: str) -> None:
         "end cut off": whole[:-14],
         "a flipped bit": bytes(flipped),
     }
-    with pytest.raises(ValueError, match=r"an empty file|no picture that can be decoded"):
+    with pytest.raises(ValueError, match=r"an empty file|not an image that OpenCV can decode"):
         read_png(damaged[kind])
 
 
@@ -52,7 +52,7 @@ def test_a_picture_that_says_it_is_huge_is_refused_without_its_memory(side: int)
     small = png(np.zeros((8, 8, 3), np.uint8))
     header = b"IHDR" + struct.pack(">II", side, side) + small[24:29]
     huge = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
-    with pytest.raises(ValueError, match=r"OpenCV|no picture"):
+    with pytest.raises(ValueError, match="OpenCV"):
         read_png(huge)
 
 

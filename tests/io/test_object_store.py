@@ -11,8 +11,8 @@ import pytest
 from support.flaky_s3 import FlakyS3, serving
 
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
-from dfdm_ray.io import listing, object_store, retry, storage
-from dfdm_ray.io.retry import drain_failures, may_pass, persistently
+from dfdm_ray.io import listing, object_store, storage
+from dfdm_ray.io.object_store import drain_failures, may_pass, persistently
 from dfdm_ray.video.decode import VideoReader
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -23,7 +23,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(retry._again.wait, "multiplier", 0.01)
+    monkeypatch.setattr(object_store._again.wait, "multiplier", 0.01)
     monkeypatch.setattr(object_store, "_REQUEST_S", 1.0)
     drain_failures()
     object_store.remote_filesystem.cache_clear()
@@ -75,7 +75,7 @@ def test_a_store_that_never_works_is_given_up_after_a_bounded_number_of_requests
         with pytest.raises(VideoRejectedError) as rejected:
             VideoReader(bucket.format("a.mp4"))
         assert rejected.value.code == RejectCode.STORAGE_ERROR
-        assert len(app.requests) == retry.ATTEMPTS
+        assert len(app.requests) == object_store.ATTEMPTS
         with pytest.raises(UserError, match="cannot read the checkpoint"):
             storage.read_bytes(bucket.format("a.mp4"), what="checkpoint")
 

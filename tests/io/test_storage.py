@@ -141,7 +141,7 @@ def test_only_object_stores_are_remote() -> None:
     ("uri", "words"),
     [
         # a scheme nothing here reads
-        ("http://example.org/a.mp4", "scheme 'http' is none of file, s3, gs"),
+        ("http://example.org/a.mp4", "unknown scheme 'http'; use file, s3, gs"),
         # no host can be called so
         ("s3://[a/b", "Invalid IPv6 URL"),
         # an option pyarrow does not know

@@ -206,7 +206,7 @@ def test_a_name_that_looks_like_the_encoding_of_another_keeps_its_row(tmp_path: 
     assert set(build.table["size_bytes"].to_pylist()) == {5, 6}
     assert ids(build) == ["a%FF.mp4", f"file://{tmp_path}/a%FF.mp4"]
     assert reasons(build) == {
-        f"file://{tmp_path}/a%FF.mp4": "called by its URI: another file is a%FF.mp4",
+        f"file://{tmp_path}/a%FF.mp4": "its id is its URI, because another file has the id a%FF.mp4",
     }
     check_manifest(build.table, origin="built")
 

@@ -73,7 +73,7 @@ ODD = [
     (
         "crf0/IAE/id0_id1_0000_4dfaker.mp4",
         ("dfaker", 0, "id0", "id1", "0000"),
-        "the name says dfaker but its folder is IAE; the name is believed",
+        "the name says dfaker, but the folder is IAE; the name is used",
     ),
     # digits of other scripts are no DFDM ids
     ("crf0/id٣_id1_0000_3iae.mp4", (None, 0, None, None, None), MISMATCH),

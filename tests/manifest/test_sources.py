@@ -8,7 +8,7 @@ from support.builds import SWAP, ids, put, reasons, row
 from dfdm_ray.errors import UserError
 from dfdm_ray.manifest.build import Problem, build_manifest
 
-FOLDER_HINT = "a folder, not a file; a pattern that ends in /** takes what lies below it"
+FOLDER_HINT = "a folder, not a file; end the pattern in /** to include its files"
 
 
 def write_list(root: Path) -> str:
@@ -56,11 +56,11 @@ def test_every_line_of_a_list_file_has_a_row_once(tmp_path: Path) -> None:
 
 def test_lines_of_a_list_file_that_cannot_be_read_are_problems(tmp_path: Path) -> None:
     found = reasons(build_manifest(write_list(tmp_path)))
-    assert found.pop("one.mp4") == "line 9 names the same file as line 2; it is taken once"
-    assert found.pop("./one.mp4") == "line 10 names the same file as line 2; it is taken once"
+    assert found.pop("one.mp4") == "line 9 names the same file as line 2; the file counts once"
+    assert found.pop("./one.mp4") == "line 10 names the same file as line 2; the file counts once"
     assert found.pop("gone.mp4") == found.pop("gone") == "No such file or directory"
     assert found.pop("folder.mp4") == "a folder, not a file"
-    assert "scheme 'http' is none of file, s3" in found.pop("http://example.org/x.mp4")
+    assert "unknown scheme 'http'; use file, s3" in found.pop("http://example.org/x.mp4")
     assert "Invalid IPv6 URL" in found.pop("s3://[bad/y.mp4")
     assert found == {}
 
@@ -132,7 +132,7 @@ def wrong_sources(root: Path) -> dict[str, str]:
         f"{root}/gone": "no such file or folder",
         f"{root}/gone\nb.mp4": "gone\\nb.mp4",
         f"{root}/\udcff.mp4": "\\udcff.mp4",
-        f"{root}/photo.jpg": "none of the extensions of a video",
+        f"{root}/photo.jpg": "has no extension of a video",
         f"{root}/comments.txt": "no videos in",
         f"{root}/utf16.txt": "save it as UTF-8",
         f"{root}/prose.txt": "problems: 2, the first is Dear reader,: No such file",

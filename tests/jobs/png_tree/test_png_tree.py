@@ -174,7 +174,7 @@ def spoil(folder: Path, kind: str) -> None:
         ),
         ("number twice", "unfit_frames: Frame02.png and Frame2.png have the same number"),
         ("empty", "decode_error: Frame5.png: an empty file"),
-        ("damaged", "decode_error: Frame5.png: no picture that can be decoded"),
+        ("damaged", "decode_error: Frame5.png: not an image that OpenCV can decode"),
         ("dead link", "unreadable: Frame5.png: No such file or directory"),
     ],
 )

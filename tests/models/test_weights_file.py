@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.models.torch_file import read_torch_file
+from dfdm_ray.models.weights_file import read_weights_file
 
 STATE = {"weight": torch.arange(4000.0).reshape(40, 100), "count": torch.tensor(3)}
 
@@ -79,7 +79,7 @@ def saved_as_tar(content: object, tensors: list[Tensor]) -> bytes:
 
 def complaint(content: bytes) -> str:
     with pytest.raises(UserError) as caught:
-        read_torch_file(content, name="weights.pth")
+        read_weights_file(content, name="weights.pth")
     message = str(caught.value)
     assert message.startswith("weights.pth ")
     assert len(message.splitlines()) == 1
@@ -87,13 +87,12 @@ def complaint(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("save", [saved, saved_as_stream])
-def test_a_saved_dict_is_read_from_bytes_and_from_an_open_file(save: Callable[[object], bytes]) -> None:
+def test_a_saved_dict_is_read(save: Callable[[object], bytes]) -> None:
     content = save({**STATE, "note": "n", "sizes": [1, 2.5, None, True]})
-    for source in (content, io.BytesIO(content)):
-        loaded = read_torch_file(source, name="a")
-        assert isinstance(loaded, dict)
-        assert torch.equal(loaded.pop("weight"), STATE["weight"])
-        assert loaded == {"count": 3, "note": "n", "sizes": [1, 2.5, None, True]}
+    loaded = read_weights_file(content, name="a")
+    assert isinstance(loaded, dict)
+    assert torch.equal(loaded.pop("weight"), STATE["weight"])
+    assert loaded == {"count": 3, "note": "n", "sizes": [1, 2.5, None, True]}
 
 
 def test_the_tar_of_torch_01_is_read_as_torch_itself_reads_it(tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ def test_the_tar_of_torch_01_is_read_as_torch_itself_reads_it(tmp_path: Path) ->
     path.write_bytes(saved_as_tar(content, tensors))
     # Only a file can be given to torch.load for this format, and only with weights_only=False.
     expected = torch.load(path, weights_only=False)
-    loaded = read_torch_file(path.read_bytes(), name="resnet.pth")
+    loaded = read_weights_file(path.read_bytes(), name="resnet.pth")
     assert isinstance(loaded, dict)
     assert list(loaded) == list(expected) == names
     for name, tensor in zip(names, tensors, strict=True):
@@ -184,7 +183,7 @@ def test_a_flipped_bit_in_the_weights_is_found_though_torch_load_reads_on() -> N
     at = ZIP.index(struct.pack("<f", 2000.0))
     damaged = ZIP[:at] + bytes([ZIP[at] ^ 1]) + ZIP[at + 1 :]
     assert not torch.equal(torch.load(io.BytesIO(damaged))["weight"], STATE["weight"])
-    assert "damaged: 'archive/data/0'" in complaint(damaged)
+    assert "damaged: cannot read 'archive/data/0'" in complaint(damaged)
 
 
 def test_a_file_saved_without_checksums_is_read() -> None:
@@ -193,7 +192,7 @@ def test_a_file_saved_without_checksums_is_read() -> None:
         content = saved(STATE)
     finally:
         torch.serialization.set_crc32_options(True)
-    loaded = read_torch_file(content, name="a")
+    loaded = read_weights_file(content, name="a")
     assert isinstance(loaded, dict)
     assert torch.equal(loaded["weight"], STATE["weight"])
 
@@ -203,4 +202,4 @@ def test_no_damage_anywhere_is_anything_but_a_user_error(content: bytes) -> None
     for at in [*range(0, min(len(content), 2500), 41), *range(len(content) - 600, len(content), 37)]:
         damaged = content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
         with contextlib.suppress(UserError):  # a flip in the padding or a stream's numbers goes unseen
-            read_torch_file(damaged, name="weights.pth")
+            read_weights_file(damaged, name="weights.pth")
