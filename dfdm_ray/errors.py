@@ -1,4 +1,4 @@
-"""The error tree: what a user did wrong, and what is wrong with one video."""
+"""Errors: mistakes of the user, and faults of one video."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class DfdmError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class UserError(DfdmError):
-    """Something the caller can mend; the command line prints it as one line and exits with 2."""
+    """An error that the caller can correct; the command line prints it as one line and exits with 2."""
 
 
 class IncompleteError(DfdmError):
@@ -19,61 +19,61 @@ class IncompleteError(DfdmError):
 
 @contextmanager
 def writing_to(out: str) -> Iterator[None]:
-    """Tell the user in one line when something cannot be written below ``--out``."""
+    """Raise a :class:`UserError` if something cannot be written below ``--out``."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"cannot write to --out {out}: {reason}; mend that and run the same command again"
+            f"cannot write to --out {out}: {reason}; correct this and run the same command again"
         ) from error
 
 
 class RejectCode(StrEnum):
-    """Why a video has no attribution. The values stand in the predictions; do not rename them."""
+    """Reasons why a video has no attribution. The values are stored in predictions; do not rename them."""
 
     UNREADABLE = "unreadable"
     """The file cannot be opened or read: missing, no permission, not a regular file, storage error."""
     EMPTY_FILE = "empty_file"
     """The file has zero bytes."""
     NOT_A_VIDEO = "not_a_video"
-    """The demuxer does not know the content, or its index is missing (an mp4 cut before its moov)."""
+    """The demuxer does not recognise the content, or the index is missing (an mp4 cut before its moov)."""
     STORAGE_ERROR = "storage_error"
-    """The object store kept failing, however often it was asked; the file itself may be fine."""
+    """All requests to the object store failed, repeats included; the file may be sound."""
     NO_VIDEO_STREAM = "no_video_stream"
-    """A media file without a picture, for instance audio only."""
+    """The file has no video, for instance audio only."""
     UNSUPPORTED_CODEC = "unsupported_codec"
-    """The stream's codec has no decoder here."""
+    """There is no decoder for the codec of the stream."""
     DECODE_ERROR = "decode_error"
-    """Frames are damaged and no part of the video with enough whole frames was found."""
+    """Frames are damaged, and no part of the video has enough whole frames."""
     TOO_LARGE = "too_large"
-    """Frames of more pixels than ``--limits.max-pixels``."""
+    """Frames have more pixels than ``--limits.max-pixels``."""
     CRASHED = "crashed"
-    """The process that decodes died of this file, or answered nonsense, each time it was tried."""
+    """The decoding process crashed or returned nonsense in every attempt."""
     TIMED_OUT = "timed_out"
     """The video took longer than ``--limits.seconds``."""
     OUT_OF_MEMORY = "out_of_memory"
-    """The process that decodes grew beyond ``--limits.memory-gib``, each time the file was tried."""
+    """The decoding process exceeded ``--limits.memory-gib`` in every attempt."""
     INTERNAL_ERROR = "internal_error"
-    """The video met a bug of this program, which the log shows in full; please report it."""
+    """A bug of this program; the log contains the traceback. Please report it."""
     TOO_SHORT = "too_short"
-    """Fewer frames than a clip needs."""
+    """The video has fewer frames than a clip needs."""
     NO_FACE = "no_face"
-    """No face was found in any frame looked at."""
+    """No face was found in any searched frame."""
     FACE_TOO_SMALL = "face_too_small"
     """The subject's face is smaller than ``min_face_px``."""
     FACE_TOO_BRIEF = "face_too_brief"
-    """There is a face, but in fewer frames than a clip needs."""
+    """The face is in fewer frames than a clip needs."""
     SEVERAL_FACES = "several_faces"
-    """Several people where one identity is wanted; only when making data."""
+    """The video shows several people where one identity is wanted; only when making data."""
     UNFIT_FRAMES = "unfit_frames"
-    """Pictures that are missing, too many, of another size or none; only when reading crops."""
+    """Images are missing, too many, of another size or unreadable; only when reading crops."""
     UNKNOWN_CLASS = "unknown_class"
-    """The folder of a class names no generator; only when reading a PNG tree."""
+    """The name of the class folder is no generator; only when reading a PNG tree."""
 
 
 class VideoRejectedError(DfdmError):
-    """One video cannot be attributed; the run goes on. Raised in workers, so it must pickle."""
+    """A fault of one video; the run continues. Workers raise it, so it must pickle."""
 
     def __init__(self, code: RejectCode, detail: str) -> None:
         super().__init__(f"{code}: {detail}")

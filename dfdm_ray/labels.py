@@ -1,8 +1,8 @@
-"""The five generators, their class order, their tags in file names, and the three qualities.
+"""The five generators with their class order and tags in file names, and the three qualities.
 
 Tags and folder spellings are those of the DFDM release (README of
 ``shanface33/Deepfake_Model_Attribution`` and the DFDM builder of
-``dfwb-research/deepfake-workbench``). Nothing else in the package knows a class index.
+``dfwb-research/deepfake-workbench``). No other module contains a class index.
 """
 
 import re
@@ -33,22 +33,22 @@ DFDM_TAGS: dict[Generator, str] = {
     Generator.DFAKER: "4dfaker",
     Generator.DFL_H128: "5dfl-h128",
 }
-"""The tag that ends a DFDM file name."""
+"""Tag at the end of a DFDM file name."""
 
 QUALITIES: tuple[int, ...] = (0, 10, 23)
 """The H.264 constant rate factors of DFDM; 0 is lossless."""
 
 DFDM_VIDEOS_PER_CELL = 430
-"""Published number of videos for one generator at one quality; x5 = 2,150 a quality, x15 = 6,450."""
+"""Published number of videos for one generator at one quality: 2,150 for a quality, 6,450 in all."""
 
 _ALIASES = {"original": Generator.FACESWAP, "dfl128": Generator.DFL_H128, "h128": Generator.DFL_H128}
 
 
 def parse_generator(name: str) -> Generator | None:
-    """Return the generator that ``name`` (a DFDM tag, a folder or a plain name) means, or ``None``.
+    """Return the generator of ``name`` (a DFDM tag, a folder or a plain name), or ``None``.
 
-    Case, separators and the tag's leading digit do not matter: ``4dfaker``, ``DFaker``,
-    ``DFL-H128`` and ``dfl_h128`` are all understood.
+    Case, separators and the leading digit of a tag are ignored, as in ``4dfaker``, ``DFaker``, ``DFL-H128``
+    and ``dfl_h128``.
     """
     key = re.sub(r"[^a-z0-9]", "", name.lower())
     key = re.sub(r"^[1-5](?=[a-z])", "", key)

@@ -1,4 +1,4 @@
-"""Arrow schemas of everything on disk and of the rows between stages, and their checks."""
+"""Arrow schemas of all files and of the rows between stages, and the check of a manifest."""
 
 import pyarrow as pa
 
@@ -11,10 +11,10 @@ def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = Fals
 
 MANIFEST = pa.schema(
     [
-        _column("video_id", pa.string(), "Path below the given root; unique, stable across runs."),
-        _column("uri", pa.string(), "Where the video is: a local path or any pyarrow.fs URI."),
-        _column("size_bytes", pa.int64(), "File size."),
-        _column("generator", pa.string(), "True generator, null when unknown.", nullable=True),
+        _column("video_id", pa.string(), "Path below the given root; unique, the same in every run."),
+        _column("uri", pa.string(), "Location of the video: a local path or any pyarrow.fs URI."),
+        _column("size_bytes", pa.int64(), "Size of the file, bytes."),
+        _column("generator", pa.string(), "True generator, null if unknown.", nullable=True),
         _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
         _column("target_identity", pa.string(), "The person in the video.", nullable=True),
         _column("source_identity", pa.string(), "The person whose face was put in.", nullable=True),
@@ -29,32 +29,38 @@ REJECTED = "rejected"
 _STATUS = [
     _column("status", pa.string(), "scored or rejected."),
     _column("reject_code", pa.string(), "One of errors.RejectCode.", nullable=True),
-    _column("reject_detail", pa.string(), "What exactly was wrong.", nullable=True),
+    _column("reject_detail", pa.string(), "Details of the fault.", nullable=True),
 ]
 
 _CLIP_FACTS = [
-    _column("num_frames_in_video", pa.int32(), "Frames the container lists; 0 if it could not be read."),
-    _column("num_frames_missing", pa.int32(), "Listed frames that lie beyond the end of the file."),
-    _column("num_frames_decoded", pa.int32(), "Frames the decoder produced for this video."),
-    _column("num_frames_scored", pa.int32(), "Frames cropped and given to the model."),
-    _column("num_faces", pa.int32(), "Face tracks seen in the frames looked at."),
-    _column("pts_s", pa.list_(pa.float64()), "Time of each scored frame from the stream's start, seconds."),
-    _column("boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), "Subject's box in each scored frame, pixels."),
+    _column(
+        "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
+    ),
+    _column("num_frames_missing", pa.int32(), "Frames in the index that are beyond the end of the file."),
+    _column("num_frames_decoded", pa.int32(), "Frames decoded for this video."),
+    _column("num_frames_scored", pa.int32(), "Frames cropped and passed to the model."),
+    _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
+    _column(
+        "pts_s", pa.list_(pa.float64()), "Time of each scored frame from the start of the stream, seconds."
+    ),
+    _column(
+        "boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), "Box of the subject in each scored frame, pixels."
+    ),
     _column(
         "landmarks",
         pa.list_(pa.list_(pa.list_(pa.float32(), 2), 5)),
-        "Five points (x, y) of each scored frame, pixels: image-left eye, image-right eye, nose, "
+        "Five points (x, y) in each scored frame, pixels: image-left eye, image-right eye, nose, "
         "image-left and image-right mouth corner.",
     ),
     _column("face_score", pa.float32(), "Mean detection score of the subject, 0..1.", nullable=True),
-    _column("detector", pa.string(), "Face detector's name."),
+    _column("detector", pa.string(), "Name of the face detector."),
     _column("seconds_decode", pa.float32(), "Wall seconds of opening, demuxing and decoding."),
     _column("seconds_detect", pa.float32(), "Wall seconds of detecting, tracking and cropping."),
     _column(
         "faults",
         pa.list_(pa.string()),
-        "What went wrong on the way and was tried again, 'code: detail' each: a decoding process that "
-        "died, a storage request that failed.",
+        "Faults after which a step was repeated, each 'code: detail': a decoding process that died, a "
+        "storage request that failed.",
     ),
     _column("prepared_by", pa.string(), "Worker that made the crops: host and process number."),
 ]
@@ -67,7 +73,7 @@ CLIPS = pa.schema(
         _column(
             "crops",
             pa.large_binary(),
-            "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty when rejected.",
+            "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty if rejected.",
         ),
     ]
 )
@@ -75,27 +81,29 @@ CLIPS = pa.schema(
 
 _BY_WORKER = ("detector", "prepared_by")
 CLIP_COLUMNS = pa.schema([field for field in CLIPS if field.name not in (*MANIFEST.names, *_BY_WORKER)])
-"""What a decoding process answers for one video."""
+"""Columns that a decoding process returns for one video."""
 
 CROPS = pa.schema(
     [
         *MANIFEST,
         *_STATUS,
         *_CLIP_FACTS,
-        _column("num_clips", pa.int32(), "Clips of the video (C); 0 when rejected."),
+        _column("num_clips", pa.int32(), "Clips of the video (C); 0 if rejected."),
         _column(
             "crops",
             pa.list_(pa.binary()),
-            "C*T face crops in clip order, each an RGB PNG of S x S pixels; empty when rejected.",
+            "C*T face crops in clip order, each an RGB PNG of S x S pixels; empty if rejected.",
         ),
     ]
 )
-"""One video of the crops dataset that training reads."""
+"""One row per video of the crops dataset, which training reads."""
 
 CROPS_INDEX = pa.schema(
     [
         *(field for field in CROPS if field.name != "crops"),
-        _column("file", pa.string(), "Path of the video's crops below the dataset.", nullable=True),
+        _column(
+            "file", pa.string(), "Path of the crops file of the video, below the dataset.", nullable=True
+        ),
     ]
 )
 """One row per video of the crops dataset, scored (it has crops) or rejected."""
@@ -105,13 +113,13 @@ _IDS = [
 ]
 
 PREDICTIONS_FOLDER = "predictions"
-"""Of the parts in the output folder of a score run."""
+"""Folder of the parts, in the output folder of a score run."""
 
 PREDICTIONS = pa.schema(
     [
         *_IDS,
-        _column("true_generator", pa.string(), "The manifest's generator, null when unknown.", nullable=True),
-        _column("split", pa.string(), "The manifest's split.", nullable=True),
+        _column("true_generator", pa.string(), "Generator in the manifest, null if unknown.", nullable=True),
+        _column("split", pa.string(), "Split in the manifest.", nullable=True),
         _column(
             "generator",
             pa.string(),
@@ -124,7 +132,7 @@ PREDICTIONS = pa.schema(
         _column("temporal_attention", pa.list_(pa.float32()), "(C*T,) weight of each scored frame, 0..1."),
         *_STATUS,
         *_CLIP_FACTS,
-        _column("seconds_model", pa.float32(), "Wall seconds of the model, an equal share of its batch."),
+        _column("seconds_model", pa.float32(), "Wall seconds of the model: an equal share of its batch."),
         _column("scored_by", pa.string(), "Worker that ran the model: host and process number."),
     ]
 )
@@ -132,10 +140,10 @@ PREDICTIONS = pa.schema(
 
 
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
-    """Return ``table`` cast to :data:`MANIFEST`; columns it does not know are left out, metadata stay.
+    """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
     Raises:
-        UserError: If columns are missing, have another type, ids repeat or required values are null.
+        UserError: If columns are missing or have another type, ids repeat, or required values are null.
     """
     missing = [name for name in MANIFEST.names if name not in table.column_names]
     if missing:

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import io
 import os
 import threading
 import zipfile
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dfdm_ray import assets
 from dfdm_ray.errors import UserError
@@ -186,7 +188,7 @@ def test_a_cache_that_cannot_be_written_is_told(cache: Path) -> None:
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"no asset is called 'mobilenet'; there are: .*single_face\.mp4"):
+    with pytest.raises(UserError, match=r"there is no asset 'mobilenet'; choose from .*single_face\.mp4"):
         assets.get("mobilenet")
 
 
@@ -200,3 +202,29 @@ def test_a_given_path_comes_before_cache_and_source(tmp_path: Path) -> None:
 def test_every_detector_has_weights_and_every_hash_is_one() -> None:
     assert {assets.find(name).kind for name in assets.DETECTOR_WEIGHTS.values()} == {"weights"}
     assert all(set(asset.sha256) <= set("0123456789abcdef") for asset in assets.REGISTRY)
+
+
+@pytest.mark.usefixtures("asset")
+def test_the_list_shows_what_is_cached() -> None:
+    def printed() -> list[str]:
+        stream = io.StringIO()
+        assets.show(Console(file=stream, width=80))
+        return stream.getvalue().splitlines()
+
+    assert printed()[0].split() == ["sample", "weights", "not", "cached"]
+    path = assets.get("sample")
+    assert printed() == [
+        "sample  weights  cached",
+        "  a sample",
+        "  source: dfdm-sample 1.0 wheel: sample/weights.py",
+        "  licence: MIT",
+        f"cache: {path.parent}",
+    ]
+
+
+def test_the_list_can_be_read_at_80_columns() -> None:
+    stream = io.StringIO()
+    assets.show(Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()[:-1]  # the last is the folder of the cache
+    assert len(lines) == 4 * len(assets.REGISTRY)
+    assert [line for line in lines if len(line) > 80 and "https://" not in line] == []

@@ -15,7 +15,7 @@ from dfdm_ray.clips.child import NO_CLIPS, NOTHING_KNOWN, ClipWork, Row, rejecti
 from dfdm_ray.clips.crops_dataset import write_crops
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode, writing_to
-from dfdm_ray.io.retry import drain_failures
+from dfdm_ray.io.object_store import drain_failures
 from dfdm_ray.io.terminal import visible
 from dfdm_ray.schemas import CLIPS, CROPS_INDEX, REJECTED
 

@@ -207,8 +207,8 @@ def test_files_are_listed_in_one_order_below_their_root(tmp_path: Path) -> None:
 
 def test_a_tree_is_removed_and_none_is_no_error(tmp_path: Path) -> None:
     storage.write_atomic(str(tmp_path / "a" / "b" / "c"), b"x")
-    storage.remove_tree(str(tmp_path / "a"))
-    storage.remove_tree(str(tmp_path / "a"))
+    storage.remove(str(tmp_path / "a"))
+    storage.remove(str(tmp_path / "a"))
     assert os.listdir(tmp_path) == []
 
 

@@ -186,7 +186,7 @@ def test_crops_that_went_away_are_made_again_and_a_place_that_takes_none_is_told
     (out / "crops").touch()  # where a folder is wanted
     for part in (out / "videos").iterdir():
         part.unlink()
-    with pytest.raises(UserError, match=r"^cannot write to --out .*; mend that and run the same command"):
+    with pytest.raises(UserError, match=r"^cannot write to --out .*; correct this and run the same command"):
         run(config(manifest, out))
     status = json.loads((out / "run.json").read_text())["runs"][-1]["status"]
     assert status.startswith("failed: cannot write to --out")
