@@ -4,19 +4,22 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
+from dfdm_ray.io.listing import FileEntry
 from dfdm_ray.io.terminal import visible
 from dfdm_ray.manifest.names import DfdmFacts, parse_path
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
 from dfdm_ray.schemas import MANIFEST
 
+_OTHER_FACTS = ("crf", "target_identity", "source_identity", "scene")
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Problem:
     """A fact about one input that the user should know."""
 
@@ -43,13 +46,6 @@ class ManifestBuild:
     """Whether any name or folder looks like DFDM; if none does, names that do not parse are no problems."""
 
 
-@dataclass(frozen=True)
-class _Video:
-    video_id: str
-    uri: str
-    size_bytes: int
-
-
 def build_manifest(source: str) -> ManifestBuild:
     """List the videos of ``source`` and parse their names.
 
@@ -65,22 +61,21 @@ def build_manifest(source: str) -> ManifestBuild:
     videos, num_other_files, clashes = _videos(listed)
     if not videos:
         raise nothing_found(source, listed, num_other_files)
-    facts = [parse_path(_path(video.video_id), root=listed.root) for video in videos]
+    facts = [parse_path(_path(video.relative), root=listed.root) for video in videos]
     is_dfdm = any(fact.looks_like_dfdm for fact in facts)
     troubles = (*listed.unreadable, *listed.doubled)
-    problems = [Problem(name=trouble.relative, reason=trouble.reason) for trouble in troubles] + clashes
+    problems = [Problem(trouble.relative, trouble.reason) for trouble in troubles] + clashes
     if is_dfdm:
+        named = zip(videos, facts, strict=True)
         problems += [
-            Problem(name=video.video_id, reason="; ".join(fact.reasons))
-            for video, fact in zip(videos, facts, strict=True)
-            if fact.reasons
+            Problem(video.relative, "; ".join(fact.reasons)) for video, fact in named if fact.reasons
         ]
     uris = {video.uri for video in videos}
-    lost = [trouble for trouble in listed.unreadable if trouble.uri not in uris]
+    lost = [Problem(one.relative, one.reason) for one in listed.unreadable if one.uri not in uris]
     return ManifestBuild(
         table=_table(videos, facts),
         problems=tuple(problems),
-        not_listed=tuple(Problem(name=trouble.relative, reason=trouble.reason) for trouble in lost),
+        not_listed=tuple(lost),
         num_other_files=num_other_files,
         is_dfdm=is_dfdm,
     )
@@ -109,39 +104,35 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
     return None
 
 
-def _videos(listed: Listing) -> tuple[list[_Video], dict[str, int], list[Problem]]:
+def _videos(listed: Listing) -> tuple[list[FileEntry], dict[str, int], list[Problem]]:
     """Return the videos sorted by id, the count of other files by extension, and clashes of ids."""
-    found: list[_Video] = []
+    found: list[FileEntry] = []
     num_other_files: Counter[str] = Counter()
     for entry in listed.files:
         kind = listing.extension(_path(entry.relative))
         if listed.is_list or kind in VIDEO_EXTENSIONS:
-            found.append(_Video(entry.relative, entry.uri, entry.size_bytes))
+            found.append(entry)
         else:
             num_other_files[kind] += 1
     called = [one for one in listed.unreadable if listing.extension(_path(one.relative)) in VIDEO_EXTENSIONS]
     if listed.is_list and (found or called):  # else it is a text file, not a list
         called = [*listed.unreadable]
-    found += [_Video(trouble.relative, trouble.uri, 0) for trouble in called]
+    found += [FileEntry(uri=one.uri, relative=one.relative, size_bytes=0) for one in called]
     by_id, clashes = _by_id(found)
     return [by_id[key] for key in sorted(by_id)], dict(sorted(num_other_files.items())), clashes
 
 
-def _by_id(videos: Iterable[_Video]) -> tuple[dict[str, _Video], list[Problem]]:
+def _by_id(videos: Iterable[FileEntry]) -> tuple[dict[str, FileEntry], list[Problem]]:
     """Give each video its own id; the encoded form of a name that is not UTF-8 may equal another name."""
-    by_id: dict[str, _Video] = {}
+    by_id: dict[str, FileEntry] = {}
     clashes = []
-    for video in sorted(videos, key=lambda video: (video.video_id, video.uri)):
-        if video.video_id not in by_id:
-            by_id[video.video_id] = video
+    for video in sorted(videos, key=lambda video: (video.relative, video.uri)):
+        if video.relative not in by_id:
+            by_id[video.relative] = video
         elif video.uri not in by_id:
-            by_id[video.uri] = _Video(video.uri, video.uri, video.size_bytes)
-            clashes.append(
-                Problem(
-                    name=video.uri,
-                    reason=f"its id is its URI, because another file has the id {video.video_id}",
-                )
-            )
+            by_id[video.uri] = replace(video, relative=video.uri)
+            reason = f"its id is its URI, because another file has the id {video.relative}"
+            clashes.append(Problem(video.uri, reason))
     return by_id, clashes
 
 
@@ -153,16 +144,13 @@ def _path(video_id: str) -> str:
         return video_id
 
 
-def _table(videos: list[_Video], facts: list[DfdmFacts]) -> pa.Table:
+def _table(videos: list[FileEntry], facts: list[DfdmFacts]) -> pa.Table:
     columns = {
-        "video_id": [video.video_id for video in videos],
+        "video_id": [video.relative for video in videos],
         "uri": [video.uri for video in videos],
         "size_bytes": [video.size_bytes for video in videos],
         "generator": [fact.generator and str(fact.generator) for fact in facts],
-        "crf": [fact.crf for fact in facts],
-        "target_identity": [fact.target_identity for fact in facts],
-        "source_identity": [fact.source_identity for fact in facts],
-        "scene": [fact.scene for fact in facts],
+        **{name: [getattr(fact, name) for fact in facts] for name in _OTHER_FACTS},
         "split": [None] * len(videos),
     }
     return pa.table(columns, schema=MANIFEST)

@@ -44,23 +44,6 @@ class FramePlan:
 
     runs: tuple[Run, ...]
 
-    @property
-    def num_used(self) -> int:
-        """Number of wanted frames."""
-        return sum(len(run.offsets) for run in self.runs)
-
-    @property
-    def num_decoded(self) -> int:
-        """Number of frames to decode, from the index alone."""
-        return sum(run.num_decoded for run in self.runs)
-
-    def __str__(self) -> str:
-        places = ", ".join(str(run.key + run.offsets[0]) for run in self.runs)
-        ratio = self.num_decoded / self.num_used
-        return (
-            f"{self.num_used} frames from {places}; {self.num_decoded} to decode, {ratio:.2f} for each used"
-        )
-
 
 def split_evenly(total: int, parts: int) -> list[int]:
     """Return ``parts`` numbers that differ by at most one and sum to ``total``, larger ones first."""
