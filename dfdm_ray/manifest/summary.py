@@ -1,9 +1,8 @@
 """Summary of a manifest on a terminal, with what it lacks of DFDM."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.box import SIMPLE_HEAD
@@ -14,9 +13,6 @@ from rich.text import Text
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
-
-_TRIPLE = ["target_identity", "source_identity", "scene"]
-_FACTS = [*_TRIPLE, "generator", "crf"]
 
 
 @dataclass(frozen=True, order=True)
@@ -34,14 +30,6 @@ class DfdmVideo:
         return f"DFDM_crf{self.crf}: {self.target_identity}_{self.source_identity}_{self.scene}_{tag}.mp4"
 
 
-@dataclass(frozen=True)
-class DoubledVideo:
-    """The same swap, generator and quality in more than one file."""
-
-    video: DfdmVideo
-    video_ids: tuple[str, ...]
-
-
 def count_cells(table: pa.Table) -> dict[tuple[int, str], int]:
     """Return the number of videos of each (crf, generator), 0 included; DFDM has 430 of each."""
     known = table.select(["crf", "generator"]).drop_null()
@@ -55,36 +43,28 @@ def find_missing(table: pa.Table) -> list[DfdmVideo]:
 
     Empty cells are ignored as not downloaded; :func:`count_cells` shows them.
     """
-    known = _with_facts(table)
-    triples = known.group_by(_TRIPLE).aggregate([]).sort_by([(name, "ascending") for name in _TRIPLE])
-    place = {tuple(row.values()): index for index, row in enumerate(triples.to_pylist())}
-    cells = [cell for cell, count in count_cells(known).items() if count]
-    has = np.zeros((len(place), len(cells)), dtype=bool)
-    for row in known.to_pylist():
-        has[place[tuple(row[name] for name in _TRIPLE)], cells.index((row["crf"], row["generator"]))] = True
-    names = list(place)
-    return sorted(DfdmVideo(*names[row], *cells[column]) for row, column in np.argwhere(~has))
+    present = {video for video, _ in _with_facts(table)}
+    swaps = {(video.target_identity, video.source_identity, video.scene) for video in present}
+    cells = {(video.crf, video.generator) for video in present}
+    return sorted({DfdmVideo(*swap, *cell) for swap in swaps for cell in cells} - present)
 
 
-def find_doubled(table: pa.Table) -> list[DoubledVideo]:
-    """Return each swap, generator and quality that occurs in more than one row, with the ids."""
-    known = _with_facts(table)
-    groups = known.group_by(_FACTS).aggregate([("video_id", "list"), ([], "count_all")])
-    doubled = [
-        DoubledVideo(DfdmVideo(**{name: row[name] for name in _FACTS}), tuple(sorted(row["video_id_list"])))
-        for row in groups.filter(pc.greater(groups["count_all"], 1)).to_pylist()
+def find_doubled(table: pa.Table) -> dict[DfdmVideo, list[str]]:
+    """Return each swap, generator and quality that occurs in more than one row, with the ids of the rows."""
+    ids: dict[DfdmVideo, list[str]] = {}
+    for video, video_id in _with_facts(table):
+        ids.setdefault(video, []).append(video_id)
+    return {video: sorted(names) for video, names in sorted(ids.items()) if len(names) > 1}
+
+
+def _with_facts(table: pa.Table) -> list[tuple[DfdmVideo, str]]:
+    """Return the rows with all facts (swap, generator and quality), each with its ``video_id``."""
+    names = [field.name for field in fields(DfdmVideo)]
+    rows = table.select([*names, "video_id"]).drop_null().to_pylist()
+    found = [(DfdmVideo(*(row[name] for name in names)), row["video_id"]) for row in rows]
+    return [
+        (video, name) for video, name in found if video.crf in QUALITIES and video.generator in GENERATORS
     ]
-    return sorted(doubled, key=lambda one: one.video)
-
-
-def _with_facts(table: pa.Table) -> pa.Table:
-    """Return the rows with all facts: swap, generator and quality."""
-    known = table.select([*_FACTS, "video_id"]).drop_null()
-    in_cell = pc.and_(
-        pc.is_in(known["crf"], pa.array(QUALITIES, pa.int32())),
-        pc.is_in(known["generator"], pa.array(GENERATORS, pa.string())),
-    )
-    return known.filter(in_cell)
 
 
 def show_manifest(build: ManifestBuild, console: Console) -> None:
@@ -106,12 +86,12 @@ def _show_dfdm(table: pa.Table, console: Console) -> None:
     counts = count_cells(table)
     if any(counts.values()):
         console.print(_cells_table(counts))
-    without = table.num_rows - _with_facts(table).num_rows
+    without = table.num_rows - len(_with_facts(table))
     if without:
         say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
-    missing = [str(video) for video in find_missing(table)]
+    missing = [*map(str, find_missing(table))]
     show_list(console, "missing, though another generator or quality has it", missing)
-    doubled = [f"{one.video}: {', '.join(one.video_ids)}" for one in find_doubled(table)]
+    doubled = [f"{video}: {', '.join(ids)}" for video, ids in find_doubled(table).items()]
     show_list(console, "more than once", doubled)
 
 

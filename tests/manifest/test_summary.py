@@ -51,7 +51,7 @@ def printed_splits(table: pa.Table) -> str:
 def test_the_whole_of_dfdm_has_430_in_every_cell_and_nothing_missing(dfdm: ManifestBuild) -> None:
     assert count_cells(dfdm.table) == {(crf, name): 430 for crf in QUALITIES for name in GENERATORS}
     assert find_missing(dfdm.table) == []
-    assert find_doubled(dfdm.table) == []
+    assert find_doubled(dfdm.table) == {}
 
 
 def test_a_removed_file_is_missing_from_its_cell(dfdm: ManifestBuild) -> None:
@@ -73,9 +73,9 @@ def test_a_quality_that_was_not_downloaded_is_not_missed_file_by_file(dfdm: Mani
 
 def test_a_second_file_of_a_swap_is_doubled(dfdm: ManifestBuild) -> None:
     first = dfdm.table["video_id"][0].as_py()
-    (doubled,) = find_doubled(with_row(dfdm.table, video_id="copy/of.mp4"))
-    assert doubled.video_ids == (first, "copy/of.mp4")
-    assert str(doubled.video) == "DFDM_crf0: id0_id1_0000_5dfl-h128.mp4"
+    ((doubled, ids),) = find_doubled(with_row(dfdm.table, video_id="copy/of.mp4")).items()
+    assert ids == [first, "copy/of.mp4"]
+    assert str(doubled) == "DFDM_crf0: id0_id1_0000_5dfl-h128.mp4"
 
 
 def test_rows_without_facts_or_with_strange_ones_count_for_nothing(dfdm: ManifestBuild) -> None:
@@ -83,13 +83,13 @@ def test_rows_without_facts_or_with_strange_ones_count_for_nothing(dfdm: Manifes
     table = with_row(table, video_id="b", crf=17, scene="7")
     table = with_row(table, video_id="c", scene=None)
     assert find_missing(table) == []
-    assert find_doubled(table) == []
+    assert find_doubled(table) == {}
     assert "identities or scene): 3\n" in printed(replace(dfdm, table=table))
 
 
 def test_empty_tables_have_nothing_missing() -> None:
     table = MANIFEST.empty_table()
-    assert (find_missing(table), find_doubled(table)) == ([], [])
+    assert (find_missing(table), find_doubled(table)) == ([], {})
     assert sum(count_cells(table).values()) == 0
 
 
