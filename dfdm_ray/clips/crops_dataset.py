@@ -1,4 +1,4 @@
-"""The crops dataset: face crops of many videos, made once and read by training. Knows nothing of Ray.
+"""The crops dataset: face crops of many videos, made once and read by training.
 
 ::
 
@@ -6,10 +6,10 @@
          videos/part-*.parquet                                 one row per video: schemas.CROPS_INDEX
          run.json                                              settings, status, counts
 
-A video belongs to the dataset when a row of ``videos/`` names its file. ``crf`` and ``split`` stand in
-the paths for those who list them and inside the files as well; where they are not known the paths say
-``crf=unknown`` and ``split=none`` and the columns are null. As the columns are there already, ``pyarrow``
-reads many files at once with ``partitioning=None``.
+A video belongs to the dataset when a row of ``videos/`` names its file. ``crf`` and ``split`` are both in the
+paths, for people who list them, and in columns of the files. Unknown values are ``crf=unknown`` and
+``split=none`` in paths, null in columns. Because of the columns, ``pyarrow`` needs ``partitioning=None`` to
+read many files at once.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ CROPS_FOLDER = "crops"
 INDEX_FOLDER = "videos"
 
 _NAME_DIGITS = 32
-"""Of the SHA-256 of a video's id: 128 bits, with which no two of any archive collide."""
+"""Hexadecimal digits of the SHA-256 of a video's id: 128 bits, so that names do not collide."""
 
 
 def crops_file(video: Mapping[str, Any]) -> str:
-    """Return where the crops of a manifest row go, below the dataset; the same for every attempt."""
+    """Return the path, below the dataset, of the crops of a manifest row; the same for every attempt."""
     crf = "unknown" if video["crf"] is None else video["crf"]
     split = split_folder(video["split"])
     name = hashlib.sha256(video["video_id"].encode()).hexdigest()[:_NAME_DIGITS]
@@ -44,7 +44,7 @@ def crops_file(video: Mapping[str, Any]) -> str:
 
 
 def split_folder(split: str | None) -> str:
-    """Return a split's name in paths; manifests of others may call theirs anything."""
+    """Return a split's name as a folder name; a manifest may contain any name."""
     return quote(split or "none", safe=" ")
 
 
@@ -53,7 +53,7 @@ def write_crops(root: str, row: Mapping[str, Any], crops: npt.NDArray[np.uint8])
 
     Args:
         root: The dataset.
-        row: The columns of :data:`schemas.CROPS` but ``crops``.
+        row: Columns of :data:`schemas.CROPS` except ``crops``.
         crops: RGB, shape ``(C, T, S, S, 3)``.
 
     Raises:
@@ -70,7 +70,7 @@ def read_crops(root: str, file: str) -> npt.NDArray[np.uint8]:
 
     Args:
         root: The dataset.
-        file: As in the column ``file`` of :func:`read_index`.
+        file: Value of the column ``file`` of :func:`read_index`.
 
     Raises:
         UserError: If the file is missing or damaged.
@@ -83,12 +83,12 @@ def read_crops(root: str, file: str) -> npt.NDArray[np.uint8]:
 
 
 def pick_frames(stored: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Return which of a clip's ``stored`` frames make one of ``wanted``, spread evenly."""
+    """Return the indices of ``wanted`` frames, spread evenly over ``stored`` ones."""
     return np.linspace(0, stored - 1, wanted).round().astype(np.int64)
 
 
 def read_pictures(root: str, file: str) -> list[list[bytes]]:
-    """Return the crops of one video as they are stored: C lists of T PNG files."""
+    """Return the stored crops of one video: C lists of T PNG files."""
     table = storage.read_parquet(_uri(root, file), what="crops", columns=["num_clips", "crops"])
     if table.num_rows != 1:
         raise _damaged(root, file, f"{table.num_rows} rows")
@@ -103,7 +103,7 @@ def read_index(root: str) -> pa.Table:
     """Return the rows of all videos, :data:`schemas.CROPS_INDEX`, sorted by ``video_id``.
 
     Raises:
-        UserError: If ``root`` is no crops dataset, one that is not complete, or one without crops.
+        UserError: If ``root`` is not a crops dataset, not complete, or without crops.
     """
     status, _, _ = str(_record(root)["runs"][-1]["status"]).partition(":")
     if status != "complete":
@@ -118,10 +118,10 @@ def read_index(root: str) -> pa.Table:
 
 
 def read_settings(root: str) -> dict[str, Any]:
-    """Return the settings the crops depend on, as in ``run.json``: ``num_frames``, ``crop_size``, ...
+    """Return the settings on which the crops depend: ``num_frames``, ``crop_size``, ...
 
     Raises:
-        UserError: If ``root`` is no crops dataset.
+        UserError: If ``root`` is not a crops dataset.
     """
     return dict(_record(root)["settings"])
 
@@ -133,7 +133,7 @@ def prepared(index: pa.Table) -> pa.Table:
 
 def _record(root: str) -> dict[str, Any]:
     if not storage.exists(storage.join(root, INDEX_FOLDER)):
-        raise UserError(f"{root} is no crops dataset; make one with `dfdm-ray preprocess --out {root}`")
+        raise UserError(f"{root} is not a crops dataset; make one with `dfdm-ray preprocess --out {root}`")
     uri = storage.join(root, "run.json")
     try:
         record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="record of the crops dataset"))

@@ -1,7 +1,7 @@
-"""From one video to the face crops of its clips: plan, decode, detect, track, crop.
+"""Cut one video to the face crops of its clips: plan, decode, detect, track, crop.
 
-Frames never leave this step. The planned runs come first; only if the face is not in enough of
-their frames is more of the video looked at, other key frames before a scan frame by frame::
+Frames never leave this step. The planned runs come first. If the face is not in enough of their frames, other
+key frames follow, then a scan frame by frame::
 
     planned runs -> runs at other key frames -> scan from the start      (search_frames bounds the rest)
 """
@@ -26,12 +26,12 @@ from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import FramePlan, other_runs, plan_frames
 
 _SCAN_EVERY = 15
-"""Frames between two looks of the scan: half a second at 30 frames a second."""
+"""Frames between two detections of the scan: half a second at 30 frames per second."""
 
 
 @dataclass(kw_only=True)
 class ClipFacts:
-    """What was learned about a video, filled in step by step so that a rejected one has it too."""
+    """Facts about a video, filled in step by step so that a rejected video has them too."""
 
     plan: FramePlan | None = None
     num_frames_in_video: int = 0
@@ -45,7 +45,7 @@ class ClipFacts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceClips:
-    """The subject's face over ``C`` clips of ``T`` frames; rows of the flat arrays are in order of time."""
+    """The subject's face in ``C`` clips of ``T`` frames; rows of the flat arrays are in order of time."""
 
     crops: npt.NDArray[np.uint8]
     """Shape ``(C, T, S, S, 3)``, RGB."""
@@ -56,27 +56,27 @@ class FaceClips:
     landmarks: npt.NDArray[np.float32]
     """Shape ``(C * T, 5, 2)``, pixels."""
     face_score: float | None
-    """Mean detection score, 0..1; ``None`` of crops that others made, whose flat arrays are empty."""
+    """Mean detection score, 0..1; ``None`` for crops from elsewhere, whose flat arrays are empty."""
 
 
 def make_detector(faces: FaceConfig, weights: bytes) -> FaceDetector:
-    """Return the configured face detector; ``weights`` as read by :func:`dfdm_ray.assets.read_weights`."""
+    """Return the configured face detector; ``weights`` is the content of its file."""
     if faces.detector == "mobilenet0.25":
         return MobileNetRetinaFace(weights, max_side=faces.max_side, score_threshold=faces.score_threshold)
-    from dfdm_ray.faces.retinaface_resnet import ResNetRetinaFace  # torch is heavy; decode workers go without
+    from dfdm_ray.faces.retinaface_resnet import ResNetRetinaFace  # torch is heavy, and seldom needed
 
     return ResNetRetinaFace(weights, max_side=faces.max_side, score_threshold=faces.score_threshold)
 
 
 def load_detector(faces: FaceConfig) -> tuple[FaceDetector, bytes]:
-    """Return the configured detector and its weights, so that a bad file is told before any work starts."""
+    """Return the configured detector and its weights, so that a bad file is found before any work starts."""
     weights = assets.read_weights(faces.detector, faces.weights)
     return make_detector(faces, weights), weights
 
 
 @dataclass(kw_only=True)
 class _Seen:
-    """The runs with faces found so far."""
+    """The runs in which faces were found."""
 
     batches: list[FrameBatch] = field(default_factory=list)
     tracks: list[list[RunTrack]] = field(default_factory=list)
@@ -105,8 +105,8 @@ def prepare_clips(
     """Return the face crops of the video at ``uri``; ``facts`` is filled in on the way.
 
     Raises:
-        VideoRejectedError: If the video cannot be read, is too short, has no usable face or frames of more
-            than ``max_pixels``.
+        VideoRejectedError: If the video cannot be read, is too short, has no usable face, or has frames of
+            more than ``max_pixels``.
     """
     seen = _Seen()
     started = time.perf_counter()
@@ -127,7 +127,7 @@ def prepare_clips(
 def _collect(
     reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts, seen: _Seen
 ) -> None:
-    """Look at runs until the subject is known in enough frames, or no more may be decoded."""
+    """Search runs until the subject is found in enough frames, or no more may be decoded."""
     plan = plan_frames(
         spec.strategy,
         reader.index.keys,
@@ -148,7 +148,7 @@ def _collect(
 
 def _too_short(reader: VideoReader, spec: ClipSpec) -> str:
     missing = (
-        f" ({reader.index.num_missing} more lie beyond the end of the file)"
+        f" ({reader.index.num_missing} more are beyond the end of the file)"
         if reader.index.num_missing
         else ""
     )
@@ -185,7 +185,7 @@ def _scan(
     shown: set[float],
     allowed: int,
 ) -> Iterator[FrameBatch]:
-    """Decode onwards, look every few frames, and yield runs that begin where a face is seen."""
+    """Decode onwards, detect every few frames, and yield runs that begin where a face is found."""
     run: list[FrameBatch] = []
     since_look = _SCAN_EVERY
     for frame in reader.read_onwards():
@@ -194,7 +194,7 @@ def _scan(
         since_look += 1
         if frame.pts_s[0] in shown:
             continue
-        if run and frame.rgb.shape != run[0].rgb.shape:  # as where recordings were put together
+        if run and frame.rgb.shape != run[0].rgb.shape:  # as where recordings were joined
             yield _stacked(run)
             run, since_look = [], _SCAN_EVERY
         if not run and since_look >= _SCAN_EVERY:
@@ -229,8 +229,8 @@ def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: 
 def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
     """Return the face tracks of a run of frames.
 
-    Every ``every``-th frame and the last are looked at. If faces are seen but none from the first
-    frame to the last, a face came or went in between, and all frames are looked at.
+    Faces are detected in every ``every``-th frame and in the last. If there are faces but none from the first
+    frame to the last, a face came or went in between, and they are detected in all frames.
     """
     looked = sorted({*range(0, len(batch), every), len(batch) - 1})
     detections = _detect(batch, detector, looked)
@@ -246,16 +246,15 @@ def _detect(batch: FrameBatch, detector: FaceDetector, frames: list[int]) -> dic
 
 
 def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
-    """Crop the subject in ``C * T`` frames spread evenly over those in which it is known."""
+    """Crop the subject in ``C * T`` frames, spread evenly over the frames in which it was found."""
     looked_at = facts.num_frames_looked_at
     if not looked_at:
-        raise VideoRejectedError(RejectCode.DECODE_ERROR, "no run of frames could be decoded whole")
+        raise VideoRejectedError(RejectCode.DECODE_ERROR, "no run of frames could be decoded completely")
     if seen.subject is None:
-        raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {looked_at} frames looked at")
+        raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {looked_at} searched frames")
     if seen.num_frames < spec.frames_wanted:
-        detail = (
-            f"the face is in {seen.num_frames} of {looked_at} frames looked at, {spec.frames_wanted} needed"
-        )
+        found, needed = f"{seen.num_frames} of {looked_at} searched frames", spec.frames_wanted
+        detail = f"the face is in {found}, {needed} are needed"
         raise VideoRejectedError(RejectCode.FACE_TOO_BRIEF, detail)
     known = [
         (seen.batches[at], part, row)
@@ -267,7 +266,7 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
     boxes = np.stack([part.boxes_xyxy[row] for _, part, row in chosen])
     side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
     if side < spec.min_face_px:
-        detail = f"the face is {side:.0f} pixels, at least {spec.min_face_px} are needed"
+        detail = f"the face has {side:.0f} pixels, at least {spec.min_face_px} are needed"
         raise VideoRejectedError(RejectCode.FACE_TOO_SMALL, detail)
     crops = [
         crop_face(batch.rgb[part.frames[row]], part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)

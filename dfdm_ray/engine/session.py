@@ -1,4 +1,4 @@
-"""Joining or starting Ray, quietly."""
+"""Join or start Ray."""
 
 import json
 import logging
@@ -24,10 +24,10 @@ _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 @contextmanager
 def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[None]:
-    """Join the Ray cluster at ``address`` or ``RAY_ADDRESS``, else run one in this process meanwhile.
+    """Join the Ray cluster at ``address`` or ``RAY_ADDRESS``; without either, run one while the block runs.
 
-    A Ray that is already joined is used as it is and left running. What workers print is shown here if
-    ``worker_output``; their errors are in any case.
+    A cluster that is already joined is used and left running. The output of workers is shown here if
+    ``worker_output``; their errors always are.
 
     Raises:
         UserError: If there is no cluster at the address.
@@ -38,7 +38,7 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     chosen = chosen_address(address)
-    _quieten("ray._private.authentication")  # says that token authentication is on
+    _quieten("ray._private.authentication")  # reports that token authentication is on
     require_cluster(chosen)
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
@@ -52,15 +52,15 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
 
 
 def chosen_address(address: str | None) -> str:
-    """Return the address that :func:`ray_session` joins; ``local`` is a Ray in this process."""
+    """Return the address that :func:`ray_session` joins; ``local`` means a Ray of this process."""
     return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def worker_nodes() -> list[dict[str, float]]:
-    """Return what each node of the joined Ray has for workers: ``CPU``, ``GPU``, ``memory`` (bytes), others.
+    """Return the resources of each node for workers: ``CPU``, ``GPU``, ``memory`` (bytes), others.
 
-    That is all but what this driver itself holds, where it runs, by ``ray job submit --entrypoint-num-cpus``
-    and the like: a worker that counts on it waits as long as the driver lives.
+    Resources that this driver holds on its node (``ray job submit --entrypoint-num-cpus``) are left out: a
+    worker that needs them would wait as long as the driver lives.
     """
     held, nodes = _held_by_driver(), alive_nodes()
     here = ray.get_runtime_context().get_node_id() if held else ""
@@ -68,35 +68,35 @@ def worker_nodes() -> list[dict[str, float]]:
 
 
 def _without(resources: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
-    """Return what is left of a node's ``resources``."""
+    """Return ``resources`` less the ``held`` ones."""
     return {name: max(0.0, amount - held.get(name, 0.0)) for name, amount in resources.items()}
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Return what Ray says of each node of the joined Ray, ``Resources`` among it, whoever holds them."""
+    """Return Ray's description of each living node, with its total ``Resources``."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's gap
 
 
 def _held_by_driver() -> dict[str, float]:
     if _SUBMITTED not in os.environ:
         return {}
-    # Ray tells a driver what it was submitted with nowhere else.
+    # The job table is the only place where Ray stores the resources of a submitted driver.
     from ray.dashboard.modules.job.common import JobInfoStorageClient
     from ray.experimental.internal_kv import _internal_kv_get
 
     name = json.loads(os.environ[_SUBMITTED])["metadata"]["job_submission_id"]
     key = JobInfoStorageClient.JOB_DATA_KEY.format(job_id=name).encode()
-    told = json.loads(_internal_kv_get(key, namespace=b"job") or b"{}")  # nothing: submitted to another Ray
-    held = {"CPU": told.get("entrypoint_num_cpus"), "GPU": told.get("entrypoint_num_gpus")}
-    held |= {"memory": told.get("entrypoint_memory"), **(told.get("entrypoint_resources") or {})}
+    job = json.loads(_internal_kv_get(key, namespace=b"job") or b"{}")  # none: submitted to another Ray
+    held = {"CPU": job.get("entrypoint_num_cpus"), "GPU": job.get("entrypoint_num_gpus")}
+    held |= {"memory": job.get("entrypoint_memory"), **(job.get("entrypoint_resources") or {})}
     return {name: float(amount) for name, amount in held.items() if amount}
 
 
 def require_cluster(address: str) -> None:
-    """Tell at once that no cluster at ``host:port`` would take this driver; Ray itself tries for minutes.
+    """Check that a cluster at ``host:port`` accepts this driver; Ray itself would try for minutes.
 
     Raises:
-        UserError: If nothing listens there, it is no Ray, or it refuses the token.
+        UserError: If nothing listens there, it is not Ray, or it refuses the token.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -116,7 +116,7 @@ def _ask_head(address: str) -> None:
 
     messages: Any = gcs_service_pb2  # made by protobuf, without types
     services: Any = gcs_service_pb2_grpc
-    # As Ray's own channels to the head: with the token and TLS that are set, and past proxies.
+    # Like Ray's own channels to the head: with the configured token and TLS, and without proxies.
     channel = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
     try:
         head = services.NodeInfoGcsServiceStub(channel)
@@ -163,7 +163,7 @@ def without_restart_warning() -> Iterator[None]:
 
 
 def _quieten_ray_data() -> None:
-    """Turn off Ray Data's own bars and INFO lines: this package shows progress by videos."""
+    """Turn off Ray Data's own bars and INFO lines: this package shows its own progress."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     _quieten("ray.data._internal.progress")
     logging.getLogger("ray.data").setLevel(logging.WARNING)

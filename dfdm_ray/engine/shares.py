@@ -1,4 +1,4 @@
-"""How a cluster's CPUs and GPUs are shared between the workers of a job."""
+"""Shares of a cluster's CPUs and GPUs for the workers of a job."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from dfdm_ray.errors import UserError
 
 _MOST_GIB, _LEAST_GIB = 4.0, 1.0
 """Memory of a decoding process by default. An 8K frame is 133 MB as RGB and 50 MB in the decoder, which keeps
-up to 16; a process with detector and libraries has 0.2 GB to begin with."""
+up to 16; a process with detector and libraries starts at 0.2 GB."""
 
 _ROWS, _MOST_ROWS, _WORKERS_PER_ROW = 8, 32, 8
-"""Videos in a block at most, 12 MB as crops; in the largest clusters; decode workers for each video above."""
+"""Maximum of videos in a block, 12 MB as crops; in the largest clusters; decode workers per further video."""
 _MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
-"""Blocks for each worker, and for all where workers are many: a block costs the driver like 20 videos."""
+"""Blocks per worker, and for all workers if there are many: a block costs the driver as much as 20 videos."""
 
 _FINEST, _STEP = 10_000, 100
-"""Parts of a CPU or GPU that Ray counts, and how many of them the shares of workers are multiples of."""
+"""Parts of a CPU or GPU that Ray counts; shares of workers are multiples of the second number."""
 
 _MOST_CPU_TRAINING = 2
-"""Workers that train by default where there is no GPU; each takes a share of the batch."""
+"""Default number of training workers without a GPU; each takes a share of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """Sizes of the two pools and what each worker reserves."""
+    """Sizes of the two pools and the resources that each worker reserves."""
 
     decode_workers: int
     decode_cpus: float
@@ -40,20 +40,20 @@ class Shares:
 
 
 def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> Shares:
-    """Share the cluster out; what ``config`` gives is kept, and all workers fit the nodes at the same time.
+    """Size the pools so that all workers fit the nodes at the same time; values in ``config`` are kept.
 
-    With GPUs each gets one model worker, and all CPUs but one for each of them decode, at least every
-    second one. Model workers reserve no CPU then: one that did would wait for ever where decode workers or
-    the driver hold all CPUs of a node with a free GPU. Without GPUs, every CPU gets a model worker of one
-    thread and every second one a decode worker besides: whichever stage is ahead waits for the other, so that
-    all CPUs are busy whatever the two cost. A worker reserves less than a CPU where no node has one for it.
+    With GPUs, each GPU gets one model worker. The CPUs, less one per GPU, decode, but at least every second
+    CPU. Model workers reserve no CPU then: a worker that did would wait forever where decode workers or the
+    driver hold all CPUs of a node with a free GPU. Without GPUs, every CPU gets a model worker of one thread
+    and every second CPU also a decode worker: the stage that is ahead waits for the other, so all CPUs are
+    busy whatever the two stages cost. A worker reserves less than a CPU if no node has one for it.
 
     Args:
-        config: What the user gives.
-        nodes: What each node has for workers, ``CPU`` and ``GPU``.
+        config: Sizes that the user sets.
+        nodes: Free resources of each node, ``CPU`` and ``GPU``.
 
     Raises:
-        UserError: If CUDA is asked for and the cluster has no GPU, or if the workers do not fit it.
+        UserError: If CUDA is requested and the cluster has no GPU, or if the workers do not fit.
     """
     cpus = _cpus_of(nodes)
     gpus = [1.0] * sum(int(node.get("GPU", 0.0)) for node in nodes)  # no worker has parts of two
@@ -77,21 +77,21 @@ def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> S
 
 
 def decode_only(config: DecodeConfig, nodes: Sequence[Mapping[str, float]]) -> tuple[int, float]:
-    """Return how many workers decode where nothing else runs, and the CPUs each reserves."""
+    """Return the number of decode workers in a job that only decodes, and the CPUs that each reserves."""
     cpus = _cpus_of(nodes)
     workers = config.decode_workers or max(1, int(sum(cpus)))
     return workers, _each(cpus, workers, what="CPUs")
 
 
 def _cpus_of(nodes: Sequence[Mapping[str, float]]) -> list[float]:
-    """Return the CPUs of each node with any; of a cluster that has none yet, the one it will be asked for."""
+    """Return the CPUs of each node that has any; one CPU for a cluster that has none yet."""
     return [node["CPU"] for node in nodes if "CPU" in node] or [1.0]
 
 
 def _each(amounts: Sequence[float], workers: int, *, what: str) -> float:
-    """Return the largest share, 1 at most, of which ``workers`` fit places of ``amounts``, a worker in one.
+    """Return the largest share, at most 1, with which ``workers`` fit into the ``amounts`` of the nodes.
 
-    Where the driver holds all there is, workers reserve nothing.
+    If the driver holds everything, workers reserve nothing.
     """
     if not sum(amounts):
         return 0.0
@@ -100,11 +100,13 @@ def _each(amounts: Sequence[float], workers: int, *, what: str) -> float:
         fit = sum(place // share for place in places)
         if fit >= workers:
             return share / _FINEST
-    raise UserError(f"{workers} workers do not fit the {what} of this cluster, {fit} would; give fewer")
+    raise UserError(
+        f"{workers} workers do not fit the {what} of this cluster, which has room for {fit}; give fewer"
+    )
 
 
 def total(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return what ``nodes`` have in all."""
+    """Return the sum of the resources of ``nodes``."""
     found: dict[str, float] = {}
     for node in nodes:
         for name, amount in node.items():
@@ -116,9 +118,9 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
     """Return the arguments ``allowance`` and ``attempts`` of stages that decode.
 
     Args:
-        config: What the user allows.
-        cluster: What Ray has in all; ``memory`` in bytes.
-        workers: Decoding workers among which that is shared.
+        config: Limits that the user sets.
+        cluster: Resources of all nodes; ``memory`` in bytes.
+        workers: Decode workers that share the memory.
     """
     share_gib = cluster.get("memory", _MOST_GIB * workers * 2**30) / workers / 2**30
     gib = config.memory_gib or min(_MOST_GIB, max(_LEAST_GIB, share_gib))
@@ -169,11 +171,11 @@ def _how_many_fit(nodes: Sequence[Mapping[str, float]], each: Mapping[str, float
 
 
 def rows_of_block(num_videos: int, *, workers: int) -> int:
-    """Return how many videos travel together.
+    """Return the number of videos in a block.
 
-    They are few, so that no worker idles while another has a queue and a worker that dies costs little, and
-    more where over 64 workers would wait for the driver. A power of two, as the batches of the model are by
-    default: blocks of six would come to it as 32 and 4 videos.
+    It is small, so that no worker idles while another has a queue, and a dead worker costs little. It is
+    larger where more than 64 workers would wait for the driver. It is a power of two like the model's default
+    batches: blocks of six would reach the model as 32 and 4 videos.
     """
     most = min(_MOST_ROWS, max(_ROWS, workers // _WORKERS_PER_ROW))
     blocks = max(workers * _LEAST_PER_WORKER, min(workers * _MOST_PER_WORKER, _BLOCKS))
@@ -182,6 +184,6 @@ def rows_of_block(num_videos: int, *, workers: int) -> int:
 
 
 def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
-    """Split a manifest into the tables that travel, of :func:`rows_of_block` rows."""
+    """Split a manifest into blocks of :func:`rows_of_block` rows."""
     rows = rows_of_block(videos.num_rows, workers=workers)
     return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]

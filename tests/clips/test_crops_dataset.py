@@ -56,9 +56,9 @@ def test_the_index_has_every_video_in_order_and_those_with_crops_are_told(tmp_pa
 
 def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
     for read in (read_index, read_settings):
-        with pytest.raises(UserError, match=r"is no crops dataset; make one with `dfdm-ray preprocess"):
+        with pytest.raises(UserError, match=r"is not a crops dataset; make one with `dfdm-ray preprocess"):
             read(str(tmp_path))
-        with pytest.raises(UserError, match="is no crops dataset"):
+        with pytest.raises(UserError, match="is not a crops dataset"):
             read(str(tmp_path / "nowhere"))
 
 

@@ -179,7 +179,7 @@ def test_preprocess_refuses_what_it_cannot_read_or_write(
 
 def test_png_tree_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone, out = tmp_path / "gone", tmp_path / "out"
-    assert "is no crops dataset" in mistake(["png-tree", "export", "--crops", gone, "--tree", out], capsys)
+    assert "is not a crops dataset" in mistake(["png-tree", "export", "--crops", gone, "--tree", out], capsys)
     job = ["png-tree", "import", "--out", out, "--tree"]
     assert "no such folder" in mistake([*job, gone], capsys)
     assert "no PNG frames" in mistake([*job, tmp_path], capsys)

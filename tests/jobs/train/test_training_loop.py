@@ -235,7 +235,7 @@ def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
     assert "has only iae in the split train" in line(tmp_path / "one", tmp_path)
     write_patterns(tmp_path / "strangers", generators=("someone", "else"), each={"train": 2, "val": 1})
     assert "no crops of a known generator" in line(tmp_path / "strangers", tmp_path)
-    assert "is no crops dataset" in line(tmp_path / "nowhere", tmp_path)
+    assert "is not a crops dataset" in line(tmp_path / "nowhere", tmp_path)
     weights = tmp_path / "weights.pth"
     torch.save({"conv1.weight": torch.zeros(3)}, weights)
     assert "weights.pth" in line(crops, tmp_path, imagenet=str(weights))
