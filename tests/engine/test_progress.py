@@ -32,6 +32,17 @@ def test_without_a_terminal_a_line_comes_when_the_time_is_up(monkeypatch: pytest
     assert "s left" in lines[1]
 
 
+def test_without_a_terminal_the_same_count_is_not_printed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINE_EVERY_S", 0.0)
+    out = io.StringIO()
+    counts = Counts(planned=10)
+    with progress(counts, Console(file=out, width=40), title="videos") as show:
+        for done in (0, 0, 0, 3, 3, 10, 10):
+            counts.scored = done
+            show()
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["0/10", "3/10", "10/10"]
+
+
 def test_a_terminal_gets_a_bar() -> None:
     text = printed(Counts(planned=4, scored=1, earlier=1), 3, terminal=True)
     assert "4/4" in text

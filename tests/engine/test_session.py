@@ -1,9 +1,10 @@
+import os
 import socket
 
 import pytest
 
 from dfdm_ray.engine import session as cluster
-from dfdm_ray.engine.session import require_cluster
+from dfdm_ray.engine.session import require_cluster, without_restart_warning
 from dfdm_ray.errors import UserError
 
 
@@ -27,3 +28,21 @@ def test_a_listener_that_is_no_ray_is_told_soon(monkeypatch: pytest.MonkeyPatch)
 def test_words_for_addresses_pass() -> None:
     for word in ("auto", "local"):
         require_cluster(word)
+
+
+def test_one_line_of_rays_core_is_held_back_and_all_else_is_passed_on(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    warning = (
+        b"E core_worker.cc: Actor X has constructor arguments in the object store and max_restarts > 0.\n"
+    )
+
+    def run_and_fail() -> None:
+        with without_restart_warning():
+            os.write(2, b"before\n" + warning + b"E core_worker.cc: another error\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_and_fail()
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "before\nE core_worker.cc: another error\nlater\n"

@@ -115,12 +115,12 @@ def test_gpus_are_shared_by_whole_numbers_of_workers() -> None:
         (
             {"decode_workers": 200},
             cluster(2, 1),
-            "202 workers do not fit the CPUs .*, 200 would",
+            "202 workers do not fit the CPUs .* has room for 200",
         ),
         (
             {"model_workers": 500},
             cluster(2, 1, 2),
-            "500 workers do not fit the GPUs .*, 400 would",
+            "500 workers do not fit the GPUs .* has room for 400",
         ),
     ],
 )
