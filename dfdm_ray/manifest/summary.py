@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -71,7 +72,7 @@ def show_manifest(build: ManifestBuild, console: Console) -> None:
     """Print the counts of ``build``, what it lacks of DFDM, and its problems."""
     table = build.table
     total_bytes = pc.sum(table["size_bytes"]).as_py() or 0
-    say(console, f"videos: {table.num_rows:,} ({size_text(total_bytes)})")
+    say(console, f"videos: {table.num_rows:,} ({decimal(total_bytes)})")
     if build.is_dfdm:
         _show_dfdm(table, console)
     show_list(console, "problems", [*map(str, build.problems)])
@@ -93,16 +94,6 @@ def _show_dfdm(table: pa.Table, console: Console) -> None:
     show_list(console, "missing, though another generator or quality has it", missing)
     doubled = [f"{video}: {', '.join(ids)}" for video, ids in find_doubled(table).items()]
     show_list(console, "more than once", doubled)
-
-
-def size_text(num_bytes: int) -> str:
-    """Return ``num_bytes`` as text in a decimal unit, such as ``82.4 GB``."""
-    value = float(num_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 999.95:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def _cells_table(counts: dict[tuple[int, str], int]) -> Table:

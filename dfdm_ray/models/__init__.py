@@ -1,1 +1,1 @@
-"""DMA-STA and its parts; knows torch, and neither Ray nor PyAV."""
+"""DMA-STA and its parts, without Ray and PyAV."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pytest
 from rich.console import Console
 
 from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
@@ -19,7 +18,6 @@ from dfdm_ray.manifest.summary import (
     find_doubled,
     find_missing,
     show_manifest,
-    size_text,
 )
 from dfdm_ray.schemas import MANIFEST
 
@@ -150,17 +148,3 @@ def test_names_cannot_write_on_the_terminal(tmp_path: Path) -> None:
 def test_a_long_name_stays_on_its_line(tmp_path: Path) -> None:
     (tmp_path / f"{'a ' * 100}.mp4").symlink_to("nowhere")
     assert f"{'a ' * 100}.mp4: No such file" in printed(build_manifest(str(tmp_path)))
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (82_400_000_000, "82.4 GB"),
-        (2 * 10**15, "2000.0 TB"),
-    ],
-)
-def test_sizes_are_decimal(num_bytes: int, text: str) -> None:
-    assert size_text(num_bytes) == text

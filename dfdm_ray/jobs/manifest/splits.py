@@ -42,26 +42,21 @@ _COST_OF_EMPTY = 1e12
 """Cost of an empty run; more than any other run costs."""
 
 
-def assign_splits(
-    table: pa.Table,
-    *,
-    method: Method = "identity",
-    seed: int = 0,
-    fractions: Mapping[str, float] | None = None,
-) -> pa.Table:
+def assign_splits(table: pa.Table, *, method: Method = "identity", seed: int = 0) -> pa.Table:
     """Return ``table``, a manifest, with ``split`` filled; the order of its rows does not matter.
 
     ``identity`` keeps all videos of a target identity in one split. ``scene`` keeps all videos of one
     scene of a target in one split, and gives every split a run of each target's scenes. Both leave
     ``split`` null in rows that lack these facts. ``video`` draws files at random, as the paper does; it
-    leaks, and the metadata of the table contain a warning. ``fractions`` sum to 1; the default is
-    60/10/30 for ``video``, else 70/15/15.
+    leaks, and the metadata of the table contain a warning.
 
     Raises:
-        UserError: If the fractions are invalid or there are too few videos to split.
+        UserError: If the seed is negative or there are too few videos to split.
     """
+    if seed < 0:
+        raise UserError(f"the seed of a split must be at least 0, got {seed}")
     by_video = method == "video"
-    wanted = _checked(fractions or (VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS), seed)
+    wanted = VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS
     rng = np.random.default_rng(seed)
     if by_video:
         splits = _split_by_video(table, wanted, rng)
@@ -76,20 +71,7 @@ def assign_splits(
     return table.set_column(index, MANIFEST.field("split"), splits).replace_schema_metadata(metadata)
 
 
-def _checked(fractions: Mapping[str, float], seed: int) -> dict[str, float]:
-    """Return the splits with a fraction above 0, in the order of :data:`SPLITS`."""
-    unknown = sorted(set(fractions) - set(SPLITS))
-    if unknown:
-        raise UserError(f"unknown splits {unknown}; known are {', '.join(SPLITS)}")
-    good = all(0 <= fraction <= 1 for fraction in fractions.values())
-    if not good or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise UserError(f"split fractions must be 0..1 and sum to 1, got {dict(fractions)}")
-    if seed < 0:
-        raise UserError(f"the seed of a split must be at least 0, got {seed}")
-    return {name: fractions[name] for name in SPLITS if fractions.get(name, 0) > 0}
-
-
-def _split_by_video(table: pa.Table, wanted: dict[str, float], rng: np.random.Generator) -> pa.Array:
+def _split_by_video(table: pa.Table, wanted: Mapping[str, float], rng: np.random.Generator) -> pa.Array:
     if table.num_rows < len(wanted):
         raise UserError(f"cannot split {table.num_rows} videos into {', '.join(wanted)}: too few")
     ends = np.round(np.cumsum(list(wanted.values())) * table.num_rows).astype(np.int64)
@@ -116,7 +98,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 def _split_by_group(
     table: pa.Table,
     groups: pa.ChunkedArray,
-    wanted: dict[str, float],
+    wanted: Mapping[str, float],
     rng: np.random.Generator,
     method: Method,
 ) -> pa.Array:
