@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,8 +50,6 @@ class LoadedModel:
     classes: tuple[str, ...]
     """Generator names in the order of the logits, ``K`` of them."""
     preprocessing: Preprocessing
-    origin: Literal["dfdm-ray", "authors"]
-    """Format of the file."""
     note: str
     """Note of its maker, or the assumptions made on reading."""
 
@@ -148,7 +146,6 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
         config=config,
         classes=tuple(content["classes"]),
         preprocessing=preprocessing,
-        origin="dfdm-ray",
         note=content["note"],
     )
 
@@ -213,7 +210,6 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
         config=config,
         classes=GENERATORS,
         preprocessing=preprocessing,
-        origin="authors",
         note=note,
     )
 

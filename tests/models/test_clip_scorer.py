@@ -29,7 +29,6 @@ def loaded() -> LoadedModel:
         config=CONFIG,
         classes=GENERATORS,
         preprocessing=PREPROCESSING,
-        origin="dfdm-ray",
         note="",
     )
 
