@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.checkpoints import write_untrained
+from support.dfdm_tree import dfdm, dfdm_tree  # noqa: F401 - fixtures
 
 from dfdm_ray import assets
 

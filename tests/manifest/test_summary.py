@@ -8,8 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
-from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
-from dfdm_ray.jobs.manifest.splits import assign_splits
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild, build_manifest
 from dfdm_ray.manifest.summary import (
@@ -37,12 +35,6 @@ def with_row(table: pa.Table, **changes: object) -> pa.Table:
 def printed(build: ManifestBuild) -> str:
     stream = io.StringIO()
     show_manifest(build, Console(file=stream, width=160, force_terminal=False))
-    return stream.getvalue()
-
-
-def printed_splits(table: pa.Table) -> str:
-    stream = io.StringIO()
-    show_splits(split_report(table), Console(file=stream, width=160, force_terminal=False))
     return stream.getvalue()
 
 
@@ -91,9 +83,8 @@ def test_empty_tables_have_nothing_missing() -> None:
     assert sum(count_cells(table).values()) == 0
 
 
-def test_the_summary_of_dfdm_shows_counts_and_splits(dfdm: ManifestBuild) -> None:
-    splits = printed_splits(assign_splits(dfdm.table))
-    text = printed(dfdm) + splits
+def test_the_summary_of_dfdm_shows_counts(dfdm: ManifestBuild) -> None:
+    text = printed(dfdm)
     assert "videos: 6,450 (0 bytes)" in text
     cells = {
         line.split()[1]: line.split()[2:] for line in text.splitlines() if line.strip().startswith("crf ")
@@ -101,17 +92,8 @@ def test_the_summary_of_dfdm_shows_counts_and_splits(dfdm: ManifestBuild) -> Non
     assert cells == {crf: ["430"] * 5 + ["2,150"] for crf in ("0", "10", "23")}
     assert "6,450" in next(line for line in text.splitlines() if line.strip().startswith("total"))
     assert "430 a cell, 2,150 a quality, 6,450 in all" in text
-    assert "split by identity, seed 0" in text
-    assert "in more than one split: 0 target identities" in text
-    assert "LEAKS" not in text
     assert "problems" not in text
     assert "missing" not in text
-
-
-def test_the_summary_of_a_split_by_video_says_that_it_leaks(dfdm: ManifestBuild) -> None:
-    text = printed_splits(assign_splits(dfdm.table, method="video", seed=5))
-    assert "split by video, seed 5 - LEAKS" in text
-    assert "LEAKS: split by video: the same target" in text
 
 
 def test_the_summary_names_ten_and_counts_the_rest(dfdm: ManifestBuild) -> None:

@@ -1,15 +1,17 @@
 """Splits: disjoint by identity, seeded, near the wanted fractions; by video they leak and say so."""
 
+import io
 import itertools
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
-from dfdm_ray.jobs.manifest.split_report import split_report
+from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
 from dfdm_ray.jobs.manifest.splits import GROUP_FRACTIONS, LEAK_WARNING, assign_splits
 from dfdm_ray.labels import GENERATORS, QUALITIES
 from dfdm_ray.manifest.build import ManifestBuild
@@ -244,3 +246,22 @@ def test_a_negative_seed_is_refused() -> None:
 def test_one_video_cannot_be_split_by_video() -> None:
     with pytest.raises(UserError, match="too few"):
         assign_splits(manifest(["id0"]), method="video")
+
+
+def printed(table: pa.Table) -> str:
+    stream = io.StringIO()
+    show_splits(split_report(table), Console(file=stream, width=160, force_terminal=False))
+    return stream.getvalue()
+
+
+def test_the_report_shows_the_method_and_what_is_shared(dfdm: ManifestBuild) -> None:
+    text = printed(assign_splits(dfdm.table))
+    assert "split by identity, seed 0" in text
+    assert "in more than one split: 0 target identities" in text
+    assert "LEAKS" not in text
+
+
+def test_the_report_of_a_split_by_video_says_that_it_leaks(dfdm: ManifestBuild) -> None:
+    text = printed(assign_splits(dfdm.table, method="video", seed=5))
+    assert "split by video, seed 5 - LEAKS" in text
+    assert "LEAKS: split by video: the same target" in text
