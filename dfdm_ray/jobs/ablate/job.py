@@ -118,12 +118,12 @@ def by_seed(runs: Sequence[Metrics]) -> Metrics:
         ``all`` and ``qualities`` (``[{"crf": ..., ...}]``), each with ``mean``, ``sd`` (sample standard
         deviation, ``None`` for one seed) and ``values`` in the order of ``runs``.
     """
-    by_quality = zip(*(run["qualities"] for run in runs), strict=True)
+    by_crf: dict[int | None, list[float]] = {}
+    for row in (row for run in runs for row in run["qualities"]):
+        by_crf.setdefault(row["crf"], []).append(row["accuracy"])
     return {
         "all": _spread([run["accuracy"] for run in runs]),
-        "qualities": [
-            {"crf": rows[0]["crf"], **_spread([row["accuracy"] for row in rows])} for rows in by_quality
-        ],
+        "qualities": [{"crf": crf, **_spread(values)} for crf, values in by_crf.items()],
     }
 
 
