@@ -110,7 +110,7 @@ def test_an_output_folder_with_other_things_is_refused(
     videos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = ["--videos", videos, "--checkpoint", tiny_checkpoint]
-    assert "is not empty and holds no run (a.mp4)" in mistake(["score", *job, "--out", videos], capsys)
+    assert "contains files but no run.json (a.mp4)" in mistake(["score", *job, "--out", videos], capsys)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_an_output_folder_with_other_things_is_refused(
     [
         (["--plan.frames", "7"], "--plan.frames is 7, but the checkpoint takes clips of 4 frames"),
         (["--plan.clips", "0"], "--plan.clips must be at least 1"),
-        (["--faces.score-threshold", "3"], "--faces.score-threshold must lie between 0 and 1"),
+        (["--faces.score-threshold", "3"], "--faces.score-threshold must be between 0 and 1"),
         (["--faces.weights", "nowhere.onnx"], "nowhere.onnx"),
         (["--manifest", "m.parquet"], "one of --videos, --manifest"),
-        (["--max-reject-fraction", "20"], "--max-reject-fraction must lie between 0 and 1"),
+        (["--max-reject-fraction", "20"], "--max-reject-fraction must be between 0 and 1"),
     ],
 )
 def test_a_bad_value_is_told_with_its_flag(
@@ -171,7 +171,7 @@ def test_preprocess_refuses_what_it_cannot_read_or_write(
     assert "no such" in mistake(["preprocess", "--videos", tmp_path / "gone", *out], capsys).lower()
     assert "not a Parquet file" in mistake(["preprocess", "--manifest", __file__, *out], capsys)
     job = ["preprocess", "--videos", videos]
-    assert "is not empty and holds no run (a.mp4)" in mistake([*job, "--out", videos], capsys)
+    assert "contains files but no run.json (a.mp4)" in mistake([*job, "--out", videos], capsys)
     (tmp_path / "file").touch()
     assert "cannot write to --out" in mistake([*job, "--out", tmp_path / "file" / "out"], capsys)
     assert "cannot list" in mistake([*job, "--out", tmp_path / "file"], capsys)

@@ -127,7 +127,7 @@ def test_a_finished_run_does_nothing_when_run_again(made: tuple[Path, str], mani
     before = {
         path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if path.name != "manifest.parquet"
     }
-    assert "9 of 9 videos are done already" in run(config(manifest, out))
+    assert "9 of 9 videos are finished" in run(config(manifest, out))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -141,7 +141,7 @@ def test_other_settings_and_other_splits_are_refused(
     position = table.schema.get_field_index("split")
     swapped = table.set_column(position, table.schema.field(position), pa.array(["val"] * 9))
     pq.write_table(swapped, tmp_path / "m.parquet")
-    with pytest.raises(UserError, match=r"holds 9 videos .* \(such as a\.mp4: split: train -> val\)"):
+    with pytest.raises(UserError, match=r"contains 9 videos .* \(such as a\.mp4: split: train -> val\)"):
         run(config(tmp_path / "m.parquet", out))
 
 

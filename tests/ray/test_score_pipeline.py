@@ -67,7 +67,7 @@ def test_a_finished_run_does_nothing_when_run_again(
     parts = {path: path.stat().st_mtime_ns for path in (scored / "predictions").iterdir()}
     _, record, text = run(ScoreConfig(videos=str(archive), checkpoint=str(tiny_checkpoint), out=str(scored)))
     assert {path: path.stat().st_mtime_ns for path in (scored / "predictions").iterdir()} == parts
-    assert "9 of 9 videos are done already" in text
+    assert "9 of 9 videos are finished" in text
     assert len(record["runs"]) == 2  # type: ignore[arg-type]
 
 

@@ -19,6 +19,6 @@ def test_the_run_of_another_job_is_not_overwritten(tmp_path: Path) -> None:
     before = (crops / "run.json").read_text()
     network = NetworkConfig(backbone="resnet10")
     job = TrainConfig(crops=str(crops), out=str(crops), network=network, overwrite=True)
-    with pytest.raises(UserError, match="holds a run of another job, which --overwrite does not replace"):
+    with pytest.raises(UserError, match=r"contains a run of another job \(crops\), which --overwrite"):
         train(job, Console(file=io.StringIO()))
     assert (crops / "run.json").read_text() == before
