@@ -83,14 +83,7 @@ class ClipWork(ABC):
 
 
 class CutVideos(ClipWork):
-    """Plan, decode, detect, track and crop videos.
-
-    Args:
-        faces: Face detector and its settings.
-        spec: Frames and crops.
-        weights: Content of the detector's weights file.
-        max_pixels: Largest frame.
-    """
+    """Plan, decode, detect, track and crop videos."""
 
     def __init__(
         self,
@@ -122,7 +115,6 @@ def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:
 
     Args:
         answer: From a decoding process, which a file may have taken over.
-        shape: Shape of a video's crops, (C, T, S, S, 3).
 
     Raises:
         ChildLostError: If it is not the row of a rejected video or of one with such crops.

@@ -52,8 +52,6 @@ def write_crops(root: str, row: Mapping[str, Any], crops: npt.NDArray[np.uint8])
     """Write one prepared video and return its path below ``root``.
 
     Args:
-        root: The dataset.
-        row: Columns of :data:`schemas.CROPS` except ``crops``.
         crops: RGB, shape ``(C, T, S, S, 3)``.
 
     Raises:
@@ -67,10 +65,6 @@ def write_crops(root: str, row: Mapping[str, Any], crops: npt.NDArray[np.uint8])
 
 def read_crops(root: str, file: str) -> npt.NDArray[np.uint8]:
     """Return the crops of one video: RGB, shape ``(C, T, S, S, 3)``.
-
-    Args:
-        root: The dataset.
-        file: Value of the column ``file`` of :func:`read_index`.
 
     Raises:
         UserError: If the file is missing or damaged.

@@ -49,12 +49,7 @@ def clip_spec(
 
     Args:
         plan: Frame plan as configured; ``None`` in it leaves a value to the model.
-        faces: Face detection as configured.
-        crop: Crops as the model was trained on.
-        num_frames: Frames in a clip (T) that the model takes.
         strategy: Frame plan of the model's training; ``runs`` and ``clips`` likewise.
-        runs: Runs of frames in a clip.
-        clips: Clips of a video (C).
 
     Raises:
         UserError: If the plan has another number of frames, or the model's frame plan is unknown.

@@ -34,10 +34,7 @@ class MakeClips:
     """Ray Data actor: turns :data:`schemas.MANIFEST` into :data:`schemas.CLIPS`, row for row.
 
     Args:
-        work: Runs in the child.
-        detector: Name of the face detector.
         shape: Shape of a video's crops, (C, T, S, S, 3).
-        allowance: Limits for one file.
         attempts: How often a file that kills the child is tried.
     """
 

@@ -98,11 +98,6 @@ def make_dataset(config: RunConfig, resources: DecodeConfig, job: CropsJob, cons
 def require_same_facts(out: str, manifest: pa.Table, done: pa.Table) -> None:
     """Refuse a manifest that moves finished videos, for instance to another split: their files would stay.
 
-    Args:
-        out: The dataset.
-        manifest: :data:`schemas.MANIFEST`
-        done: Rows of the dataset, :data:`schemas.CROPS_INDEX`.
-
     Raises:
         UserError: If generator, quality, identities, scene or split of a finished video differ.
     """
@@ -123,8 +118,6 @@ def tidy(folder: RunFolder, index: pa.Table, *, begun_ns: int) -> int:
     Files written since this run began stay: another run may not have stored their rows yet.
 
     Args:
-        folder: The dataset.
-        index: Its rows, :data:`schemas.CROPS_INDEX`.
         begun_ns: Start of this run by the clock of the dataset's storage, ns since 1970.
 
     Raises:
@@ -152,14 +145,7 @@ def _first_clips(out: str, index: pa.Table) -> list[tuple[str, Any]]:
 
 
 def show_crops(index: pa.Table, record: dict[str, Any], *, folder: str, console: Console) -> None:
-    """Print a summary of a crops dataset: videos by quality, split and generator, rejects, cost, size, files.
-
-    Args:
-        index: :data:`schemas.CROPS_INDEX`.
-        record: Content of ``run.json``.
-        folder: The dataset.
-        console: Console to print on.
-    """
+    """Print a summary of a crops dataset: videos by quality, split and generator, rejects, cost, files."""
     with_crops = index.filter(pc.equal(index["status"], SCORED))
     if with_crops.num_rows:
         console.print(_crops_table(with_crops))

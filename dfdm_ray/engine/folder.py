@@ -45,7 +45,6 @@ class OutputFolder:
     """The output folder of a job that can be continued.
 
     Args:
-        root: Local path or URI.
         job: Name of the job: ``score``, ``crops``, ``train`` or ``generate``.
         settings: Values on which the results depend, flat.
         owned: Names below ``root`` that the job makes, besides its record; ``--overwrite`` deletes them.
@@ -132,11 +131,7 @@ class RunFolder(OutputFolder):
     """The output folder of a job with one row per video.
 
     Args:
-        root: Local path or URI.
-        job: As in :class:`OutputFolder`.
-        settings: Values on which the results depend, flat.
         rows: Name of the folder of the rows.
-        schema: Schema of the rows.
         files: Name of a folder that workers fill; the rows' column ``file`` names its files.
     """
 

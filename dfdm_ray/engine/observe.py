@@ -79,11 +79,7 @@ class Observer:
         )
 
     def survived(self, workers: Mapping[str, int]) -> dict[str, Any]:
-        """Return counts of survived faults: faults by code, replaced workers, lost nodes.
-
-        Args:
-            workers: Size of the pools ``decode`` and ``model``.
-        """
+        """Return counts of survived faults: faults by code, replaced workers, lost nodes."""
         self._count_faults(drain_failures())
         replaced = {
             f"{pool}_workers_replaced": len(self._workers[pool]) - size

@@ -35,9 +35,6 @@ def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Seq
     """Open ``folder`` and find what is left to do of ``manifest``.
 
     Args:
-        folder: Output folder of the run.
-        manifest: :data:`schemas.MANIFEST`, maybe with more columns.
-        overwrite: Whether to start anew.
         retry: Reject codes whose videos are processed again, and :data:`CHANGED`.
 
     Raises:

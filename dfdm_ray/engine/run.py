@@ -198,10 +198,6 @@ def open_run(
     """Open ``folder`` for a run over ``manifest``; when the block ends, all is stored.
 
     Args:
-        config: Settings of the run.
-        folder: Output folder.
-        manifest: :data:`schemas.MANIFEST`, maybe with more columns.
-        console: Console for remarks and progress.
         verb: Word for a video that is not rejected: ``scored``.
         not_listed: Places that could not be listed, each with the reason.
 

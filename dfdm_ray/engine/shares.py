@@ -48,10 +48,6 @@ def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> S
     and every second CPU also a decode worker: the stage that is ahead waits for the other, so all CPUs are
     busy whatever the two stages cost. A worker reserves less than a CPU if no node has one for it.
 
-    Args:
-        config: Sizes that the user sets.
-        nodes: Free resources of each node, ``CPU`` and ``GPU``.
-
     Raises:
         UserError: If CUDA is requested and the cluster has no GPU, or if the workers do not fit.
     """
@@ -118,9 +114,7 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
     """Return the arguments ``allowance`` and ``attempts`` of stages that decode.
 
     Args:
-        config: Limits that the user sets.
         cluster: Resources of all nodes; ``memory`` in bytes.
-        workers: Decode workers that share the memory.
     """
     share_gib = cluster.get("memory", _MOST_GIB * workers * 2**30) / workers / 2**30
     gib = config.memory_gib or min(_MOST_GIB, max(_LEAST_GIB, share_gib))
@@ -141,9 +135,6 @@ def training_workers(
     """Return the number of training workers: by default one per GPU that has CPUs beside it, else up to two.
 
     Args:
-        nodes: Free resources of each node.
-        gpus: GPUs of all nodes.
-        wanted: Number of workers that the user asks for.
         loaders: Loader processes of each worker.
         most: Clips in a micro-batch, of which each worker needs one.
 

@@ -47,10 +47,6 @@ def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
 
     Without a limit Ray Data lets a fast stage run ahead until a quarter of the object store is full: hundreds
     of videos that a killed run would have to process again.
-
-    Args:
-        stages: The pipeline.
-        rows: Rows of a block.
     """
     at_once = sum(stage.num_workers * max(rows, stage.batch_size or 0) for stage in stages)
     return _ROUNDS * at_once * max(stage.out_bytes for stage in stages)

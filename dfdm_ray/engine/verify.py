@@ -62,12 +62,7 @@ def verify(config: VerifyConfig, console: Console) -> bool:
 
 
 def check_rows(planned: Sequence[str], rows: pa.Table) -> dict[str, list[str]]:
-    """Return the ids of videos that are missing, doubled or unknown, or whose row contradicts itself.
-
-    Args:
-        planned: ``video_id`` of the manifest.
-        rows: :data:`schemas.PREDICTIONS` or :data:`schemas.CROPS_INDEX`.
-    """
+    """Return the ids of videos that are missing, doubled or unknown, or whose row contradicts itself."""
     times = Counter(rows["video_id"].to_pylist())
     known = set(planned)
     answer = "file" if "file" in rows.column_names else "generator"

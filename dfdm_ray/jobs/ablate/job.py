@@ -111,9 +111,6 @@ def _report(config: AblateConfig, predictions: Mapping[str, str], console: Conso
 def by_seed(runs: Sequence[Metrics]) -> Metrics:
     """Return the mean and spread of the accuracies, 0..1, of one variant.
 
-    Args:
-        runs: Metrics of one run for each seed, all on the same videos.
-
     Returns:
         ``all`` and ``qualities`` (``[{"crf": ..., ...}]``), each with ``mean``, ``sd`` (sample standard
         deviation, ``None`` for one seed) and ``values`` in the order of ``runs``.
@@ -139,13 +136,7 @@ def mean_and_spread(spread: Mapping[str, Any]) -> str:
 
 
 def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups: int) -> Table:
-    """Return the accuracy of each variant by quality and overall.
-
-    Args:
-        variants: Result of :func:`by_seed` for each variant.
-        num_videos: Videos of the test split.
-        num_groups: Groups of videos that are near copies of each other.
-    """
+    """Return the accuracy of each variant by quality and overall."""
     first = next(iter(variants.values()))
     headings = ("variant", *(quality(row["crf"]) for row in first["qualities"]), "all")
     rows = [

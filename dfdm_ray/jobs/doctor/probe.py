@@ -120,10 +120,8 @@ def look(
     """Return the facts about this machine.
 
     Args:
-        timeout_s: Time that the caller waits.
         session: Folder of Ray's session, which contains logs and spilled objects.
         modules: Modules to import, in a separate process.
-        reads: Files, folders and prefixes to read.
         writes: Folders and prefixes to write to, with the name of the driver's mark in each, if there is one.
     """
     try:

@@ -146,13 +146,6 @@ def select(
 ) -> Selection:
     """Sort the rows of a table that :func:`check_predictions` returned.
 
-    Args:
-        table: Predictions.
-        classes: Class names of the model, in class order.
-        split: Keep only this split; ``None`` keeps all.
-        crfs: Keep only these qualities; empty keeps all.
-        origin: Name of the table in messages.
-
     Raises:
         UserError: If no case is left, or a row contradicts itself or the classes.
     """

@@ -48,10 +48,6 @@ def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]
 
     The rows are sorted by ``video_id``, the video's path in the tree.
 
-    Args:
-        tree: A folder, local or remote.
-        crf: Quality of all videos, instead of the one in folder names.
-
     Raises:
         UserError: If there is no such folder or no frame in it.
     """
@@ -146,12 +142,6 @@ class ReadFolders(ClipWork):
 
 def read_clip(uri: str, facts: "ClipFacts", *, num_frames: int, size: int) -> "FaceClips":
     """Return the frames of the folder ``uri`` in order of their numbers as one clip.
-
-    Args:
-        uri: A video's folder.
-        facts: Filled in on the way.
-        num_frames: Frames that the folder must have (T).
-        size: Side of each frame (S), pixels.
 
     Raises:
         VideoRejectedError: If its class is unknown, or frames are missing, too many, damaged or of

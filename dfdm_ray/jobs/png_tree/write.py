@@ -60,11 +60,6 @@ def choose_videos(config: PngTreeExport) -> tuple[pa.Table, int]:
 def write_tree(config: PngTreeExport, videos: pa.Table, console: Console) -> int:
     """Write the clips of ``videos`` and return the number of folders. Running again continues.
 
-    Args:
-        config: Dataset and tree.
-        videos: :data:`schemas.CROPS_INDEX`, from :func:`choose_videos`.
-        console: Console for the progress bar.
-
     Raises:
         UserError: If the tree is not a new folder or cannot be written.
     """

@@ -29,12 +29,8 @@ class AttributeClips:
     It holds the model and scores batches of videos; rejected rows pass through.
 
     Args:
-        checkpoint: Content of the file.
         name: Name of the checkpoint in messages.
         shape: Shape of a video's crops, (C, T, S, S, 3).
-        device: Torch device.
-        precision: Arithmetic of the trunk.
-        compile: Whether to use ``torch.compile``.
     """
 
     def __init__(

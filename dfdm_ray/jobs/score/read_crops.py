@@ -15,7 +15,6 @@ class ReadCrops:
     Rejected rows pass through, and a video whose crops cannot be read is rejected.
 
     Args:
-        root: The crops dataset.
         stored: Shape of a video's crops in it, (C, T, S, S, 3).
         num_frames: Frames that the model takes, spread evenly over longer clips.
     """
