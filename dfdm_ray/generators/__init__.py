@@ -1,14 +1,51 @@
-"""The five face-swap autoencoders of DFDM, and what it takes to train and use them.
+"""The five face-swap autoencoders of DFDM: networks, training samples, losses and conversion.
 
-They make training data with known truth for attribution: DFDM itself is gated, and what tells its
-classes apart is which of these five networks drew the face. Networks, training samples, losses and
-the conversion step are written from figures (layer sizes, constants, formulae) documented for
-``deepfakes/faceswap`` at commit ``183aee37`` (2022-01-15); no code of it is used.
+DFDM is available on request only; these autoencoders make training data of known truth for attribution.
+The classes of DFDM differ in the network that drew the face. Everything here is written from figures (layer
+sizes, constants, formulae) documented for ``deepfakes/faceswap`` at commit ``183aee37`` (2022-01-15); none
+of its code is used. In prose, "faceswap" is that project and "Faceswap" is the generator.
 
-One crop frame runs through all modules, so that training, conversion and paste-back agree:
+All modules share one coordinate frame, so that training, conversion and paste-back agree:
 
-* *mean-face units* (MFU): the unit square of the mean face; eyes are 0.529 MFU apart.
-* *span*: how many MFU a square crop covers; *centre*: which MFU point lies in its middle.
-* Matrices map continuous coordinates, in which the centre of the first pixel is (0.5, 0.5); a matrix
-  for another crop size is the same matrix times the ratio of the sizes.
+* *mean-face units* (MFU): the unit square of the mean face; the eyes are 0.529 MFU apart.
+* *span*: side of a square crop in MFU; *centre*: the point in the middle of the crop, in MFU.
+* Matrices map continuous coordinates: the centre of the first pixel is (0.5, 0.5). The matrix for another
+  crop size is the same matrix times the ratio of the sizes.
 """
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+
+from dfdm_ray.generators.base import SwapAutoencoder
+from dfdm_ray.generators.dfaker import Dfaker
+from dfdm_ray.generators.dfl_h128 import DflH128
+from dfdm_ray.generators.faceswap import Faceswap
+from dfdm_ray.generators.iae import Iae
+from dfdm_ray.generators.lightweight import Lightweight
+from dfdm_ray.labels import Generator
+
+_NETWORKS: dict[Generator, Callable[..., SwapAutoencoder]] = {
+    Generator.FACESWAP: Faceswap,
+    Generator.LIGHTWEIGHT: Lightweight,
+    Generator.IAE: Iae,
+    Generator.DFAKER: Dfaker,
+    Generator.DFL_H128: DflH128,
+}
+
+
+def build_generator(name: Generator, *, width: float = 1.0, seed: int | None = None) -> SwapAutoencoder:
+    """Return an untrained network.
+
+    Args:
+        name: One of the five.
+        width: Factor on every number of channels and every dense size, above 0; 1 is the published network,
+            0.25 has a sixteenth of its parameters. The three image channels stay.
+        seed: Fixes the weights and leaves torch's global generator as it was; ``None`` draws from the
+            global generator.
+    """
+    with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return _NETWORKS[name](width=width)

@@ -1,12 +1,11 @@
-"""From five landmarks to an aligned face crop, in the frame of faceswap's mean face.
+"""Aligned face crops from five landmarks, in the coordinates of faceswap's mean face.
 
-The source fits 51 landmarks to a mean face in a unit square ("mean-face units", MFU) and cuts a square of so
-many MFU around a centre. Five landmarks do the same with the five points of that mean face. Figures:
+faceswap fits 51 landmarks to a mean face in a unit square (mean-face units, MFU) and cuts a square around a
+centre. Here five landmarks are fitted to the same five points of that mean face. Figures:
 ``deepfakes/faceswap`` 183aee37, ``lib/align`` and ``plugins/convert``.
 
-All matrices map continuous coordinates: the first pixel reaches from 0 to 1 and its centre is 0.5. So a
-matrix for another crop size is the same matrix times the ratio of the sizes, to the last digit. OpenCV
-counts from the centre of the first pixel instead; :func:`between_pixel_centres` makes a matrix for it.
+All matrices map continuous coordinates: the first pixel extends from 0 to 1 and its centre is 0.5. OpenCV
+counts from the centre of the first pixel; :func:`between_pixel_centres` converts a matrix.
 """
 
 from typing import NamedTuple
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.generators.masks import FRONTAL_CENTRE
 
 Points = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,17 +29,17 @@ MEAN_FACE_MFU: Points = np.array(
         (0.735977, 0.780233),  # image-right mouth corner
     ]
 )
-"""RetinaFace's five landmarks on the mean face, MFU."""
+"""The five landmarks of RetinaFace on the mean face, MFU."""
 
-FACE_MARGIN = 0.5
-"""The share of a face-centred crop that is margin: one MFU fills the other half, a whole crop spans 2 MFU."""
+_CONTENT_FRACTION = 0.5
+"""Share of one MFU in the side of faceswap's face-centred crop; the rest is margin."""
 
-FACE_SPAN_MFU = 1 / (1 - FACE_MARGIN)
+FACE_SPAN_MFU = 1 / _CONTENT_FRACTION
 """Side of a stored face: the whole face-centred crop of faceswap (``lib/align``, 183aee37)."""
 
 
 class Spans(NamedTuple):
-    """How many MFU a crop covers."""
+    """Sides of the crops in training and in conversion."""
 
     train_mfu: float
     convert_mfu: float
@@ -50,40 +48,27 @@ class Spans(NamedTuple):
 def spans(coverage: float, *, faithful: bool) -> Spans:
     """Return the spans of the crops that the networks are trained on and that they convert.
 
-    The source's converter padded its crops by a wrong formula until April 2026, all of DFDM's life, and so
-    showed the networks faces larger than those they had learnt from::
+    Until April 2026, and so when DFDM was made, faceswap's converter padded its crops by a wrong formula:
+    the networks saw larger faces than in training::
 
         coverage    train   convert
-        0.875       1.75    1.60       the source's default from August 2021
+        0.875       1.75    1.60       default of faceswap from August 2021
         0.6875      1.375   1.231      before
 
     Args:
-        coverage: Share of the face-centred crop that the networks see, above 0 and up to 1.
-        faithful: Repeat that mismatch, as DFDM has it. Else both spans are the one of training.
-
-    Raises:
-        UserError: If the coverage is out of range.
+        coverage: Share of the side of the face-centred crop that the networks see, above 0 and up to 1.
+        faithful: Repeat this mismatch, which is in DFDM; otherwise both spans are that of training.
     """
-    if not 0 < coverage <= 1:
-        raise UserError(f"coverage must lie above 0 and at most at 1, got {coverage:g}")
-    content = 1 - FACE_MARGIN
-    train = coverage / content
+    train = coverage / _CONTENT_FRACTION
     # Padding of (coverage - content) / 2 of the size on each side leaves this share for one MFU.
-    return Spans(train, 1 / (1 - (coverage - content)) if faithful else train)
+    return Spans(train, 1 / (1 - (coverage - _CONTENT_FRACTION)) if faithful else train)
 
 
 def fit_similarity(source: Points, target: Points) -> Matrix:
-    """Return the rotation, zoom and shift that bring ``source`` nearest to ``target`` in least squares.
+    """Return the least-squares rotation, zoom and shift from ``source`` to ``target``, shape ``(2, 3)``.
 
-    This is Umeyama's fit with scale, in two dimensions, where it has a closed form: as complex numbers, a
-    similarity without reflection is ``z -> factor * z + shift``.
-
-    Args:
-        source: Shape ``(N, 2)``, at least two different points.
-        target: Shape ``(N, 2)``.
-
-    Returns:
-        Shape ``(2, 3)``.
+    This is Umeyama's fit with scale, which has a closed form in two dimensions: in complex numbers, a
+    similarity without reflection is ``z -> factor * z + shift``. Both have shape ``(N, 2)``.
 
     Raises:
         ValueError: If the source points are not finite or all the same.
@@ -106,19 +91,13 @@ def apply_matrix(matrix: Matrix, points: Points) -> Points:
     return mapped
 
 
-def crop_centre_mfu(landmarks: Points, *, pose_aware: bool = True) -> tuple[float, float]:
-    """Return what lies in the middle of a face-centred crop, MFU.
+def crop_centre_mfu(landmarks: Points) -> tuple[float, float]:
+    """Return the centre of a face-centred crop in MFU, from landmarks ``(5, 2)`` in any similar coordinates.
 
-    The source projects a point inside the head with the pose of 26 landmarks. With five, the nose tells the
-    pose: how far it lies aside of the line between eyes and mouth, and how far below its mean place. The rule
-    was fitted on a 3-D head (yaw up to 45 degrees, pitch up to 20) with a residual below 0.008 MFU.
-
-    Args:
-        landmarks: Shape ``(5, 2)``, in any similar frame.
-        pose_aware: Else the centre of a frontal face, whatever the landmarks are.
+    faceswap projects a point inside the head with the pose of 26 landmarks. With five, the nose indicates the
+    pose: its distance from the line between eyes and mouth, and its distance below its mean position. The
+    rule was fitted on a 3-D head (yaw up to 45 degrees, pitch up to 20) with a residual below 0.008 MFU.
     """
-    if not pose_aware:
-        return FRONTAL_CENTRE
     left_eye, right_eye, nose, left_mouth, right_mouth = apply_matrix(
         fit_similarity(landmarks, MEAN_FACE_MFU), landmarks
     )
@@ -127,49 +106,45 @@ def crop_centre_mfu(landmarks: Points, *, pose_aware: bool = True) -> tuple[floa
     return float(0.5 - 0.33 * aside), float(0.5 - 0.175 - 0.40 * below)
 
 
-def crop_matrix(landmarks: npt.ArrayLike, *, size: int, span_mfu: float, pose_aware: bool = True) -> Matrix:
-    """Return the matrix from a frame to its aligned face crop.
+def crop_matrix(landmarks: npt.ArrayLike, *, size: int, span_mfu: float) -> Matrix:
+    """Return the matrix from frame pixels to pixels of the aligned face crop, shape ``(2, 3)``.
 
     Args:
         landmarks: Image-left eye, image-right eye, nose, image-left and -right mouth corner in the frame,
             shape ``(5, 2)``, pixels.
         size: Side of the crop, pixels.
         span_mfu: Side of the crop, MFU.
-        pose_aware: Centre the crop by the pose of the head, see :func:`crop_centre_mfu`.
-
-    Returns:
-        Shape ``(2, 3)``, from frame pixels to crop pixels, continuous coordinates.
 
     Raises:
-        ValueError: If the landmarks are not five different finite points.
+        ValueError: If the landmarks are not five finite points, or all the same.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape != (5, 2):
         raise ValueError(f"landmarks must have shape (5, 2), got {points.shape}")
     to_mfu = fit_similarity(points, MEAN_FACE_MFU)
-    to_mfu[:, 2] -= crop_centre_mfu(points, pose_aware=pose_aware)
+    to_mfu[:, 2] -= crop_centre_mfu(points)
     matrix: Matrix = to_mfu * (size / span_mfu)
     matrix[:, 2] += size / 2
     return matrix
 
 
 def matrix_scale(matrix: Matrix) -> float:
-    """Return how many times larger things are after a similarity."""
+    """Return the zoom of a similarity."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def between_pixel_centres(matrix: Matrix) -> Matrix:
-    """Return the same map in OpenCV's coordinates, where the centre of the first pixel is 0."""
+    """Return the same map in the coordinates of OpenCV, where the centre of the first pixel is 0."""
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return moved
 
 
 def align_face(rgb: Frame, matrix: Matrix, size: int) -> Frame:
-    """Return the crop of a frame, shape ``(size, size, 3)``; past the frame its edge is repeated.
+    """Return the crop of a frame, shape ``(size, size, 3)``; outside the frame its edge is repeated.
 
-    Enlarging is bicubic, shrinking bilinear without averaging, as the source's is: OpenCV's affine warp takes
-    INTER_AREA for INTER_LINEAR.
+    Enlarging is bicubic, shrinking is bilinear without averaging: faceswap asks for INTER_AREA, which the
+    affine warp of OpenCV replaces by INTER_LINEAR.
     """
     method = cv2.INTER_CUBIC if matrix_scale(matrix) > 1 else cv2.INTER_LINEAR
     crop = cv2.warpAffine(
@@ -179,24 +154,23 @@ def align_face(rgb: Frame, matrix: Matrix, size: int) -> Frame:
 
 
 def smooth_landmarks(landmarks: npt.ArrayLike, strength: float) -> Points:
-    """Return the landmarks of consecutive frames with less jitter.
+    """Return a Gaussian average over time of the landmarks of one face, shape ``(N, 5, 2)``.
 
-    A Gaussian average over time. At both ends the track is continued by its own reflection through the end
-    point, so that a face in steady motion is not held back there. The source does not smooth: its 51
-    landmarks jitter less than five.
+    At both ends the track is continued by its reflection through the end point, so that steady motion is
+    kept there. faceswap does not smooth: its 51 landmarks jitter less than five.
 
     Args:
-        landmarks: Shape ``(N, 5, 2)``, one face over ``N`` consecutive frames.
+        landmarks: Shape ``(N, 5, 2)``, ``N`` consecutive frames.
         strength: Standard deviation of the average, frames; 0 changes nothing.
 
-    Returns:
-        Shape ``(N, 5, 2)``.
+    Raises:
+        UserError: If ``strength`` is negative or infinite.
     """
     track = np.asarray(landmarks, dtype=np.float64)
     if track.ndim != 3 or track.shape[1:] != (5, 2):
         raise ValueError(f"landmarks must have shape (N, 5, 2), got {track.shape}")
     if not 0 <= strength < np.inf:
-        raise UserError(f"the strength of smoothing must be at least 0, got {strength:g}")
+        raise UserError(f"--smoothing must be at least 0 and finite, got {strength:g}")
     radius = min(int(np.ceil(3 * strength)), len(track) - 1)
     if strength == 0 or radius < 1:
         return track.copy()

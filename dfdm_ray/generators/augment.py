@@ -1,11 +1,11 @@
 """Training samples: one aligned face becomes a target and a warped input.
 
-Order, as in the source: colour, then rotation, zoom and shift, then a flip; the middle of that image, area
-averaged, is the target, and the same middle sampled through a randomly bent grid is the input. Input and
-target so share everything but the bend, which the autoencoder learns to undo.
+The order is that of faceswap: colour, then rotation, zoom and shift, then a flip. The middle of this image,
+area averaged, is the target; the same middle, sampled through a randomly bent grid, is the input. Input and
+target thus share everything but the bend, which the autoencoder learns to undo.
 
-Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py``. There each step rounds to 8 bits
-and draws for one image; here a batch stays floating point, on the device it came on.
+Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py``. There each step handles one image
+and rounds to 8 bits; here a batch stays in floating point on its device.
 
 Shape suffixes: B samples, M masks, H and W pixels.
 """
@@ -17,19 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfdm_ray.errors import UserError
 from dfdm_ray.generators.colour import clahe, lab_from_rgb, rgb_from_lab, shift_lab
 
 WARP_NODES = 5
-"""Nodes of the bending grid along a side, from edge to edge of the crop."""
+"""Nodes along a side of the bending grid, from edge to edge of the crop."""
 
 WARP_MARGIN = 1.25
-"""The grid is drawn up to this many times the input size and its middle kept: it bends at the edge too."""
+"""The grid is drawn at this multiple of the input size and its middle is kept: the edge bends too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How far training samples stray from the aligned face; zeros turn a step off.
+    """Strength of the random changes to training samples; 0 turns a step off.
 
     The defaults are those of ``deepfakes/faceswap`` 183aee37.
     """
@@ -37,38 +36,24 @@ class AugmentConfig:
     coverage: float = 0.875
     """Share of the face image's side that the networks see; 0.6875 before August 2021."""
     clahe_probability: float = 0.5
-    """How often the contrast is equalised by place."""
+    """Share of samples whose local contrast is equalised."""
     clahe_clip_limit: float = 2.0
     """Highest count of a level in a tile, relative to the mean count."""
     clahe_min_grid: int = 3
     clahe_max_grid: int = 7
-    """Tiles along a side, fewest and most; the source's numbers for 384 pixels, used here for any size."""
+    """Fewest and most tiles along a side; faceswap's numbers for 384 pixels, used here for any size."""
     lightness: float = 0.30
-    """Largest shift of LAB's L towards white or black, as a share of the way."""
+    """Largest shift of L of LAB towards white or black, as a share of the way."""
     colour: float = 0.08
-    """Largest shift of LAB's a and b, likewise."""
+    """Largest shift of a and b of LAB, likewise."""
     rotation_degrees: float = 10.0
     zoom_fraction: float = 0.05
     shift_fraction: float = 0.05
     """Largest rotation, zoom in or out, and shift (of the image's side) in x and in y."""
     flip_probability: float = 0.5
-    """How often left and right are exchanged."""
+    """Share of samples that are mirrored."""
     warp_fraction: float = 5 / 336
     """Standard deviation of a warp node in x and in y, as a share of the crop's side (5 of 336 pixels)."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.coverage <= 1:
-            raise UserError(f"coverage must lie above 0 and at most at 1, got {self.coverage:g}")
-        for name in ("clahe_probability", "flip_probability", "lightness", "colour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie between 0 and 1, got {getattr(self, name):g}")
-        for name in ("rotation_degrees", "zoom_fraction", "shift_fraction", "warp_fraction"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be at least 0, got {getattr(self, name):g}")
-        if self.zoom_fraction >= 1:
-            raise UserError(f"zoom_fraction must be below 1, got {self.zoom_fraction:g}")
-        if not 1 <= self.clahe_min_grid <= self.clahe_max_grid:
-            raise UserError(f"no CLAHE grid lies in {self.clahe_min_grid}..{self.clahe_max_grid}")
 
 
 STILL = AugmentConfig(
@@ -81,7 +66,7 @@ STILL = AugmentConfig(
     flip_probability=0,
     warp_fraction=0,
 )
-"""Only the central cut and the resize: nothing is left to chance."""
+"""The central crop and the resize only, without random changes."""
 
 
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
@@ -90,10 +75,10 @@ def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -
 
 
 def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return faces, RGB in 0..1, with contrast equalised in some and lightness and colour shifted in all."""
+    """Return RGB faces in 0..1, some with equalised contrast, all with shifted lightness and colour."""
     batch = len(faces_B3HW)
     chosen = torch.rand(batch, generator=generator, device=generator.device) < config.clahe_probability
-    # Rounded, not floored: the two ends of the range get half the share of the others, as in the source.
+    # Rounded, not floored: the two ends of the range get half the share of the others, as in faceswap.
     extent = config.clahe_max_grid - config.clahe_min_grid
     grids = (
         config.clahe_min_grid
@@ -112,7 +97,7 @@ def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.G
 
 
 def draw_affine(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return matrices ``(B, 2, 3)`` for ``affine_grid``: from places in the new image to places in the old.
+    """Return matrices ``(B, 2, 3)`` for ``affine_grid``, from positions in the new image to the old one.
 
     Rotation, zoom and flip are about the centre; coordinates run from -1 to 1 across the image.
     """
@@ -122,20 +107,20 @@ def draw_affine(batch: int, config: AugmentConfig, generator: torch.Generator) -
     flip = torch.rand(batch, generator=generator, device=generator.device) < config.flip_probability
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     turn_B22 = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
-    # The image is turned and zoomed, then shifted: a new place goes back by the shift first.
+    # The image is turned and zoomed, then shifted; the way back begins with the shift.
     back_B2 = -(turn_B22 @ shift_B2[:, :, None])[:, :, 0]
     mirror_B2 = torch.stack([torch.where(flip, -1.0, 1.0), torch.ones_like(angle)], 1)
     return torch.cat([turn_B22 * mirror_B2[:, None], back_B2[:, :, None]], dim=2)
 
 
 def draw_warp(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return how far each node of the bending grid moves in x and y, ``(B, 2, 5, 5)``, crop sides."""
+    """Return the displacement of each node of the bending grid in x and y, ``(B, 2, 5, 5)``, crop sides."""
     shape = (batch, 2, WARP_NODES, WARP_NODES)
     return torch.randn(shape, generator=generator, device=generator.device) * config.warp_fraction
 
 
 def _sample(image_BCHW: Tensor, grid_BHW2: Tensor) -> Tensor:
-    """Sample bilinearly; places outside the image take the nearest edge pixel."""
+    """Sample bilinearly; positions outside the image take the nearest edge pixel."""
     return functional.grid_sample(
         image_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -144,16 +129,16 @@ def _sample(image_BCHW: Tensor, grid_BHW2: Tensor) -> Tensor:
 def crop_side_px(size: int, coverage: float) -> int:
     """Return the side of the central crop in a face image of ``size`` pixels, rounded down to even.
 
-    The crop is centred to the pixel if ``size`` is even; else it lies half a pixel to the top left.
+    The crop is centred exactly if ``size`` is even; otherwise it is half a pixel too far to the top left.
     """
     # The small term keeps 0.7 * 10 from being 6.999...
     return max(2, int(size * coverage + 1e-6) // 2 * 2)
 
 
 def area_resize(image_BCHW: Tensor, size: int) -> Tensor:
-    """Return square images at ``size`` pixels, each the mean of the area it covers (OpenCV's INTER_AREA).
+    """Return square images at ``size`` pixels, each pixel the mean of its area (OpenCV's INTER_AREA).
 
-    ``adaptive_avg_pool2d`` is that only for whole ratios. Enlarging is bilinear.
+    ``adaptive_avg_pool2d`` equals this for integer ratios only. Enlarging is bilinear.
     """
     side = image_BCHW.shape[-1]
     if side < size:
@@ -171,13 +156,13 @@ def area_resize(image_BCHW: Tensor, size: int) -> Tensor:
 def _warp_grid(
     noise_B2NN: Tensor, *, crop_fraction: float, offset_fraction: float, input_size: int
 ) -> Tensor:
-    """Return sampling places for the inputs, shape ``(B, in, in, 2)``, -1..1 across the whole image.
+    """Return sampling positions of the inputs, shape ``(B, in, in, 2)``, -1..1 across the whole image.
 
     Args:
         noise_B2NN: Displacement of the nodes in x and y, as a share of the crop's side.
-        crop_fraction: The crop's side as a share of the image's side.
-        offset_fraction: The crop's left and top edge as a share of the image's side.
-        input_size: Pixels along a side of the input.
+        crop_fraction: Side of the crop as a share of the image's side.
+        offset_fraction: Left and top edge of the crop as a share of the image's side.
+        input_size: Side of the input, pixels.
     """
     drawn = round(WARP_MARGIN * input_size)
     margin = (drawn - input_size) // 2
@@ -214,17 +199,17 @@ def training_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one training sample from each face.
 
-    The input is sampled without averaging, so it is aliased where the target is not; so is the source's.
-    With no warp it is the crop resized bilinearly.
+    The input is sampled without averaging, as in faceswap, so it is aliased where the target is not. Without
+    the warp it is the crop resized bilinearly.
 
     Args:
         faces: Aligned faces, RGB, shape ``(B, 3, S, S)``, uint8 or floats in 0..1.
-        masks: What moves with the faces and stays with the targets, ``(B, M, S, S)``, uint8 or 0..1.
-        config: How far to stray.
-        input_size: Side of what goes into the network, pixels.
-        output_size: Side of what should come out, pixels.
-        generator: Source of all chance. It may live on another device than the faces: a CPU generator gives
-            the same samples for a GPU batch as for a CPU one, to rounding.
+        masks: Masks that move with the targets, ``(B, M, S, S)``, uint8 or floats in 0..1.
+        config: Strength of the random changes.
+        input_size: Side of the network's input, pixels.
+        output_size: Side of the network's output, pixels.
+        generator: Source of all randomness. It may be on another device than the faces: a CPU generator gives
+            the same samples for a GPU batch as for a CPU batch, up to rounding.
 
     Returns:
         Inputs ``(B, 3, in, in)``, targets ``(B, 3, out, out)`` and target masks ``(B, M, out, out)``,

@@ -1,4 +1,4 @@
-"""Conversion of one frame: put a swapped face back where the crop came from.
+"""Conversion of one frame: paste a swapped face back into the frame of its crop.
 
 Figures: ``deepfakes/faceswap`` 183aee37, ``lib/convert.py`` and ``plugins/convert`` at their defaults: the
 smaller of box and face mask, average colour, no scaling, no sharpening. Colour is not multiplied by the
@@ -25,13 +25,9 @@ Floats = npt.NDArray[np.float32]
 def match_mean_colour(swapped: Floats, original: Floats, mask: Floats) -> Floats:
     """Shift each channel of ``swapped`` to the mean of ``original`` under ``mask``; clip to 0..1.
 
-    The source does this twice in a row, clipping only at the end: the second shift is zero, so here it is
-    done once.
-
-    Args:
-        swapped: Shape ``(S, S, 3)``, 0..1.
-        original: Shape ``(S, S, 3)``, 0..1.
-        mask: Weights, shape ``(S, S)``; where all are 0 nothing is shifted.
+    faceswap does this twice in a row and clips at the end only; the second shift is zero, so it is done once
+    here. The images have shape ``(S, S, 3)`` and values in 0..1, the mask ``(S, S)``; an empty mask shifts
+    nothing.
     """
     total = max(float(mask.sum(dtype=np.float64)), np.finfo(np.float64).tiny)
     weight = mask.astype(np.float64) / total
@@ -41,7 +37,7 @@ def match_mean_colour(swapped: Floats, original: Floats, mask: Floats) -> Floats
 
 
 def _region_in_frame(matrix: Matrix, size: int, frame: Frame) -> tuple[slice, slice]:
-    """Return rows and columns of the frame that the crop's square reaches, empty where it lies outside."""
+    """Return rows and columns of the frame under the crop's square, empty if it is outside the frame."""
     back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     corners = apply_matrix(back, np.array([(0, 0), (size, 0), (0, size), (size, size)], dtype=np.float64))
     limit = (frame.shape[1], frame.shape[0])
@@ -51,7 +47,7 @@ def _region_in_frame(matrix: Matrix, size: int, frame: Frame) -> tuple[slice, sl
 
 
 def _blend(region: Frame, face: Floats, alpha: Floats, matrix: Matrix) -> Frame:
-    """Return a region of the frame under a face that ``matrix`` warps to it inversely."""
+    """Return a region of the frame with the face, which the inverse of ``matrix`` warps to it."""
     method = cv2.INTER_CUBIC if matrix_scale(matrix) < 1 else cv2.INTER_LINEAR
     inverse = method | cv2.WARP_INVERSE_MAP
     to_opencv, extent = between_pixel_centres(matrix), region.shape[1::-1]
@@ -65,16 +61,15 @@ def _blend(region: Frame, face: Floats, alpha: Floats, matrix: Matrix) -> Frame:
 def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Floats) -> Frame:
     """Return the frame with a swapped face blended in.
 
-    ``alpha = min(box mask, face mask)``; the face's mean colour is matched to the frame's under the face
-    mask; colour and alpha are warped back, bicubic if that enlarges them, else bilinear; the result is
-    ``alpha * face + (1 - alpha) * frame``, rounded. Pixels outside the crop stay as they are.
+    ``alpha = min(box mask, face mask)``. The mean colour of the face is matched to the frame under the face
+    mask. Colour and alpha are warped back, bicubic if this enlarges them, otherwise bilinear. The result is
+    ``alpha * face + (1 - alpha) * frame``, rounded. Pixels outside the crop do not change.
 
     Args:
         frame_rgb: Shape ``(H, W, 3)``; not changed.
-        swapped: What the autoencoder drew, shape ``(S, S, 3)``, RGB, 0..1.
+        swapped: Output of the network, shape ``(S, S, 3)``, RGB, 0..1.
         matrix: From the frame to this crop of ``S`` pixels, see
-            :func:`~dfdm_ray.generators.alignment.crop_matrix`. For a network whose output is larger than its
-            input, it is the input's matrix times the ratio.
+            :func:`~dfdm_ray.generators.alignment.crop_matrix`.
         face_mask: Shape ``(S, S)``, 0..1.
     """
     size = len(swapped)
@@ -90,7 +85,7 @@ def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Flo
     result = frame_rgb.copy()
     region = result[rows, columns]
     if region.size > 0:
-        # The same map, from coordinates that start at the region's corner.
+        # The same map, from coordinates that begin at the corner of the region.
         from_region = matrix.copy()
         from_region[:, 2] += matrix[:, :2] @ (columns.start, rows.start)
         region[:] = _blend(region, face, alpha, from_region)

@@ -1,7 +1,8 @@
-"""The layers that the five autoencoders are made of, with their initial values.
+"""The layers of the five autoencoders, with their initial values.
 
 Figures: ``deepfakes/faceswap`` 183aee37, ``lib/model/nn_blocks.py`` and the defaults of Keras: He-uniform
-convolutions, Glorot-uniform dense layers, zero biases. There is no normalisation anywhere.
+convolutions, Glorot-uniform dense layers, zero biases. There is neither normalisation nor dropout, so the
+networks compute the same in training and in evaluation mode.
 
 Shape suffixes: B samples, C channels, H and W pixels or cells.
 """
@@ -14,28 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dfdm_ray.errors import UserError
-
 LEAKY_SLOPE = 0.1
-"""Slope of every LeakyReLU but Dfaker's."""
+"""Slope of every LeakyReLU except Dfaker's."""
 
 DFAKER_SLOPE = 0.2
 """Slope in Dfaker's residual blocks and in the upscales before them."""
 
 
 def scaled(size: int, width: float) -> int:
-    """Return a number of channels or of dense outputs times the ``width`` multiplier, at least 1.
-
-    Raises:
-        UserError: If ``width`` is not a finite number above 0.
-    """
-    if not (math.isfinite(width) and width > 0):
-        raise UserError(f"width must be a finite number above 0 (1 is the published size), got {width!r}")
+    """Return a number of channels or of dense outputs times ``width``, rounded, at least 1."""
     return max(1, round(size * width))
 
 
 class HeConv2d(nn.Conv2d):
-    """A convolution that starts He-uniform, ``limit = sqrt(6 / fan_in)``, with a zero bias."""
+    """A convolution, initially He-uniform, ``limit = sqrt(6 / fan_in)``, with a zero bias."""
 
     def reset_parameters(self) -> None:
         """Draw the initial values from torch's global generator."""
@@ -45,7 +38,7 @@ class HeConv2d(nn.Conv2d):
 
 
 class GlorotLinear(nn.Linear):
-    """A dense layer that starts Glorot-uniform, ``limit = sqrt(6 / (fan_in + fan_out))``, and a zero bias."""
+    """A dense layer, initially Glorot-uniform, ``limit = sqrt(6 / (fan_in + fan_out))``, with a zero bias."""
 
     def reset_parameters(self) -> None:
         """Draw the initial values from torch's global generator."""
@@ -56,8 +49,8 @@ class GlorotLinear(nn.Linear):
 class SameConv5Stride2(nn.Module):
     """5x5 convolution of stride 2 with TensorFlow's "same" zero padding, then LeakyReLU 0.1.
 
-    TensorFlow pads so that the output has ``ceil(size / 2)`` cells, the odd pixel at the far end: an even
-    size gets 1 before and 2 after. PyTorch's symmetric ``padding=2`` is one pixel out of phase with that.
+    TensorFlow pads so that the output has ``ceil(size / 2)`` cells and puts the odd pixel at the far end: an
+    even size gets 1 before and 2 after. PyTorch's symmetric ``padding=2`` would be one pixel out of phase.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -77,7 +70,7 @@ class SameConv5Stride2(nn.Module):
 class Upscale(nn.Module):
     """3x3 convolution to four times the channels, LeakyReLU, pixel shuffle: twice the height and width.
 
-    Dfaker activates after the shuffle. That is the same function, for both act on single values.
+    Dfaker activates after the shuffle, which is the same function: both act on single values.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, slope: float = LEAKY_SLOPE) -> None:
@@ -95,7 +88,7 @@ class Upscale(nn.Module):
 class Residual(nn.Module):
     """Dfaker's residual block: two 3x3 convolutions around a skip from the (activated) input.
 
-    The skip starts where the input is already activated, as in faceswap since 2021-03 (``8f499a44``).
+    The skip takes the activated input, as in faceswap since 2021-03 (``8f499a44``).
     """
 
     def __init__(self, channels: int) -> None:
@@ -130,8 +123,8 @@ class Out(nn.Module):
 class Bottleneck(nn.Module):
     """Two dense layers without activation: a linear squeeze of a feature map through a short code.
 
-    A map is flattened in the order (H, W, C), as TensorFlow does it; for tensors in ``channels_last``
-    memory format that costs no copy, and the map that comes out is in that format.
+    A map is flattened in the order (H, W, C), as in TensorFlow. For tensors in ``channels_last`` memory
+    format this costs no copy, and the output has that format.
     """
 
     def __init__(
@@ -151,13 +144,13 @@ class Bottleneck(nn.Module):
 
 
 def downscales(channels: Sequence[int], *, width: float) -> list[nn.Module]:
-    """Return one :class:`SameConv5Stride2` per entry, the first from an RGB image; sizes times ``width``."""
+    """Return one :class:`SameConv5Stride2` per entry, the first on an RGB image; sizes times ``width``."""
     sizes = [3, *(scaled(size, width) for size in channels)]
     return [SameConv5Stride2(before, after) for before, after in pairwise(sizes)]
 
 
 def upscale_decoder(channels: Sequence[int], *, width: float) -> nn.Sequential:
-    """Return the plain decoder: an :class:`Upscale` between neighbours of ``channels``, then :class:`Out`."""
+    """Return the plain decoder: an :class:`Upscale` between neighbouring ``channels``, then :class:`Out`."""
     sizes = [scaled(size, width) for size in channels]
     upscales = [Upscale(before, after) for before, after in pairwise(sizes)]
     return nn.Sequential(*upscales, Out(sizes[-1]))

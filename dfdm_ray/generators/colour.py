@@ -1,8 +1,8 @@
 """Colour augmentation in LAB, batched, on the device of the images.
 
-Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py`` and ``plugins/train/trainer``. The
-source works on 8-bit images through OpenCV; here values stay floating point, except for the lightness that
-contrast equalisation (:func:`clahe`) counts. LAB is OpenCV's 8-bit scaling: all three channels in 0..255.
+Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py`` and ``plugins/train/trainer``.
+faceswap works on 8-bit images through OpenCV; here values stay in floating point, except the lightness in
+contrast equalisation (:func:`clahe`). LAB has OpenCV's 8-bit scaling: all three channels in 0..255.
 
 Shape suffixes: B samples, H and W pixels.
 """
@@ -21,7 +21,7 @@ _XYZ_FROM_RGB = (
     (0.019334 / 1.088754, 0.119193 / 1.088754, 0.950227 / 1.088754),
 )
 _CUBE_ROOT_FROM = 0.008856
-"""Below this share of white, LAB's cube root is replaced by a line (CIE 1976)."""
+"""Below this share of white, the cube root in LAB is replaced by a line (CIE 1976)."""
 
 
 def lab_from_rgb(rgb_B3HW: Tensor) -> Tensor:
@@ -47,13 +47,13 @@ def rgb_from_lab(lab_B3HW: Tensor) -> Tensor:
 
 
 def shift_lab(lab_B3HW: Tensor, amount_B3: Tensor) -> Tensor:
-    """Move each channel by its amount ``u`` in -1..1: up, ``v + (255 - v) u``; down, ``v (1 + u)``."""
+    """Shift each channel by its amount ``u`` in -1..1: up, ``v + (255 - v) u``; down, ``v (1 + u)``."""
     amount = amount_B3[:, :, None, None]
     return lab_B3HW + torch.where(amount >= 0, 255 - lab_B3HW, lab_B3HW) * amount
 
 
 def _tile_curves(levels: Tensor, *, grid: int, tile: int, clip_limit: float) -> Tensor:
-    """Return the tone curve of each tile: new level for each old one, shape ``(B * grid * grid * 256,)``."""
+    """Return the tone curves of the tiles, the new level of each old one, ``(B * grid * grid * 256,)``."""
     batch = len(levels)
     tiles = levels.reshape(batch, grid, tile, grid, tile).permute(0, 1, 3, 2, 4).reshape(-1, tile * tile)
     first_bin = torch.arange(len(tiles), device=levels.device)[:, None] * LEVELS
@@ -71,7 +71,7 @@ def _tile_curves(levels: Tensor, *, grid: int, tile: int, clip_limit: float) -> 
 
 
 def _neighbours(size: int, *, grid: int, tile: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each pixel along one side its two nearest tiles and the weight of the second."""
+    """Return the two nearest tiles of each pixel along one side, and the weight of the second."""
     position = torch.arange(size, device=device, dtype=torch.float32) / tile - 0.5
     before = position.floor()
     weight = position - before
@@ -79,10 +79,10 @@ def _neighbours(size: int, *, grid: int, tile: int, device: torch.device) -> tup
 
 
 def clahe(levels_BHW: Tensor, *, grid: int, clip_limit: float) -> Tensor:
-    """Equalise contrast by place, limited (CLAHE), as OpenCV's ``createCLAHE`` does it on 8-bit images.
+    """Equalise local contrast with a limit (CLAHE), as OpenCV's ``createCLAHE`` does on 8-bit images.
 
-    The image is cut into ``grid x grid`` tiles; each gets the tone curve of its own histogram, clipped at
-    ``clip_limit`` times the mean count, and a pixel's new level is interpolated between the curves of the
+    The image is cut into ``grid x grid`` tiles. The tone curve of a tile comes from its histogram, clipped at
+    ``clip_limit`` times the mean count. The new level of a pixel is interpolated between the curves of the
     four tiles around it.
 
     Args:

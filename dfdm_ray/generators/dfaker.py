@@ -1,4 +1,4 @@
-"""Dfaker: Faceswap's encoder, and decoders with residual blocks that draw at twice the input's size.
+"""Dfaker: the encoder of Faceswap, and decoders with residual blocks that draw at twice the input size.
 
 ::
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from dfdm_ray.generators.base import TwoDecoders
 from dfdm_ray.generators.blocks import DFAKER_SLOPE, Out, Residual, Upscale, scaled
-from dfdm_ray.generators.faceswap_original import original_encoder
+from dfdm_ray.generators.faceswap import faceswap_encoder
 
 
 def _decoder(width: float) -> nn.Sequential:
@@ -24,7 +24,7 @@ def _decoder(width: float) -> nn.Sequential:
         layers += [Upscale(channels, scaled(size, width), slope=DFAKER_SLOPE), Residual(scaled(size, width))]
         channels = scaled(size, width)
     last = scaled(64, width)
-    # The last upscale has no residual block and the common slope.
+    # The last upscale has the common slope and no residual block.
     return nn.Sequential(*layers, Upscale(channels, last), Out(last))
 
 
@@ -36,5 +36,5 @@ class Dfaker(TwoDecoders):
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__(
-            encoder=original_encoder(width), decoder_a=_decoder(width), decoder_b=_decoder(width)
+            encoder=faceswap_encoder(width), decoder_a=_decoder(width), decoder_b=_decoder(width)
         )

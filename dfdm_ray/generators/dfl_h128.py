@@ -1,4 +1,4 @@
-"""DFL-H128: Faceswap's plan at twice the input size, with a shorter code.
+"""DFL-H128: the layout of Faceswap at twice the input size, with a shorter code.
 
 ::
 
@@ -29,5 +29,5 @@ class DflH128(TwoDecoders):
     output_size = 128
 
     def __init__(self, *, width: float = 1.0) -> None:
-        decoders = [upscale_decoder((512, 512, 256, 128), width=width) for _ in range(2)]
-        super().__init__(encoder=_encoder(width), decoder_a=decoders[0], decoder_b=decoders[1])
+        a, b = (upscale_decoder((512, 512, 256, 128), width=width) for _ in range(2))
+        super().__init__(encoder=_encoder(width), decoder_a=a, decoder_b=b)

@@ -1,4 +1,4 @@
-"""IAE: encoder and decoder are shared; what tells the identities apart lies between them.
+"""IAE: a shared encoder and decoder, with an intermediate part for each identity between them.
 
 ::
 
@@ -17,7 +17,7 @@ from dfdm_ray.generators.blocks import Bottleneck, Upscale, downscales, scaled, 
 
 
 class Iae(SwapAutoencoder):
-    """IAE: 64 pixels in, 64 pixels out, two codes of 1024 numbers, one of them common to both identities.
+    """IAE: 64 pixels in, 64 pixels out, two codes of 1024 numbers, one of them shared.
 
     Keys: ``encoder``, ``own.a``, ``own.b``, ``both``, ``decoder``.
     """
@@ -35,12 +35,12 @@ class Iae(SwapAutoencoder):
         self.encoder = nn.Sequential(*downscales((128, 256, 512, 1024), width=width))
         self.own = nn.ModuleDict({side: intermediate() for side in SIDES})
         self.both = intermediate()
-        # The decoder takes what the two intermediates give, also where rounding makes that not 1024 * width.
+        # Two intermediates give 2 * half channels, which rounding may make different from 1024 * width.
         rest = upscale_decoder((512, 256, 128, 64), width=width)
         self.decoder = nn.Sequential(Upscale(2 * half, half), *rest)
 
     def reconstruct(self, faces_BCHW: Tensor, side: Side) -> Tensor:
-        """Encode, pass the intermediates of ``side`` and of both, in that order of channels, and decode."""
+        """Encode, join the intermediates of ``side`` and of both in this order of channels, and decode."""
         features = self.encoder(faces_BCHW)
         joined = torch.cat([self.own[side](features), self.both(features)], dim=1)
         out: Tensor = self.decoder(joined)

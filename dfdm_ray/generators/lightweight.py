@@ -1,4 +1,4 @@
-"""Lightweight: one convolution fewer and half the code of Faceswap, yet a wider decoder.
+"""Lightweight: one convolution fewer than Faceswap, half its code, and a wider decoder.
 
 ::
 
@@ -28,5 +28,5 @@ class Lightweight(TwoDecoders):
     output_size = 64
 
     def __init__(self, *, width: float = 1.0) -> None:
-        decoders = [upscale_decoder((256, 512, 256, 128), width=width) for _ in range(2)]
-        super().__init__(encoder=_encoder(width), decoder_a=decoders[0], decoder_b=decoders[1])
+        a, b = (upscale_decoder((256, 512, 256, 128), width=width) for _ in range(2))
+        super().__init__(encoder=_encoder(width), decoder_a=a, decoder_b=b)

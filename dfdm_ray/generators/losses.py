@@ -1,4 +1,4 @@
-"""What the autoencoders are trained on, and how a reconstruction is judged.
+"""Loss and optimiser of the autoencoders.
 
 Figures: ``deepfakes/faceswap`` 183aee37, ``lib/model/losses_tf.py`` and ``plugins/train/_config.py``. The
 loss is that of August 2020 and later; ``mae`` is the older one.
@@ -11,18 +11,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-LossKind = Literal["ssim", "mae"]
-
 BLOCK_PX = 3
-"""Side of the windows of :func:`dssim`, and their stride."""
+"""Side and stride of the windows of :func:`dssim`."""
 
 C1 = 0.01**2
 C2 = 0.03**2
-"""SSIM's constants for values in 0..1."""
+"""Constants of SSIM for values in 0..1."""
 
 EYE_WEIGHT = 3.0
 MOUTH_WEIGHT = 2.0
-"""Weight of the DSSIM terms under the eye and the mouth mask; their squared errors weigh 1."""
+"""Weights of DSSIM under the eye and the mouth mask; the squared errors there have weight 1."""
 
 
 def _blocks(image_BCHW: Tensor) -> Tensor:
@@ -37,13 +35,13 @@ def _blocks(image_BCHW: Tensor) -> Tensor:
 def dssim(target_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
     """Return the structural dissimilarity ``(1 - SSIM) / 2`` of two batches of images, a scalar in 0..1.
 
-    The windows are 3x3 pixels without overlap and each takes its mean, variance and covariance over the 27
-    values of its three colours together. There is no padding: the last row and column of 64 pixels, and
-    the last two of 128, lie in no window.
+    The windows are 3x3 pixels without overlap. The mean, variance and covariance of a window are over its 27
+    values, all colours together. There is no padding: the last row and column of 64 pixels, and the last
+    two of 128, are in no window.
     """
     target, image = _blocks(target_BCHW), _blocks(image_BCHW)
     mean_t, mean_i = target.mean(-1, keepdim=True), image.mean(-1, keepdim=True)
-    # Deviations first: mean(x^2) - mean(x)^2 would lose the variance of flat windows to rounding.
+    # Deviations first: in flat windows mean(x^2) - mean(x)^2 would be lost to rounding.
     target, image = target - mean_t, image - mean_i
     variances = target.square().mean(-1) + image.square().mean(-1)
     covariance = (target * image).mean(-1)
@@ -63,18 +61,14 @@ def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Te
     """Return the training loss of one side's faces, a scalar.
 
     ``DSSIM + MSE`` under the face mask, ``3 DSSIM + MSE`` under the eye mask and ``2 DSSIM + MSE`` under the
-    mouth mask. A mask multiplies both images, and the means run over all pixels, not only the masked.
+    mouth mask. A mask multiplies both images; the means are over all pixels, masked or not.
 
     Args:
-        target_BCHW: What should have come out, ``(B, 3, S, S)``, 0..1.
-        image_BCHW: What came out, same shape.
+        target_BCHW: Shape ``(B, 3, S, S)``, 0..1.
+        image_BCHW: Output of the network, same shape.
         masks_BMHW: Face, eyes and mouth in this order, ``(B, 3, S, S)``, 0..1.
     """
-    if masks_BMHW.shape[1] != 3:
-        raise ValueError(
-            f"masks must be face, eyes and mouth, shape (B, 3, S, S), got {tuple(masks_BMHW.shape)}"
-        )
-    face, eyes, mouth = masks_BMHW.chunk(3, dim=1)
+    face, eyes, mouth = masks_BMHW[:, :, None].unbind(1)
     return (
         _masked_terms(target_BCHW, image_BCHW, face, 1.0)
         + _masked_terms(target_BCHW, image_BCHW, eyes, EYE_WEIGHT)
@@ -83,28 +77,18 @@ def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Te
 
 
 def training_loss(
-    target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor, *, kind: LossKind = "ssim"
+    target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor, *, kind: Literal["ssim", "mae"] = "ssim"
 ) -> Tensor:
-    """Return :func:`face_loss`, or for ``mae`` the mean absolute error without masks (before August 2020)."""
+    """Return :func:`face_loss`, or for ``mae`` the mean absolute error without masks."""
     if kind == "mae":
         return (target_BCHW - image_BCHW).abs().mean()
     return face_loss(target_BCHW, image_BCHW, masks_BMHW)
 
 
-def psnr_db(target: Tensor, image: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of values in 0..1 in dB, a scalar; infinite for equal tensors.
+def make_optimizer(model: nn.Module, *, lr: float) -> torch.optim.Adam:
+    """Return Adam over all parameters with the constants of faceswap, whose learning rate is 5e-5.
 
-    The squared error is averaged over the whole batch before the logarithm is taken.
+    Keras adds epsilon to the root of the second moment before its bias correction, PyTorch after it. The
+    epsilon of PyTorch therefore has a tenth of the effect at step 1, and the same after some hundred steps.
     """
-    return -10 * torch.log10((target.float() - image.float()).square().mean())
-
-
-def make_optimizer(
-    model: nn.Module, *, lr: float = 5e-5, betas: tuple[float, float] = (0.5, 0.99), eps: float = 1e-7
-) -> torch.optim.Adam:
-    """Return Adam over all parameters with faceswap's constant settings; no weight decay, no schedule.
-
-    Keras adds ``eps`` to the root of the second moment before its bias correction, PyTorch after, so that
-    PyTorch's counts for less at first: a tenth at step 1, the same after some hundred steps.
-    """
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps, fused=True)
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.5, 0.99), eps=1e-7, fused=True)

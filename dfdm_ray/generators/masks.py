@@ -1,9 +1,9 @@
-"""Masks from a template face: where the losses look, and where a swapped face is blended in.
+"""Masks from a template face: for the losses, and for blending a swapped face in.
 
-The source draws its masks from 68 landmarks; a detector with five gives none of the outline, so the
-outline of an average head stands in for it. It was fitted to the mean face of ``deepfakes/faceswap`` 183aee37
-with a generic 3-D head of 68 points, the brows raised by the rule of ``plugins/extract/mask/extended.py``.
-Softness is the source's, in mean-face units (MFU), so that it does not depend on the size drawn.
+faceswap draws its masks from 68 landmarks. Five landmarks do not give the outline of a face, so the outline
+of an average head is used. It was fitted to the mean face of ``deepfakes/faceswap`` 183aee37 with a generic
+3-D head of 68 points, the brows raised by the rule of ``plugins/extract/mask/extended.py``. The softness is
+that of faceswap, in mean-face units (MFU), so that it does not depend on the size of the mask.
 """
 
 import cv2
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 FRONTAL_CENTRE: tuple[float, float] = (0.5, 0.333)
-"""What lies in the middle of a face-centred crop of a frontal face, MFU."""
+"""Centre of a face-centred crop of a frontal face, MFU."""
 
-# Image-left half of the outline from the ear down to the chin, then of the raised brow inwards, MFU.
+# Image-left half of the outline from the ear down to the chin, then the raised brow inwards, MFU.
 _JAW = (
     (-0.112, 0.300),
     (-0.105, 0.459),
@@ -27,17 +27,17 @@ _JAW = (
 )
 _RAISED_BROW = ((-0.020, 0.041), (0.062, -0.050), (0.188, -0.061), (0.313, -0.038), (0.433, 0.000))
 
-# Centre x, y and semi-axes x, y, MFU. The eyes are those of the mean face, the mouth's centre lies 0.04 below
-# the middle of its corners.
+# Centre x, y and semi-axes x, y, MFU. The eyes are those of the mean face; the centre of the mouth is 0.04
+# below the middle of its corners.
 _EYES = ((0.235365, 0.215990, 0.138, 0.064), (0.764635, 0.215990, 0.138, 0.064))
 _MOUTH = (0.5, 0.820233, 0.267, 0.122)
 
 _FACE_BLUR_MFU = 0.8 / 64
-"""OpenCV's sigma for a Gaussian kernel of 3, in the source's 128-pixel mask of 2 MFU."""
+"""OpenCV's sigma for a Gaussian kernel of 3, in faceswap's 128-pixel mask of 2 MFU."""
 _ZONE_BLUR_MFU = 0.02
-"""Of the eye and mouth masks."""
+"""Sigma of the eye and mouth masks."""
 _CONVERSION_BLUR_MFU = (4 * 8 / 12) ** 0.5 / 64
-"""Sigma of the four 3x3 box blurs with which the converter softens that mask (8/12 is a box's variance)."""
+"""Sigma of the four 3x3 box blurs with which the converter softens that mask (8/12: variance of a box)."""
 
 _SUBPIXEL_BITS = 6
 _OVERSAMPLING = 8
@@ -68,8 +68,8 @@ def _draw(
 ) -> Mask:
     """Fill convex polygons with ones and soften their edges, shape ``(size, size)``.
 
-    They are drawn with the surroundings that the blur can reach, so that a shape cut by the crop's edge
-    does not fade there.
+    They are drawn with a margin as wide as the blur, so that a shape cut by the edge of the crop does not
+    fade there.
     """
     px_per_mfu = size * _OVERSAMPLING / span_mfu
     sigma_px = blur_mfu * size / span_mfu
@@ -86,35 +86,28 @@ def _draw(
     return np.ascontiguousarray(soft[margin : margin + size, margin : margin + size], dtype=np.float32)
 
 
-def render_masks(
-    size: int, *, span_mfu: float, centre: tuple[float, float] = FRONTAL_CENTRE
-) -> npt.NDArray[np.float32]:
-    """Return the training masks of a crop.
-
-    Args:
-        size: Side of the crop, pixels.
-        span_mfu: Side of the crop, MFU.
-        centre: What lies in the middle of the crop, MFU.
-
-    Returns:
-        Face, eyes and mouth, shape ``(3, size, size)``, 0..1.
-    """
-    face = _draw([face_outline_mfu()], size, span_mfu=span_mfu, centre=centre, blur_mfu=_FACE_BLUR_MFU)
-    eyes = [_ellipse_mfu(eye) for eye in _EYES]
-    zones = [
-        _draw(shapes, size, span_mfu=span_mfu, centre=centre, blur_mfu=_ZONE_BLUR_MFU)
-        for shapes in (eyes, [_ellipse_mfu(_MOUTH)])
-    ]
-    return np.stack([face, *zones])
+def render_masks(size: int, *, span_mfu: float) -> Mask:
+    """Return the training masks of a crop: face, eyes and mouth, shape ``(3, size, size)``, 0..1."""
+    zones = (
+        ([face_outline_mfu()], _FACE_BLUR_MFU),
+        ([_ellipse_mfu(eye) for eye in _EYES], _ZONE_BLUR_MFU),
+        ([_ellipse_mfu(_MOUTH)], _ZONE_BLUR_MFU),
+    )
+    return np.stack(
+        [
+            _draw(shapes, size, span_mfu=span_mfu, centre=FRONTAL_CENTRE, blur_mfu=blur)
+            for shapes, blur in zones
+        ]
+    )
 
 
 def render_conversion_mask(
     size: int, *, span_mfu: float, centre: tuple[float, float] = FRONTAL_CENTRE
 ) -> Mask:
-    """Return the face mask with the converter's softer edge, shape ``(size, size)``, 0..1.
+    """Return the face mask with the softer edge of the converter, shape ``(size, size)``, 0..1.
 
-    To be faithful to the source, ask for the span of training and lay the mask on a crop of the span of
-    conversion: there it is too small, as the source's is (see :func:`~dfdm_ray.generators.alignment.spans`).
+    In the faithful mode the mask has the span of training and is put on a crop of the span of conversion: it
+    is too small there, as in faceswap (see :func:`~dfdm_ray.generators.alignment.spans`).
     """
     outline = [face_outline_mfu()]
     return _draw(outline, size, span_mfu=span_mfu, centre=centre, blur_mfu=_CONVERSION_BLUR_MFU)
@@ -123,8 +116,8 @@ def render_conversion_mask(
 def box_mask(size: int) -> Mask:
     """Return the mask that hides the border of a swapped face, shape ``(size, size)``, 0..1.
 
-    Ones from ``round(0.055 * size)`` pixels inside the border, then a Gaussian blur that just does not reach
-    it: kernel 7 for 64 pixels, 13 for 128.
+    It is 1 from ``round(0.055 * size)`` pixels inside the border, blurred by the widest Gaussian kernel that
+    does not reach the border: 7 for 64 pixels, 13 for 128.
     """
     inset = max(1, round(_BOX_INSET * size))
     mask = np.zeros((size, size), np.float32)

@@ -41,9 +41,13 @@ def test_a_frontal_face_lands_on_the_template(
     span: float, expected: list[tuple[float, float]], size: int
 ) -> None:
     frame = apply_matrix(similarity(12, 150, (300, 80)), MEAN_FACE_MFU)
-    matrix = crop_matrix(frame, size=size, span_mfu=span, pose_aware=False)
+    matrix = crop_matrix(frame, size=size, span_mfu=span)
+    higher = (
+        0,
+        (0.333 - 0.325) / span,
+    )  # than the frontal centre is the centre of this pose, share of a side
     np.testing.assert_allclose(
-        apply_matrix(matrix, frame), np.array(expected) * size / 64, atol=0.012 * size / 64
+        apply_matrix(matrix, frame), (np.array(expected) / 64 + higher) * size, atol=0.012 * size / 64
     )
 
 
@@ -92,7 +96,6 @@ def test_a_matrix_for_another_size_is_a_multiple() -> None:
 
 
 def test_the_centre_follows_the_nose() -> None:
-    assert crop_centre_mfu(MEAN_FACE_MFU, pose_aware=False) == (0.5, 0.333)
     assert crop_centre_mfu(MEAN_FACE_MFU) == pytest.approx((0.5, 0.325), abs=1e-5)
     turned = MEAN_FACE_MFU.copy()
     turned[2] += (0.10, 0.05)
@@ -121,12 +124,6 @@ def test_the_centre_lies_in_the_middle_of_the_crop() -> None:
 def test_spans_are_those_of_the_table(coverage: float, train: float, convert: float) -> None:
     assert spans(coverage, faithful=True) == pytest.approx((train, convert), abs=5e-4)
     assert spans(coverage, faithful=False) == pytest.approx((train, train))
-
-
-@pytest.mark.parametrize("coverage", [0.0, -1.0, 1.01, float("nan")])
-def test_coverage_out_of_range_is_a_user_error(coverage: float) -> None:
-    with pytest.raises(UserError, match="coverage"):
-        spans(coverage, faithful=True)
 
 
 def test_whole_pixel_shifts_copy_pixels() -> None:
@@ -175,7 +172,8 @@ def test_jitter_shrinks_with_strength() -> None:
 
 
 def test_smoothing_refuses_nonsense() -> None:
-    with pytest.raises(UserError, match="strength"):
-        smooth_landmarks(np.zeros((3, 5, 2)), -1)
+    for strength in (-1, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="--smoothing must be at least 0 and finite"):
+            smooth_landmarks(np.zeros((3, 5, 2)), strength)
     with pytest.raises(ValueError, match=r"\(N, 5, 2\)"):
         smooth_landmarks(np.zeros((5, 2)), 1)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from dfdm_ray.errors import UserError
 from dfdm_ray.generators.blocks import (
     Bottleneck,
     GlorotLinear,
@@ -126,9 +125,3 @@ def test_all_biases_start_at_zero() -> None:
 )
 def test_a_width_scales_and_leaves_at_least_one(size: int, width: float, expected: int) -> None:
     assert scaled(size, width) == expected
-
-
-@pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf])
-def test_a_width_that_is_none_is_refused(width: float) -> None:
-    with pytest.raises(UserError, match="width must be"):
-        scaled(64, width)

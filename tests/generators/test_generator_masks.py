@@ -44,7 +44,7 @@ def test_the_face_mask_agrees_with_the_published_ellipse() -> None:
     """Its substitute, centre (0.5, 0.52) and semi-axes 0.61 and 0.68, overlaps the hull by 0.92."""
     size, span = 256, 2.8
     centre = (0.5, 0.5)
-    face = render_masks(size, span_mfu=span, centre=centre)[0] > 0.5
+    face = render_conversion_mask(size, span_mfu=span, centre=centre) > 0.5
     line = (np.arange(size) + 0.5 - size / 2) * span / size + 0.5
     ellipse = ((line[None] - 0.5) / 0.61) ** 2 + ((line[:, None] - 0.52) / 0.68) ** 2 < 1
     assert (face & ellipse).sum() / (face | ellipse).sum() == pytest.approx(0.92, abs=0.01)
@@ -78,9 +78,9 @@ def test_a_mask_does_not_fade_where_the_crop_cuts_it() -> None:
     assert face[-1, 32] == pytest.approx(1)
 
 
-def test_a_moved_centre_moves_the_masks() -> None:
-    moved = render_masks(64, span_mfu=1.6, centre=(0.5, 0.333 + 1.6 * 8 / 64))
-    np.testing.assert_allclose(moved[:, :-8], render_masks(64, span_mfu=1.6)[:, 8:], atol=0.02)
+def test_a_moved_centre_moves_the_mask() -> None:
+    moved = render_conversion_mask(64, span_mfu=1.6, centre=(0.5, 0.333 + 1.6 * 8 / 64))
+    np.testing.assert_allclose(moved[:-8], render_conversion_mask(64, span_mfu=1.6)[8:], atol=0.02)
 
 
 def test_masks_of_two_sizes_are_the_same_picture() -> None:

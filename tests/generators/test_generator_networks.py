@@ -1,13 +1,15 @@
 """The five autoencoders: sizes, sharing, the swap."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.generators import build_generator
+from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.blocks import Bottleneck, Out, Residual, SameConv5Stride2, Upscale
 from dfdm_ray.generators.iae import Iae
-from dfdm_ray.generators.swap_autoencoder import SIDES, Side, SwapAutoencoder, build_generator
 from dfdm_ray.labels import Generator
 
 # Parameters at width 1: all, shared, one side's own.
@@ -59,8 +61,12 @@ BLOCKS = (SameConv5Stride2, Bottleneck, Upscale, Residual, Out)
 each_generator = pytest.mark.parametrize("name", list(Generator))
 
 
-def count(parameters: object) -> int:
-    return sum(value.numel() for value in parameters)  # type: ignore[attr-defined]
+def count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(value.numel() for value in parameters)
+
+
+def shared(model: SwapAutoencoder) -> list[nn.Parameter]:
+    return [value for name, value in model.named_parameters() if not name.startswith("own.")]
 
 
 def without_memory(name: Generator, width: float = 1.0) -> SwapAutoencoder:
@@ -79,10 +85,10 @@ def faces(model: SwapAutoencoder, batch: int = 2) -> Tensor:
 @each_generator
 def test_parameters_are_as_many_as_published(name: Generator) -> None:
     model = without_memory(name)
-    total, shared, own = PARAMETERS[name]
-    assert count(model.parameters()) == total == shared + 2 * own
-    assert count(model.shared_parameters()) == shared
-    assert [count(model.side_parameters(side)) for side in SIDES] == [own, own]
+    total, common, own = PARAMETERS[name]
+    assert count(model.parameters()) == total == common + 2 * own
+    assert count(shared(model)) == common
+    assert [count(model.own[side].parameters()) for side in SIDES] == [own, own]
     assert count(without_memory(name, 0.25).parameters()) / 1e6 == pytest.approx(
         QUARTER_WIDTH_M[name], abs=6e-4
     )
@@ -135,19 +141,19 @@ def test_a_sides_loss_reaches_what_is_shared_and_its_own_but_not_the_others(
     model = small(name)
     model(faces(model), side).square().mean().backward()
     other: Side = "b" if side == "a" else "a"
-    assert all(value.grad is not None for value in model.shared_parameters())
-    assert all(value.grad is not None for value in model.side_parameters(side))
-    assert all(value.grad is None for value in model.side_parameters(other))
+    assert all(value.grad is not None for value in shared(model))
+    assert all(value.grad is not None for value in model.own[side].parameters())
+    assert all(value.grad is None for value in model.own[other].parameters())
 
 
 @each_generator
 def test_the_swap_runs_through_the_other_sides_part(name: Generator) -> None:
-    model = small(name).eval()
+    model = small(name)
     x = faces(model)
     with torch.no_grad():
         of_a, of_b = model(x, "a"), model(x, "b")
         assert not torch.allclose(of_a, of_b)
-        for value in model.side_parameters("b"):
+        for value in model.own["b"].parameters():
             value.add_(0.1)
         assert torch.equal(model(x, "a"), of_a)
         assert not torch.allclose(model(x, "b"), of_b)
@@ -206,24 +212,8 @@ def test_a_seed_fixes_the_weights_and_leaves_other_chance_alone(name: Generator)
 
 def test_the_two_sides_start_different() -> None:
     model = small(Generator.DFAKER)
-    a, b = (next(iter(model.side_parameters(side))) for side in SIDES)
+    a, b = (next(iter(model.own[side].parameters())) for side in SIDES)
     assert not torch.equal(a, b)
-
-
-def test_a_tags_spelling_builds_the_same_network() -> None:
-    assert type(build_generator("5dfl-h128", width=0.05)) is type(small(Generator.DFL_H128))
-
-
-def test_an_unknown_name_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="no generator is called 'simswap'; there are faceswap, lightweight"):
-        build_generator("simswap")
-
-
-@pytest.mark.parametrize("width", [0.0, -0.5])
-@each_generator
-def test_no_width_is_a_user_error(name: Generator, width: float) -> None:
-    with pytest.raises(UserError, match="width must be"):
-        build_generator(name, width=width)
 
 
 def test_faces_of_a_wrong_size_and_unknown_sides_are_refused() -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from dfdm_ray.generators import build_generator
 from dfdm_ray.generators.augment import AugmentConfig, training_pairs
+from dfdm_ray.generators.base import SIDES
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
-from dfdm_ray.generators.swap_autoencoder import SIDES, build_generator
 from dfdm_ray.labels import Generator
 
 SIDE_PX = 64

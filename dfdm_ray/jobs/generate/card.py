@@ -1,7 +1,7 @@
-"""What a made dataset says of itself: manifest, card, pictures and the table of reconstructions."""
+"""Description of a dataset: manifest, card, contact sheet, and the table of reconstructions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.convert import SYNTHETIC
 from dfdm_ray.jobs.generate.plan import Identity, Scene, real_paths, swap_paths
-from dfdm_ray.jobs.manifest import job as manifest
-from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.labels import Generator
+from dfdm_ray.manifest.build import build_manifest, write_manifest
+from dfdm_ray.manifest.summary import show_manifest
 from dfdm_ray.video.decode import VideoReader
 
 _SHOWN_CRF = 10
@@ -32,30 +32,32 @@ _SCENES_SHOWN = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a run made."""
+    """Everything a run made."""
 
+    root: Path
     identities: list[Identity]
     pairs: list[tuple[str, str]]
-    scenes: dict[str, list[Scene]]
-    """By identity."""
-    trainings: list[tasks.Training]
+    faces: dict[str, str]
+    """File of faces, by source video."""
     rejected: dict[str, str]
-    """Source videos left out, and why."""
+    """Reason, by source video that was left out."""
+    scenes: dict[str, list[Scene]]
+    """By id of the identity."""
+    trainings: list[tasks.Training]
 
 
-def describe(
-    dataset: Dataset, config: GenerateConfig, root: Path, faces: Mapping[str, str], console: Console
-) -> None:
-    """Write ``manifest.parquet``, ``dataset.json`` and ``contact_sheet.png``, and print what was made."""
-    storage.write_atomic(str(root / "contact_sheet.png"), png(_sheet(dataset, root, faces)))
+def describe(dataset: Dataset, config: GenerateConfig, console: Console) -> None:
+    """Write ``contact_sheet.png``, ``dataset.json`` and ``manifest.parquet``, and print a summary."""
+    root = dataset.root
+    storage.write_atomic(str(root / "contact_sheet.png"), png(_sheet(dataset)))
     card = _card(dataset, config)
     storage.write_atomic(str(root / "dataset.json"), json.dumps(card, indent=2, default=str).encode())
-    manifest.write(
-        ManifestConfig(videos=str(root), out=str(root / "manifest.parquet"), split="none", overwrite=True),
-        console,
-    )
-    console.print(_reconstructions(dataset))
-    say(console, f"look at {root}/contact_sheet.png; the card is {root}/dataset.json")
+    build = build_manifest(str(root))
+    problems = write_manifest(str(root / "manifest.parquet"), build, build.table)
+    show_manifest(build, console)
+    say(console, f"manifest: {root}/manifest.parquet" + (f"; problems: {problems}" if problems else ""))
+    console.print(_reconstructions(dataset.trainings))
+    say(console, f"contact sheet: {root}/contact_sheet.png; card: {root}/dataset.json")
 
 
 def _card(dataset: Dataset, config: GenerateConfig) -> dict[str, object]:
@@ -75,11 +77,11 @@ def _card(dataset: Dataset, config: GenerateConfig) -> dict[str, object]:
     }
 
 
-def _reconstructions(dataset: Dataset) -> Table:
+def _reconstructions(trainings: Sequence[tasks.Training]) -> Table:
     table = Table(title="reconstruction, PSNR within the face in dB", box=SIMPLE_HEAD)
     for heading in ("pair", "generator", "A->A", "B->B"):
         table.add_column(heading)
-    for training in dataset.trainings:
+    for training in trainings:
         psnr = training.result or {}
         table.add_row(
             "_".join(training.pair), training.generator, *(f"{psnr[side]:.1f}" for side in sorted(psnr))
@@ -87,27 +89,24 @@ def _reconstructions(dataset: Dataset) -> Table:
     return table
 
 
-def _sheet(dataset: Dataset, root: Path, faces: Mapping[str, str]) -> Image:
-    """Draw, for some scenes of each pair, the middle frame as it was and as each generator drew it."""
+def _sheet(dataset: Dataset) -> Image:
+    """Draw the middle frame of some scenes of each pair: real, then as drawn by each generator."""
     rows: list[tuple[str, Image | str]] = []
     generators = list(dict.fromkeys(training.generator for training in dataset.trainings))
     for a, b in dataset.pairs:
         for target, source in ((a, b), (b, a)):
             for scene in dataset.scenes[target][:_SCENES_SHOWN]:
-                pictures = _middle_faces(scene, source, generators, root, faces)
+                pictures = _middle_faces(dataset, scene, source, generators)
                 rows.append((f"{target} with the face of {source}: real, {', '.join(generators)}", pictures))
     return contact_sheet(rows, cell_px=_CROP_PX // 2)
 
 
-def _middle_faces(
-    scene: Scene, source: str, generators: list[Generator], root: Path, faces: Mapping[str, str]
-) -> Image:
+def _middle_faces(dataset: Dataset, scene: Scene, source: str, generators: Sequence[Generator]) -> Image:
     middle = (scene.start + scene.stop) // 2
-    marks = tasks.read_faces(faces[scene.uri]).landmarks[middle]
-    low, high = marks.min(axis=0), marks.max(axis=0)
-    box = np.concatenate([low, high]).astype(np.float32)
-    paths = [real_paths(root, scene)[_SHOWN_CRF]]
-    paths += [swap_paths(root, scene, source, generator)[_SHOWN_CRF] for generator in generators]
+    marks = tasks.read_faces(dataset.faces[scene.uri]).landmarks[middle]
+    box = np.concatenate([marks.min(axis=0), marks.max(axis=0)]).astype(np.float32)
+    paths = [real_paths(dataset.root, scene)[_SHOWN_CRF]]
+    paths += [swap_paths(dataset.root, scene, source, generator)[_SHOWN_CRF] for generator in generators]
     return np.stack(
         [crop_face(_frame(path, middle - scene.start), box, size=_CROP_PX, margin=3.0) for path in paths]
     )

@@ -1,5 +1,6 @@
-"""Frozen configuration of making data; see :mod:`dfdm_ray.config`."""
+"""Configuration of `dfdm-ray generate`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,30 +11,31 @@ from dfdm_ray.labels import Generator
 
 @dataclass(frozen=True, kw_only=True)
 class SwapTrainConfig:
-    """How each generator is trained on each pair; the same for all five, so that only the network differs."""
+    """Training of each generator on each pair; one setting for all five, so that only the networks differ."""
 
     iterations: int = 100_000
-    """Optimiser steps; each takes a batch of either identity."""
+    """Optimiser steps; each takes one batch of each identity."""
     width: float = 1.0
-    """Multiplies every number of channels; 1 is the published networks, 0.25 a sixteenth of their weights."""
+    """Factor on every number of channels. 1: published networks; 0.25: a sixteenth of their weights."""
     batch_size: int = 16
     """Faces of each identity in a step."""
     learning_rate: float = 5e-5
-    """Of Adam; faceswap's is 5e-5. Short runs want more."""
+    """Learning rate of Adam. faceswap has 5e-5; short runs need more."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """constant: as in faceswap; cosine: warmed up and then lowered to nothing, for short runs."""
+    """constant: as in faceswap; cosine: warmed up, then lowered to 0, for short runs."""
     clip_norm: float = 0.0
-    """Longest gradient; keeps short runs at high learning rates from diverging. 0: no limit, as faceswap."""
+    """Largest norm of the gradient; prevents divergence at high learning rates. 0: none, as in faceswap."""
     augment_colour: bool = True
-    """Change contrast and colours at random. Short runs get further without (faceswap has such a switch)."""
+    """Change contrast and colours at random. Short runs get further without (a switch of faceswap too)."""
     flip: bool = True
-    """Mirror half of the faces. Short runs get further without (faceswap has such a switch)."""
+    """Mirror half of the faces. Short runs get further without (a switch of faceswap too)."""
     loss: Literal["ssim", "mae"] = "ssim"
-    """ssim: DSSIM and squared error, eyes and mouth weighted, faceswap's since August 2020; mae: before."""
+    """ssim: DSSIM and squared error, weighted on eyes and mouth, as in faceswap since August 2020; mae: the
+    older mean absolute error."""
     coverage: float = 0.875
-    """Part of the stored face that is used: 0.875, or 0.6875 as before August 2021."""
+    """Share of the stored face that is used: 0.875 as in faceswap, or 0.6875 as before August 2021."""
     faithful_crop: bool = True
-    """Convert with the narrower crop that faceswap had until 2026; no: the crop of training."""
+    """Convert with the narrower crop of faceswap until April 2026; no: with the crop of training."""
     face_px: int = 256
     """Side of the stored faces, pixels."""
 
@@ -41,8 +43,11 @@ class SwapTrainConfig:
         at_least(1, **{"train.iterations": self.iterations, "train.batch_size": self.batch_size})
         at_least(64, **{"train.face_px": self.face_px})
         at_least(0, **{"train.clip_norm": self.clip_norm})
-        if self.width <= 0 or self.learning_rate <= 0:
-            raise UserError("--train.width and --train.learning-rate must be above 0")
+        if not (0 < self.width < math.inf and 0 < self.learning_rate < math.inf):
+            raise UserError(
+                "--train.width and --train.learning-rate must be finite and above 0, "
+                f"got {self.width:g} and {self.learning_rate:g}"
+            )
         if self.coverage not in (0.6875, 0.875):
             raise UserError(f"--train.coverage must be 0.6875 or 0.875, got {self.coverage:g}")
 
@@ -57,28 +62,29 @@ class GenerateConfig:
     identities: str
     """A folder with a folder of videos for each identity, or a CSV with the columns identity and video."""
     out: str
-    """Where the dataset goes, a local or shared folder. Running again finishes what is missing."""
+    """Folder of the dataset, local or shared. The same command again makes what is missing."""
     networks: str | None = None
-    """The --out of an earlier run on the same identities: its trained networks are used for these scenes."""
+    """The --out of an earlier run on the same identities; its trained networks are used."""
     pairs: tuple[str, ...] = ()
-    """Pairs such as anna:bob; both directions are made. Default: all."""
+    """Pairs such as anna:bob; each is swapped in both directions. Default: all pairs."""
     sample_pairs: int | None = None
-    """Take so many of the pairs at random, by --seed."""
+    """Number of pairs to draw at random. Default: all."""
     generators: tuple[Generator, ...] = tuple(Generator)
-    """Which of the five."""
+    """Generators to use."""
     scene_frames: int = 100
-    """Frames of a scene; each has the face in every frame."""
+    """Frames of a scene; all contain the face."""
     scenes_per_identity: int = 10
-    """Scenes of each identity, for each pair it is in."""
+    """Largest number of scenes of each identity; each is used in all pairs of the identity."""
     max_frames: int = 3000
-    """Frames of each source video that are used."""
+    """Number of frames to use of each source video, from its start."""
     smoothing: float = 1.0
-    """Of the face's landmarks over time: standard deviation in frames; 0 as faceswap has it."""
+    """Smoothing of landmarks over time: standard deviation in frames; 0: none, as in faceswap."""
     detector: FaceConfig = field(default_factory=FaceConfig)
     train: SwapTrainConfig = field(default_factory=SwapTrainConfig)
     seed: int = 0
+    """Seed of the sample of pairs and of all trainings."""
     ray_address: str | None = None
-    """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started here for this run."""
+    """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started for this run."""
 
     def __post_init__(self) -> None:
         at_least(2, scene_frames=self.scene_frames)

@@ -1,92 +1,70 @@
-"""Put a generator's faces into a scene: align, predict, blend, paste back, encode once per quality.
+"""Conversion of a scene: align, draw and paste back each face, and encode once per quality.
 
-Frames stream through: memory does not grow with the scene.
+Frames are streamed: memory does not grow with the length of the scene.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from dfdm_ray.faces.detector import Frame
-from dfdm_ray.generators.alignment import align_face, crop_centre_mfu, crop_matrix
+from dfdm_ray.generators.alignment import Spans, align_face, crop_centre_mfu, crop_matrix
+from dfdm_ray.generators.base import Side, SwapAutoencoder
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
-from dfdm_ray.generators.swap_autoencoder import Side, SwapAutoencoder
+from dfdm_ray.jobs.generate.extract import Landmarks
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.encode import QualityWriter
-from dfdm_ray.video.frames import FrameBatch
 
 SYNTHETIC = "synthetic face swap made by dfdm-ray for forensics research"
 REAL = "real video, not swapped, re-encoded by dfdm-ray"
 _BATCH = 8
 
-Landmarks = npt.NDArray[np.float32]
 
-
+@dataclass(frozen=True, kw_only=True)
 class FaceSwapper:
-    """Draws side ``b``'s face in place of side ``a``'s, or the other way round.
+    """Draws the face of side ``to`` in frames of the other side."""
 
-    Args:
-        network: A trained generator.
-        to: Whose face goes in.
-        train_span_mfu: Width of the crop the network was trained on, mean-face units; the mask is this wide.
-        span_mfu: Width of the crop it sees now: narrower in the faithful mode, as faceswap had it.
-        device: Torch device.
-    """
-
-    def __init__(
-        self, network: SwapAutoencoder, *, to: Side, train_span_mfu: float, span_mfu: float, device: str
-    ) -> None:
-        self._network = network.to(device).eval()
-        self._to: Side = to
-        self._span_mfu = span_mfu
-        self._device = device
-        self._train_span_mfu = train_span_mfu
-
-    def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
-        """Return the frames ``(H, W, 3)`` swapped; ``landmarks`` are theirs, ``(n, 5, 2)``, pixels."""
-        sizes = self._network.input_size, self._network.output_size
-        crops = [
-            align_face(frame, crop_matrix(marks, size=sizes[0], span_mfu=self._span_mfu), sizes[0])
-            for frame, marks in zip(frames, landmarks, strict=True)
-        ]
-        return [
-            paste_face(
-                frame, face, crop_matrix(marks, size=sizes[1], span_mfu=self._span_mfu), self._mask(marks)
-            )
-            for frame, face, marks in zip(frames, self._predict(crops), landmarks, strict=True)
-        ]
-
-    def _mask(self, marks: Landmarks) -> Landmarks:
-        """Return the face mask of one frame, centred by the head's pose as its crop is, ``(S, S)``."""
-        centre = crop_centre_mfu(marks.astype(np.float64))
-        return render_conversion_mask(self._network.output_size, span_mfu=self._train_span_mfu, centre=centre)
+    network: SwapAutoencoder
+    """A trained network on the CPU."""
+    to: Side
+    spans: Spans
+    """The crop has the span of conversion, the mask that of training."""
 
     @torch.inference_mode()
-    def _predict(self, crops: list[Frame]) -> npt.NDArray[np.float32]:
-        x = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        faces: npt.NDArray[np.float32] = self._network(x, self._to).permute(0, 2, 3, 1).cpu().numpy()
-        return faces
+    def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
+        """Return the frames ``(H, W, 3)`` swapped; their landmarks have shape ``(n, 5, 2)``, pixels."""
+        size, drawn_size = self.network.input_size, self.network.output_size
+        matrices = [crop_matrix(marks, size=size, span_mfu=self.spans.convert_mfu) for marks in landmarks]
+        crops = [align_face(frame, matrix, size) for frame, matrix in zip(frames, matrices, strict=True)]
+        x_BCHW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+        faces = self.network(x_BCHW, self.to).permute(0, 2, 3, 1).numpy()
+        swapped = []
+        for frame, face, matrix, marks in zip(frames, faces, matrices, landmarks, strict=True):
+            centre = crop_centre_mfu(marks.astype(np.float64))
+            mask = render_conversion_mask(drawn_size, span_mfu=self.spans.train_mfu, centre=centre)
+            swapped.append(paste_face(frame, face, matrix * (drawn_size / size), mask))
+        return swapped
 
 
 def encode_scene(
     uri: str, span: range, paths: Mapping[int, Path], *, swapper: FaceSwapper | None, landmarks: Landmarks
 ) -> None:
-    """Encode the frames ``span`` of a video at every quality, swapped or as they are.
+    """Encode the frames ``span`` of a video to ``paths``, by crf; without a swapper, unchanged.
 
-    Frame rate and times are the source's; sound is left out.
+    The frame rate and times are those of the video; sound is left out.
 
     Args:
         uri: The video.
         span: Frame numbers.
-        paths: Where the encodings go, by crf.
-        swapper: Changes the frames; ``None`` keeps them.
-        landmarks: Of the video's frames, shape ``(N, 5, 2)``, pixels.
+        paths: Files to write, by crf.
+        swapper: Changes the frames, if given.
+        landmarks: Landmarks in the frames of the whole video, shape ``(N, 5, 2)``, pixels.
 
     Raises:
         ValueError: If the video ends before the span.
@@ -102,18 +80,13 @@ def encode_scene(
         with QualityWriter(
             paths, size=(width, height), time_base=time_base, rate=reader.rate, metadata=metadata
         ) as writer:
-            start = span.start
-            for batch in _batches(chain([first], frames)):
-                rgb = [one.rgb[0] for one in batch]
+            rest, start = chain([first], frames), span.start
+            while batch := list(islice(rest, _BATCH)):
+                images = [one.rgb[0] for one in batch]
                 if swapper is not None:
-                    rgb = swapper(rgb, landmarks[start : start + len(batch)])
-                for one, image in zip(batch, rgb, strict=True):
+                    images = swapper(images, landmarks[start : start + len(batch)])
+                for one, image in zip(batch, images, strict=True):
                     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                     frame.pts = round(float(one.pts_s[0] - first.pts_s[0]) / time_base)
                     writer.write(frame)
                 start += len(batch)
-
-
-def _batches(frames: Iterator[FrameBatch]) -> Iterator[list[FrameBatch]]:
-    while batch := list(islice(frames, _BATCH)):
-        yield batch

@@ -1,6 +1,6 @@
-"""Faces of one video: where the subject is in every frame, and aligned faces to train on.
+"""Faces of one video: landmarks of the subject in every frame, and aligned faces for training.
 
-Every frame is decoded and looked at, because conversion pastes a face into every frame.
+The detector sees every frame, because conversion pastes a face into every frame.
 """
 
 import io
@@ -16,10 +16,9 @@ from dfdm_ray.generators.alignment import FACE_SPAN_MFU, align_face, crop_matrix
 from dfdm_ray.video.decode import VideoReader
 
 _CROWDED_FRACTION = 0.1
-"""A video with several faces of about one size in more of its frames than this is not one identity's."""
+"""A video is rejected if a larger share of its frames has several faces of similar size."""
 _JUMP = 1.5
-"""Farthest, in eye distances, that the subject's centre moves from one frame to the next."""
-
+"""Largest move of the subject's centre from one frame to the next, in eye distances."""
 
 Landmarks = npt.NDArray[np.float32]
 _UNSEEN = np.full((5, 2), np.nan, np.float32)
@@ -29,10 +28,10 @@ _UNSEEN = np.full((5, 2), np.nan, np.float32)
 class VideoFaces:
     """The subject of one video over its first ``N`` frames."""
 
-    landmarks: npt.NDArray[np.float32]
-    """Shape ``(N, 5, 2)``, pixels, smoothed over time; NaN where the subject is not seen."""
+    landmarks: Landmarks
+    """Shape ``(N, 5, 2)``, pixels, smoothed over time; NaN in frames without the subject."""
     faces: npt.NDArray[np.uint8]
-    """Aligned faces of the frames with a subject, RGB, shape ``(M, S, S, 3)``, ``FACE_SPAN_MFU`` wide."""
+    """Aligned faces of the frames with the subject, RGB, shape ``(M, S, S, 3)``, ``FACE_SPAN_MFU`` wide."""
 
     def to_bytes(self) -> bytes:
         """Return the arrays as an ``npz`` file."""
@@ -42,12 +41,12 @@ class VideoFaces:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "VideoFaces":
-        """Read what :meth:`to_bytes` wrote."""
+        """Read the content of such a file."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return cls(landmarks=arrays["landmarks"], faces=arrays["faces"])
 
     def scenes(self, length: int) -> list[range]:
-        """Return the spans of ``length`` frames, one after the other, with the subject in every frame."""
+        """Return consecutive spans of ``length`` frames with the subject in every frame."""
         seen = np.isfinite(self.landmarks[:, 0, 0])
         spans: list[range] = []
         start = 0
@@ -64,18 +63,17 @@ class VideoFaces:
 def extract_faces(
     uri: str, detector: FaceDetector, *, size_px: int, max_frames: int, smoothing: float
 ) -> VideoFaces:
-    """Find the subject in every frame of a video; memory does not grow with its length but for the faces.
+    """Find the subject in the first ``max_frames`` frames of a video; only the faces are kept in memory.
 
     Args:
         uri: The video.
-        detector: Looks at every frame.
+        detector: Detector of faces and landmarks.
         size_px: Side of the aligned faces.
-        max_frames: Frames after which the video is left.
-        smoothing: Of the landmarks over time, see :func:`~dfdm_ray.generators.alignment.smooth_landmarks`.
+        max_frames: Number of frames to read at most.
+        smoothing: Strength for :func:`~dfdm_ray.generators.alignment.smooth_landmarks`.
 
     Raises:
-        VideoRejectedError: If the video cannot be read, has no face, or several, so that it is not
-            clear who the identity is.
+        VideoRejectedError: If the video cannot be read, has no face, or has several faces of similar size.
     """
     found: list[Detections] = []
     landmarks: list[Landmarks] = []
@@ -96,16 +94,16 @@ def extract_faces(
 
 
 def _smoothed(landmarks: Landmarks, strength: float) -> Landmarks:
-    """Smooth each stretch of frames in which the subject is seen."""
+    """Smooth each run of consecutive frames with the subject."""
     smooth = landmarks.copy()
-    seen = np.isfinite(landmarks[:, 0, 0])
-    for stretch in np.split(np.flatnonzero(seen), np.flatnonzero(np.diff(np.flatnonzero(seen)) > 1) + 1):
+    seen = np.flatnonzero(np.isfinite(landmarks[:, 0, 0]))
+    for stretch in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
         smooth[stretch] = smooth_landmarks(landmarks[stretch], strength)
     return smooth
 
 
 def _follow(found: Detections, last: Landmarks | None) -> Landmarks | None:
-    """Return the landmarks nearest to the last frame's, or those of the largest face after a gap."""
+    """Return the landmarks nearest to those of the last frame; after a gap, those of the largest face."""
     if not len(found):
         return None
     if last is None:
@@ -129,13 +127,11 @@ def _require_one_face(found: list[Detections], *, num_faces: int) -> None:
     crowded = [looked for looked in found if _num_comparable(looked) > 1]
     if len(crowded) > _CROWDED_FRACTION * len(found):
         most = max(_num_comparable(looked) for looked in crowded)
-        detail = (
-            f"up to {most} faces of about one size in {len(crowded)} of {len(found)} frames: who is meant?"
-        )
+        detail = f"up to {most} faces of similar size in {len(crowded)} of {len(found)} frames"
         raise VideoRejectedError(RejectCode.SEVERAL_FACES, detail)
 
 
 def _num_comparable(found: Detections) -> int:
-    """Return how many faces are at least half as large as the largest."""
+    """Return the number of faces at least half as large as the largest."""
     sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0)
     return int((sides >= sides.max(initial=0) / 2).sum())

@@ -2,16 +2,17 @@
 
 ::
 
-    identities -> extract (a Ray task per video): faces, landmarks          work/faces/
-               -> train (a task per pair and generator), on a GPU if any   work/models/
-               -> convert (a task per scene): align, predict, blend, encode at three qualities
-    OUT/DFDM_crf*/<generator>/id0_id1_0000_1original.mp4, real/, manifest.parquet, dataset.json, *.png
+    identities -> extract (a task per video): faces and landmarks           work/faces/
+               -> train (a task per pair and generator), on a GPU if any    work/models/
+               -> convert (a task per scene and network): three qualities   DFDM_crf*/, real/
+               -> manifest.parquet, dataset.json, contact_sheet.png
 
-Every result is a file that appears whole; a task whose file is there is not run, so the same command
-finishes what a stopped run left.
+Every result is a file that is written whole. A task whose files exist does nothing, so the same command
+finishes an interrupted run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.engine.session import ray_session
 from dfdm_ray.errors import UserError
-from dfdm_ray.generators.swap_autoencoder import Side
+from dfdm_ray.generators.base import Side
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
@@ -41,19 +42,16 @@ from dfdm_ray.jobs.generate.settings import require_networks, require_same_setti
 from dfdm_ray.labels import GENERATORS
 
 _RETRIES = 3
-"""How often a task is run again when its worker or node dies."""
+"""Number of times a task is run again when its worker or node dies."""
 _POLL_S = 5.0
 
-Conversion = tuple[tasks.Training | None, Scene, str, Side, Mapping[int, str]]
-"""Arguments of :func:`generate_tasks.convert`."""
 
-
-def generate(config: GenerateConfig, console: Console) -> Dataset:
-    """Make the dataset below ``config.out``.
+def generate(config: GenerateConfig, console: Console) -> None:
+    """Make the dataset in ``config.out``.
 
     Raises:
-        UserError: If identities, pairs or videos do not do, or an earlier run there had other identities or
-            settings.
+        UserError: If identities, pairs or videos are unusable, or the folder contains data made of other
+            identities or with other settings.
     """
     identities = read_identities(config.identities)
     pairs = choose_pairs(identities, config.pairs, sample=config.sample_pairs, seed=config.seed)
@@ -65,64 +63,60 @@ def generate(config: GenerateConfig, console: Console) -> Dataset:
     _, weights = load_detector(config.detector)
     with ray_session(config.ray_address):
         faces, rejected = _extract(config, root, identities, weights, console)
-        used = [one for one in identities if any(one.id in pair for pair in pairs)]
-        _require_usable(used, faces, rejected)
-        scenes = {one.id: _scenes(config, one, faces) for one in used}
-        trainings = _trainings(config, networks, identities, pairs, faces)
+        paired = [one for one in identities if one.id in chain(*pairs)]
+        scenes = {one.id: _scenes(config, one, faces, rejected) for one in paired}
+        trainings = _trainings(config, networks, paired, pairs, faces)
         if networks == root:
             _train(trainings, console)
         _require_trained(trainings)
         _convert(root, trainings, scenes, faces, console)
     dataset = Dataset(
-        identities=identities, pairs=pairs, scenes=scenes, trainings=trainings, rejected=rejected
+        root=root,
+        identities=identities,
+        pairs=pairs,
+        faces=faces,
+        rejected=rejected,
+        scenes=scenes,
+        trainings=trainings,
     )
-    describe(dataset, config, root, faces, console)
+    describe(dataset, config, console)
     work = root / "work"
     for folder in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
         storage.remove_unfinished(str(folder))
-    return dataset
-
-
-def _require_trained(trainings: list[tasks.Training]) -> None:
-    for training in trainings:
-        if training.result is None:
-            raise UserError(f"there is no trained network in {training.folder}")
 
 
 def _extract(
-    config: GenerateConfig, root: Path, identities: list[Identity], weights: bytes, console: Console
+    config: GenerateConfig, root: Path, identities: Sequence[Identity], weights: bytes, console: Console
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the file of faces of each usable video, and why the others are not."""
+    """Return the file of faces of each usable video, and the reason for each video that is left out."""
     files = {
         uri: str(root / "work" / "faces" / f"{one.id}_{number:04d}.npz")
         for one in identities
         for number, uri in enumerate(one.videos)
     }
+    extract = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.extract)
     shared = ray.put(weights)
-    calls = {uri: (uri, out, config.detector, shared, config) for uri, out in files.items()}
-    reasons = _run("faces", tasks.extract, calls, console)
-    rejected = {uri: str(reason) for uri, reason in reasons.items() if reason}
+    reasons = _wait(
+        [extract.remote(uri, out, shared, config) for uri, out in files.items()], "faces", console
+    )
+    rejected = {uri: str(reason) for uri, reason in zip(files, reasons, strict=True) if reason}
     for uri, reason in rejected.items():
         say(console, f"left out: {uri}: {reason}")
     return {uri: out for uri, out in files.items() if uri not in rejected}, rejected
 
 
-def _require_usable(
-    identities: list[Identity], faces: Mapping[str, str], rejected: Mapping[str, str]
-) -> None:
-    for one in identities:
-        if not any(uri in faces for uri in one.videos):
-            reason = next((rejected[uri] for uri in one.videos if uri in rejected), "it has no videos")
-            raise UserError(f"identity {one.name} has no usable video: {reason}")
-
-
-def _scenes(config: GenerateConfig, identity: Identity, faces: Mapping[str, str]) -> list[Scene]:
-    usable = {uri: faces[uri] for uri in identity.videos if uri in faces}
-    spans = {uri: tasks.read_faces(path).scenes(config.scene_frames) for uri, path in usable.items()}
+def _scenes(
+    config: GenerateConfig, identity: Identity, faces: Mapping[str, str], rejected: Mapping[str, str]
+) -> list[Scene]:
+    usable = [uri for uri in identity.videos if uri in faces]
+    if not usable:
+        reason = rejected[identity.videos[0]]
+        raise UserError(f"identity {identity.name} has no usable video: {reason}")
+    spans = {uri: tasks.read_faces(faces[uri]).scenes(config.scene_frames) for uri in usable}
     scenes = cut_scenes(identity, spans, limit=config.scenes_per_identity)
     if not scenes:
         raise UserError(
-            f"identity {identity.name} has no {config.scene_frames} frames in a row with a face; "
+            f"identity {identity.name} has no {config.scene_frames} consecutive frames with a face; "
             "give a smaller --scene-frames"
         )
     return scenes
@@ -131,16 +125,16 @@ def _scenes(config: GenerateConfig, identity: Identity, faces: Mapping[str, str]
 def _trainings(
     config: GenerateConfig,
     root: Path,
-    identities: list[Identity],
-    pairs: list[tuple[str, str]],
+    identities: Sequence[Identity],
+    pairs: Sequence[tuple[str, str]],
     faces: Mapping[str, str],
 ) -> list[tasks.Training]:
-    of = {one.id: tuple(faces[uri] for uri in one.videos if uri in faces) for one in identities}
+    files = {one.id: tuple(faces[uri] for uri in one.videos if uri in faces) for one in identities}
     return [
         tasks.Training(
             generator=generator,
             pair=(a, b),
-            faces={"a": of[a], "b": of[b]},
+            faces={"a": files[a], "b": files[b]},
             folder=str(root / "work" / "models" / f"{a}_{b}" / generator),
             config=config.train,
             seed=config.seed,
@@ -150,76 +144,73 @@ def _trainings(
     ]
 
 
-def _train(trainings: list[tasks.Training], console: Console) -> None:
-    # DFDM's order is that of cost: the slowest first, so that none is left to run alone at the end.
+def _train(trainings: Sequence[tasks.Training], console: Console) -> None:
+    # Generators are in the order of their cost. The slowest go first, so that none runs alone at the end.
     slowest_first = sorted(trainings, key=lambda one: GENERATORS.index(one.generator), reverse=True)
     gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
+    train = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(tasks.train)
     device = "cuda" if gpus else "cpu"
-    calls = {one.folder: (one, device) for one in slowest_first if one.result is None}
-    planned = sum(training.config.iterations for training in trainings)
+    running = [train.remote(one, device) for one in slowest_first if one.result is None]
+    work = Work(planned=sum(one.config.iterations for one in trainings), unit="iterations")
+    with progress(work, console, title="training") as show:
+        for _ in _unfinished(running):
+            work.done = sum(one.iterations_done for one in trainings)
+            show()
 
-    def done(_: int) -> int:
-        return sum(training.iterations_done for training in trainings)
 
-    work = Work(planned=planned, unit="iterations")
-    _run("training", tasks.train, calls, console, gpus=gpus, work=work, measure=done)
+def _require_trained(trainings: Sequence[tasks.Training]) -> None:
+    for training in trainings:
+        if training.result is None:
+            raise UserError(
+                f"there is no trained network in {training.folder}; give --pairs and --generators of the run "
+                "that --networks names"
+            )
 
 
 def _convert(
     root: Path,
-    trainings: list[tasks.Training],
+    trainings: Sequence[tasks.Training],
     scenes: Mapping[str, list[Scene]],
     faces: Mapping[str, str],
     console: Console,
 ) -> None:
-    calls: dict[str, Conversion] = {}
-    for scene in (scene for found in scenes.values() for scene in found):
-        real = {crf: str(path) for crf, path in real_paths(root, scene).items()}
-        calls[f"real {scene}"] = (None, scene, faces[scene.uri], "a", real)
+    convert = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.convert)
+    running = []
+    for scene in chain(*scenes.values()):
+        marks = faces[scene.uri]
+        running.append(convert.remote(None, scene, marks, "a", real_paths(root, scene)))
         for training in (one for one in trainings if scene.identity in one.pair):
             a, b = training.pair
-            source, to = (b, "b") if scene.identity == a else (a, "a")
-            paths = {
-                crf: str(path) for crf, path in swap_paths(root, scene, source, training.generator).items()
-            }
-            calls[next(iter(paths.values()))] = (training, scene, faces[scene.uri], to, paths)  # type: ignore[assignment]
-    _run("scenes", tasks.convert, calls, console)
+            to: Side = "b" if scene.identity == a else "a"
+            source = b if to == "b" else a
+            paths = swap_paths(root, scene, source, training.generator)
+            running.append(convert.remote(training, scene, marks, to, paths))
+    _wait(running, "scenes", console)
 
 
-def _run(
-    title: str,
-    task: Callable[..., Any],
-    calls: Mapping[str, tuple[Any, ...]],
-    console: Console,
-    *,
-    gpus: int = 0,
-    work: Work | None = None,
-    measure: Callable[[int], int] = int,
-) -> dict[str, Any]:
-    """Run ``task`` on Ray for each call, show progress, and return the results by name.
-
-    A task reserves a CPU and so many GPUs, and is run again when its worker dies.
-    """
-    if not calls:
-        return {}
-    work = work or Work(planned=len(calls), unit=title)
-    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
-    running = {remote.remote(*arguments): name for name, arguments in calls.items()}
-    results: dict[str, Any] = {}
+def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> list[Any]:
+    """Show how many tasks are done until all are; return their results in order."""
+    work = Work(planned=len(running), unit=title)
     with progress(work, console, title=title) as show:
-        while running:
-            ready, _ = ray.wait(list(running), timeout=_POLL_S)
-            for ref in ready:
-                results[running.pop(ref)] = _result(ref)
-            work.done = measure(len(results))
+        for num_left in _unfinished(running):
+            work.done = len(running) - num_left
             show()
+    results: list[Any] = ray.get(running)
     return results
 
 
-def _result(ref: ray.ObjectRef[Any]) -> Any:
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):  # its own words, without the worker's traceback
-            raise error.cause from None
-        raise
+def _unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
+    """Yield the number of tasks that still run, every few seconds, until none does.
+
+    Raises:
+        UserError: If a task raised it.
+    """
+    while running:
+        ready, running = ray.wait(running, timeout=_POLL_S)
+        try:
+            ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):  # without the traceback of the worker
+                raise error.cause from None
+            raise
+        yield len(running)

@@ -1,4 +1,4 @@
-"""What a dataset will hold: identities, pairs, scenes and the files they become."""
+"""Plan of a dataset: identities, pairs, scenes, and the names of their files."""
 
 import csv
 import itertools
@@ -19,20 +19,21 @@ class Identity:
     """One person and the videos of them."""
 
     id: str
-    """``id0``, ``id1``...: as DFDM names people."""
+    """``id0``, ``id1``...: the naming of DFDM."""
     name: str
-    """As the user calls them."""
+    """The name given by the user."""
     videos: tuple[str, ...]
+    """URIs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A span of one identity's video."""
+    """A span of frames in a video of one identity."""
 
     identity: str
-    """``id0``..."""
+    """Id of the identity."""
     number: int
-    """Counts the identity's scenes."""
+    """Number of the scene among those of the identity, from 0."""
     uri: str
     start: int
     stop: int
@@ -47,7 +48,7 @@ def read_identities(source: str) -> list[Identity]:
     """Read a folder of identity folders, or a CSV with the columns ``identity`` and ``video``.
 
     Raises:
-        UserError: If there are fewer than two identities or the source is neither.
+        UserError: If ``source`` is neither or has fewer than two identities.
     """
     path = Path(source)
     if path.is_dir():
@@ -55,13 +56,11 @@ def read_identities(source: str) -> list[Identity]:
     elif path.suffix.lower() == ".csv":
         found = _read_csv(path)
     else:
-        raise UserError(
-            f"--identities {source} is neither a folder with a folder for each identity nor a .csv"
-        )
+        raise UserError(f"--identities {source} is neither a folder of identity folders nor a .csv")
     if len(found) < 2:
         names = ", ".join(found) or "none"
         raise UserError(
-            f"--identities {source} has {len(found)} identities ({names}); a swap needs two or more"
+            f"--identities {source} has {len(found)} identities ({names}); a swap needs at least two"
         )
     numbered = enumerate(sorted(found.items()))
     return [Identity(id=f"id{number}", name=name, videos=videos) for number, (name, videos) in numbered]
@@ -81,14 +80,14 @@ def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
     for line, row in enumerate(rows, start=2):
         name, video = row.get("identity"), row.get("video")
         if not name or not video:
-            raise UserError(f"{path} line {line}: needs the columns identity and video, has {row}")
+            raise UserError(f"{path} line {line} needs the columns identity and video, got {row}")
         uri = video if "://" in video else storage.absolute(os.path.join(path.parent, video))
         found[name] = (*found.get(name, ()), uri)
     return found
 
 
 def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one text for each person whose videos, by name, differ: ``bob: + b.mp4``."""
+    """Return one text for each name whose videos differ, such as ``bob: + b.mp4``."""
     texts = []
     for name in sorted(before.keys() | now.keys()):
         was, are = before.get(name, ()), now.get(name, ())
@@ -104,7 +103,13 @@ def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence
 def choose_pairs(
     identities: Sequence[Identity], named: Sequence[str], *, sample: int | None, seed: int
 ) -> list[tuple[str, str]]:
-    """Return pairs of identity ids, the lower first: all, those named ``anna:bob``, or a sample of them.
+    """Return pairs of identity ids, the lower first.
+
+    Args:
+        identities: All identities, in the order of their ids.
+        named: Pairs to take, such as ``anna:bob``; if empty, all are taken.
+        sample: Number of these pairs to draw, if given.
+        seed: Seed of the sample.
 
     Raises:
         UserError: If a name is unknown or not a pair.
@@ -120,7 +125,7 @@ def choose_pairs(
         wrong = [text for text, pair in zip(named, chosen, strict=True) if len(set(pair)) != 2]
         if wrong:
             raise UserError(
-                f"--pairs {wrong[0]} is not two identities joined by a colon, such as {order[0]}:{order[1]}"
+                f"--pairs {wrong[0]} is not a pair; give two identities such as {order[0]}:{order[1]}"
             )
         pairs = [pair for pair in pairs if pair in chosen]
     if sample is not None and sample < len(pairs):
@@ -130,18 +135,12 @@ def choose_pairs(
 
 def _known(name: str, ids: Mapping[str, str], text: str) -> str:
     if name not in ids:
-        raise UserError(f"--pairs {text}: no identity is called {name!r}; there are {', '.join(ids)}")
+        raise UserError(f"--pairs {text}: unknown identity {name!r}; known are {', '.join(ids)}")
     return ids[name]
 
 
 def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limit: int) -> list[Scene]:
-    """Return up to ``limit`` scenes of an identity, one of each video in turn.
-
-    Args:
-        identity: Whose.
-        spans: Of each of the identity's videos, the spans that can be scenes.
-        limit: At most so many.
-    """
+    """Return up to ``limit`` scenes of an identity, one from each video in turn; ``spans`` are by video."""
     rounds = itertools.zip_longest(*([(uri, span) for span in spans.get(uri, ())] for uri in identity.videos))
     found = [entry for one in rounds for entry in one if entry is not None][:limit]
     return [
@@ -151,13 +150,13 @@ def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limi
 
 
 def swap_paths(root: Path, scene: Scene, source: str, generator: Generator) -> dict[int, Path]:
-    """Return where a scene goes with ``source``'s face put in, by crf: DFDM's names."""
+    """Return the files of a scene with the face of ``source``, by crf, named as in DFDM."""
     name = f"{scene.identity}_{source}_{scene.number:04d}_{DFDM_TAGS[generator]}.mp4"
     return {crf: root / f"DFDM_crf{crf}" / generator / name for crf in QUALITIES}
 
 
 def real_paths(root: Path, scene: Scene) -> dict[int, Path]:
-    """Return where a scene goes as it is, by crf: Celeb-DF's names."""
+    """Return the files of an unchanged scene, by crf, named as in Celeb-DF."""
     return {
         crf: root / "real" / f"crf{crf}" / f"{scene.identity}_{scene.number:04d}.mp4" for crf in QUALITIES
     }

@@ -1,56 +1,53 @@
-"""Train one generator on one pair of identities; stops and continues at any iteration."""
+"""Training of one network: one generator on one pair of identities. It can stop after any iteration."""
 
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.generators.alignment import FACE_SPAN_MFU, spans
+from dfdm_ray.generators import build_generator
+from dfdm_ray.generators.alignment import FACE_SPAN_MFU
 from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
+from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
-from dfdm_ray.generators.swap_autoencoder import SIDES, Side, SwapAutoencoder, build_generator
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
+from dfdm_ray.labels import Generator
 
 Faces = npt.NDArray[np.uint8]
 
 _WARM_UP = 50
-"""Iterations in which the cosine schedule rises; without it 8e-4 makes Dfaker diverge."""
+"""Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
 
 _SETTLED = 50
-"""Iterations over which a loss is averaged to tell whether it rises."""
+"""Iterations over which the loss is averaged to detect divergence."""
 
 _JUDGED = 64
-"""Faces of each side on which a reconstruction is judged."""
+"""Faces of each side in the PSNR of a reconstruction."""
 
 
 @dataclass(kw_only=True)
 class SwapTrainer:
-    """A generator in training on the aligned faces of identities ``a`` and ``b``.
+    """A network in training on the faces of identities ``a`` and ``b``."""
 
-    Args:
-        generator: Its name.
-        faces: Of each side, RGB, uint8 ``(M, S, S, 3)``, :data:`FACE_SPAN_MFU` wide.
-        config: How it is trained.
-        seed: Of the weights and the augmentation.
-        device: Torch device.
-    """
-
-    generator: str
+    generator: Generator
     faces: dict[Side, Faces]
+    """Aligned faces of each side, RGB, shape ``(M, S, S, 3)``, :data:`FACE_SPAN_MFU` wide."""
     config: SwapTrainConfig
     seed: int
+    """Seed of the weights and of the augmentation."""
     device: str
     losses: list[float] = field(default_factory=list)
-    """Of every iteration so far."""
+    """Loss of each iteration so far."""
 
     def __post_init__(self) -> None:
         network = build_generator(self.generator, width=self.config.width, seed=self.seed)
@@ -58,20 +55,14 @@ class SwapTrainer:
         self._optimizer = make_optimizer(self.network, lr=self.config.learning_rate)
         self._random = torch.Generator().manual_seed(self.seed)
         self._augment = augmentation(self.config)
-        self._faces = {side: _to_tensor(self.faces[side], self.device) for side in SIDES}
+        self._faces = {
+            side: torch.from_numpy(self.faces[side]).to(self.device).permute(0, 3, 1, 2) for side in SIDES
+        }
         size = self.faces["a"].shape[1]
         self._masks = torch.from_numpy(render_masks(size, span_mfu=FACE_SPAN_MFU)).to(self.device)
 
-    def run(self, report: Callable[[int], None], *, report_every: int) -> None:
-        """Train to the configured number of iterations; ``report`` gets the iteration now and then."""
-        self.network.train()
-        while len(self.losses) < self.config.iterations:
-            self.losses.append(self._step())
-            if len(self.losses) % report_every == 0:
-                report(len(self.losses))
-        self.network.eval()
-
-    def _step(self) -> float:
+    def step(self) -> None:
+        """Train one iteration and append its loss to ``losses``."""
         self._optimizer.zero_grad(set_to_none=True)
         factor = learning_rate_factor(len(self.losses), self.config)
         for group in self._optimizer.param_groups:
@@ -84,7 +75,7 @@ class SwapTrainer:
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self._optimizer.step()
-        return float(total.detach())
+        self.losses.append(float(total.detach()))
 
     def draw(self, side: Side) -> tuple[Tensor, Tensor, Tensor]:
         """Return the next batch of a side: inputs, targets and target masks, see :func:`training_pairs`."""
@@ -93,47 +84,44 @@ class SwapTrainer:
         return self._pairs(faces[chosen.to(self.device)], self._augment, self._random)
 
     def _pairs(
-        self, faces_u8: Tensor, augment: AugmentConfig, random: torch.Generator
+        self, faces: Tensor, augment: AugmentConfig, random: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        masks = self._masks.expand(len(faces_u8), -1, -1, -1)
+        masks = self._masks.expand(len(faces), -1, -1, -1)
         sizes = (self.network.input_size, self.network.output_size)
-        return training_pairs(faces_u8, masks, augment, *sizes, random)
+        return training_pairs(faces, masks, augment, *sizes, random)
 
     @torch.inference_mode()
     def psnr_db(self, side: Side) -> float:
         """Return the PSNR of a side's faces drawn as themselves, within the face mask, in dB."""
-        inputs, targets, masks = self._quiet(side, _JUDGED)
-        error = (self.network.eval()(inputs, side) - targets).square() * masks[:, :1]
+        inputs, targets, masks = self._still(side, _JUDGED)
+        error = (self.network(inputs, side) - targets).square() * masks[:, :1]
         return float(-10 * torch.log10(error.sum() / (3 * masks[:, :1].sum())))
 
     @torch.inference_mode()
     def preview(self, *, count: int = 6) -> Faces:
-        """Draw A, A->A, A->B, B, B->B, B->A in a line for each of ``count`` samples, RGB ``(H, W, 3)``."""
-        self.network.eval()
+        """Draw a line of A, A->A, A->B, B, B->B, B->A for each of ``count`` samples, RGB ``(H, W, 3)``."""
         columns = []
         orders: tuple[tuple[Side, Side], ...] = (("a", "b"), ("b", "a"))
         for own, other in orders:
-            inputs, targets, _ = self._quiet(own, count)
+            inputs, targets, _ = self._still(own, count)
             columns += [targets, self.network(inputs, own), self.network(inputs, other)]
         sheet = torch.stack(columns).permute(1, 3, 0, 4, 2).flatten(2, 3).flatten(0, 1)
         return (sheet.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
-    def _quiet(self, side: Side, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _still(self, side: Side, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return samples spread over a side's faces, without random changes."""
         faces = self._faces[side]
         spread = torch.linspace(0, len(faces) - 1, min(count, len(faces))).long().to(self.device)
-        quiet = dataclasses.replace(STILL, coverage=self.config.coverage)
-        return self._pairs(faces[spread], quiet, torch.Generator().manual_seed(0))
+        still = dataclasses.replace(STILL, coverage=self.config.coverage)
+        return self._pairs(faces[spread], still, torch.Generator().manual_seed(0))
 
     def network_bytes(self) -> bytes:
-        """Return the network alone, a third of :meth:`to_bytes`: all that conversion needs."""
-        out = io.BytesIO()
-        torch.save(self.network.state_dict(), out)
-        return out.getvalue()
+        """Return the network alone, which conversion needs; a third of :meth:`to_bytes`."""
+        return _saved(self.network.state_dict())
 
     def to_bytes(self) -> bytes:
-        """Return everything that training goes on from."""
-        out = io.BytesIO()
-        torch.save(
+        """Return the state from which :meth:`restore` continues."""
+        return _saved(
             {
                 "generator": str(self.generator),
                 "config": dataclasses.asdict(self.config),
@@ -141,16 +129,14 @@ class SwapTrainer:
                 "optimizer": self._optimizer.state_dict(),
                 "random": self._random.get_state(),
                 "losses": self.losses,
-            },
-            out,
+            }
         )
-        return out.getvalue()
 
     def restore(self, content: bytes, *, name: str) -> None:
-        """Go on from what :meth:`to_bytes` returned.
+        """Continue from ``content``, which :meth:`to_bytes` returned.
 
         Raises:
-            UserError: If it was trained with other settings, the number of iterations left aside.
+            UserError: If it was trained with other settings, except for the number of iterations.
         """
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
         before, now = (
@@ -164,8 +150,14 @@ class SwapTrainer:
         self.losses = list(state["losses"])
 
 
+def _saved(state: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    torch.save(state, out)
+    return out.getvalue()
+
+
 def augmentation(config: SwapTrainConfig) -> AugmentConfig:
-    """Return how far samples stray from the stored faces: as in faceswap, less what is switched off."""
+    """Return the augmentation of faceswap without the steps that ``config`` turns off."""
     augment = AugmentConfig(coverage=config.coverage)
     if not config.augment_colour:
         augment = dataclasses.replace(augment, clahe_probability=0, lightness=0, colour=0)
@@ -175,31 +167,37 @@ def augmentation(config: SwapTrainConfig) -> AugmentConfig:
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Whether the last losses are twice as high as they have been, or no numbers.
+    """Whether the last losses are more than twice the lowest so far, or not numbers.
 
-    A network that has diverged draws one colour and does not come back from that. Losses are averaged over
+    A network that has diverged draws one colour and does not recover. Losses are averaged over
     :data:`_SETTLED` iterations; healthy trainings stayed within 1.1 times their lowest.
     """
     means = [
         float(np.mean(losses[start : start + _SETTLED]))
         for start in range(0, len(losses) - _SETTLED + 1, _SETTLED)
     ]
-    return bool(means) and not means[-1] <= 2 * min(means)  # so that nan is told too
+    return bool(means) and not means[-1] <= 2 * min(means)  # true for nan
 
 
 def learning_rate_factor(iteration: int, config: SwapTrainConfig) -> float:
-    """Return what the learning rate is multiplied with at an iteration, counted from 0; 0..1."""
+    """Return the factor on the learning rate at an iteration, counted from 0; 0..1."""
     if config.schedule == "constant":
         return 1.0
     warm = min(1.0, (iteration + 1) / _WARM_UP)
     return warm * (1 + math.cos(math.pi * iteration / config.iterations)) / 2
 
 
-def _to_tensor(faces: Faces, device: str) -> Tensor:
-    return torch.from_numpy(faces).to(device).permute(0, 3, 1, 2)
-
-
-def conversion_spans(config: SwapTrainConfig) -> tuple[float, float]:
-    """Return the width of the crop in training and in conversion, in mean-face units."""
-    both = spans(config.coverage, faithful=config.faithful_crop)
-    return both.train_mfu, both.convert_mfu
+def draw_losses(losses: Sequence[float]) -> bytes:
+    """Return a plot of the loss of each iteration and its running mean, a PNG file."""
+    window = max(1, len(losses) // 50)
+    mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses, alpha=0.3, label="each iteration")
+    axes.plot(range(window, len(losses) + 1), mean, label=f"mean of {window}")
+    axes.set(xlabel="iteration", ylabel="loss", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()

@@ -7,9 +7,11 @@ import pytest
 from support.videos import ScriptedDetector, VideoRecipe, frame_number, write_video
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.generators.swap_autoencoder import build_generator
+from dfdm_ray.generators import build_generator
+from dfdm_ray.generators.alignment import Spans
 from dfdm_ray.jobs.generate.convert import SYNTHETIC, FaceSwapper, encode_scene
 from dfdm_ray.jobs.generate.extract import VideoFaces, extract_faces
+from dfdm_ray.labels import Generator
 
 Box = tuple[float, float, float, float]
 FACE: Box = (50, 20, 90, 60)
@@ -72,8 +74,8 @@ def decoded(path: Path) -> list[av.VideoFrame]:
 
 def test_a_scene_is_swapped_in_place_at_every_quality(video: Path, tmp_path: Path) -> None:
     found = extract(video, [FACE])
-    network = build_generator("lightweight", width=0.03, seed=0)
-    swapper = FaceSwapper(network, to="b", train_span_mfu=1.75, span_mfu=1.6, device="cpu")
+    network = build_generator(Generator.LIGHTWEIGHT, width=0.03, seed=0)
+    swapper = FaceSwapper(network=network, to="b", spans=Spans(train_mfu=1.75, convert_mfu=1.6))
     swapped = {crf: tmp_path / f"s{crf}.mp4" for crf in (0, 10, 23)}
     real = {crf: tmp_path / f"r{crf}.mp4" for crf in (0, 10, 23)}
     encode_scene(str(video), range(5, 17), swapped, swapper=swapper, landmarks=found.landmarks)

@@ -51,12 +51,12 @@ def test_videos_of_a_csv_mean_the_same_in_workers_with_another_working_directory
 
 
 def test_one_identity_or_no_source_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has 1 identities \(anna\); a swap needs two or more"):
+    with pytest.raises(UserError, match=r"has 1 identities \(anna\); a swap needs at least two"):
         read_identities(str(people(tmp_path / "a", "anna")))
     with pytest.raises(UserError, match="neither a folder"):
         read_identities(str(tmp_path / "gone"))
     (tmp_path / "bad.csv").write_text("person,clip\na,b\n")
-    with pytest.raises(UserError, match="line 2: needs the columns identity and video"):
+    with pytest.raises(UserError, match="line 2 needs the columns identity and video"):
         read_identities(str(tmp_path / "bad.csv"))
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "anna").mkdir()
@@ -84,9 +84,9 @@ def test_names_win_over_the_ids_given_here() -> None:
 @pytest.mark.parametrize(
     ("pair", "says"),
     [
-        ("anna:dora", "no identity is called 'dora'"),
-        ("anna", "two identities joined"),
-        ("bob:bob", "two identities"),
+        ("anna:dora", "unknown identity 'dora'"),
+        ("anna", "anna is not a pair; give two identities such as id0:id1"),
+        ("bob:bob", "bob:bob is not a pair"),
     ],
 )
 def test_a_pair_that_is_none_is_told(pair: str, says: str) -> None:

@@ -14,8 +14,8 @@ from dfdm_ray.generators.base import TwoDecoders
 from dfdm_ray.generators.blocks import Bottleneck, Upscale, downscales, scaled, upscale_decoder
 
 
-def original_encoder(width: float) -> nn.Sequential:
-    """Return the encoder from ``(B, 3, 64, 64)`` to ``(B, 512 * width, 8, 8)``; Dfaker uses the same."""
+def faceswap_encoder(width: float) -> nn.Sequential:
+    """Return the encoder from ``(B, 3, 64, 64)`` to ``(B, 512 * width, 8, 8)``; Dfaker uses it too."""
     top = scaled(1024, width)
     squeeze = Bottleneck(in_channels=top, in_cells=4, code=top, out_channels=top, out_cells=4)
     return nn.Sequential(
@@ -23,12 +23,12 @@ def original_encoder(width: float) -> nn.Sequential:
     )
 
 
-class FaceswapOriginal(TwoDecoders):
+class Faceswap(TwoDecoders):
     """Faceswap: 64 pixels in, 64 pixels out, a code of 1024 numbers."""
 
     input_size = 64
     output_size = 64
 
     def __init__(self, *, width: float = 1.0) -> None:
-        decoders = [upscale_decoder((512, 256, 128, 64), width=width) for _ in range(2)]
-        super().__init__(encoder=original_encoder(width), decoder_a=decoders[0], decoder_b=decoders[1])
+        a, b = (upscale_decoder((512, 256, 128, 64), width=width) for _ in range(2))
+        super().__init__(encoder=faceswap_encoder(width), decoder_a=a, decoder_b=b)
