@@ -107,13 +107,10 @@ def crop_centre_mfu(landmarks: Points) -> tuple[float, float]:
 
 
 def crop_matrix(landmarks: npt.ArrayLike, *, size: int, span_mfu: float) -> Matrix:
-    """Return the matrix from frame pixels to pixels of the aligned face crop, shape ``(2, 3)``.
+    """Return the matrix from the frame to the aligned face crop of ``size`` pixels, shape ``(2, 3)``.
 
-    Args:
-        landmarks: Image-left eye, image-right eye, nose, image-left and -right mouth corner in the frame,
-            shape ``(5, 2)``, pixels.
-        size: Side of the crop, pixels.
-        span_mfu: Side of the crop, MFU.
+    Landmarks are the image-left eye, image-right eye, nose, image-left and image-right mouth corner in the
+    frame, shape ``(5, 2)``, pixels.
 
     Raises:
         ValueError: If the landmarks are not five finite points, or all the same.
@@ -167,8 +164,6 @@ def smooth_landmarks(landmarks: npt.ArrayLike, strength: float) -> Points:
         UserError: If ``strength`` is negative or infinite.
     """
     track = np.asarray(landmarks, dtype=np.float64)
-    if track.ndim != 3 or track.shape[1:] != (5, 2):
-        raise ValueError(f"landmarks must have shape (N, 5, 2), got {track.shape}")
     if not 0 <= strength < np.inf:
         raise UserError(f"--smoothing must be at least 0 and finite, got {strength:g}")
     radius = min(int(np.ceil(3 * strength)), len(track) - 1)

@@ -179,15 +179,6 @@ def _as_unit_floats(image: Tensor) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
-def _check_shapes(faces: Tensor, masks: Tensor) -> None:
-    if faces.ndim != 4 or faces.shape[1] != 3 or faces.shape[2] != faces.shape[3]:
-        raise ValueError(f"faces must have shape (B, 3, S, S), got {tuple(faces.shape)}")
-    if masks.ndim != 4 or masks.shape[0] != faces.shape[0] or masks.shape[2:] != faces.shape[2:]:
-        raise ValueError(
-            f"masks must be (B, M, S, S) like the faces {tuple(faces.shape)}, got {tuple(masks.shape)}"
-        )
-
-
 @torch.no_grad()
 def training_pairs(
     faces: Tensor,
@@ -215,7 +206,6 @@ def training_pairs(
         Inputs ``(B, 3, in, in)``, targets ``(B, 3, out, out)`` and target masks ``(B, M, out, out)``,
         float32 in 0..1, on the device of ``faces``.
     """
-    _check_shapes(faces, masks)
     batch, device, side = len(faces), faces.device, faces.shape[-1]
     coloured = augment_colour(_as_unit_floats(faces), config, generator)
     affine = draw_affine(batch, config, generator).to(device)

@@ -27,29 +27,9 @@ class SwapAutoencoder(nn.Module):
     own: nn.ModuleDict
     """The part of each side; all other parts are shared."""
 
-    def reconstruct(self, faces_BCHW: Tensor, side: Side) -> Tensor:
-        """Run the network; subclasses implement it."""
-        raise NotImplementedError
-
     def forward(self, faces_BCHW: Tensor, side: Side) -> Tensor:
-        """Return the faces drawn as the identity of ``side``.
-
-        Args:
-            faces_BCHW: Shape ``(B, 3, input_size, input_size)``, RGB, 0..1.
-            side: Identity to draw.
-
-        Returns:
-            Shape ``(B, 3, output_size, output_size)``, RGB, 0..1.
-
-        Raises:
-            ValueError: If the faces have another shape or ``side`` is neither ``"a"`` nor ``"b"``.
-        """
-        size = self.input_size
-        if faces_BCHW.shape[1:] != (3, size, size):
-            raise ValueError(f"faces must have shape (B, 3, {size}, {size}), got {tuple(faces_BCHW.shape)}")
-        if side not in SIDES:
-            raise ValueError(f"side must be 'a' or 'b', got {side!r}")
-        return self.reconstruct(faces_BCHW, side)
+        """Return the faces drawn as the identity of ``side``: RGB, 0..1, squares of the sizes above."""
+        raise NotImplementedError
 
 
 class TwoDecoders(SwapAutoencoder):
@@ -63,7 +43,7 @@ class TwoDecoders(SwapAutoencoder):
         self.encoder = encoder
         self.own = nn.ModuleDict({"a": decoder_a, "b": decoder_b})
 
-    def reconstruct(self, faces_BCHW: Tensor, side: Side) -> Tensor:
+    def forward(self, faces_BCHW: Tensor, side: Side) -> Tensor:
         """Encode, then decode as ``side``."""
         out: Tensor = self.own[side](self.encoder(faces_BCHW))
         return out

@@ -65,18 +65,10 @@ def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Flo
     mask. Colour and alpha are warped back, bicubic if this enlarges them, otherwise bilinear. The result is
     ``alpha * face + (1 - alpha) * frame``, rounded. Pixels outside the crop do not change.
 
-    Args:
-        frame_rgb: Shape ``(H, W, 3)``; not changed.
-        swapped: Output of the network, shape ``(S, S, 3)``, RGB, 0..1.
-        matrix: From the frame to this crop of ``S`` pixels, see
-            :func:`~dfdm_ray.generators.alignment.crop_matrix`.
-        face_mask: Shape ``(S, S)``, 0..1.
+    The frame has shape ``(H, W, 3)``, the output of the network ``(S, S, 3)``, RGB, 0..1, and the mask
+    ``(S, S)``, 0..1. ``matrix`` maps the frame to the crop of ``S`` pixels.
     """
     size = len(swapped)
-    if swapped.shape != (size, size, 3) or face_mask.shape != (size, size):
-        raise ValueError(
-            f"need a face (S, S, 3) and a mask (S, S), got {swapped.shape} and {face_mask.shape}"
-        )
     original = np.divide(align_face(frame_rgb, matrix, size), 255, dtype=np.float32)
     face = match_mean_colour(swapped, original, face_mask)
     alpha = np.minimum(box_mask(size), face_mask)

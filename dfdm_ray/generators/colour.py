@@ -83,15 +83,7 @@ def clahe(levels_BHW: Tensor, *, grid: int, clip_limit: float) -> Tensor:
 
     The image is cut into ``grid x grid`` tiles. The tone curve of a tile comes from its histogram, clipped at
     ``clip_limit`` times the mean count. The new level of a pixel is interpolated between the curves of the
-    four tiles around it.
-
-    Args:
-        levels_BHW: Levels 0..255, an integer type, ``H == W``.
-        grid: Tiles along a side.
-        clip_limit: Highest count of a level, relative to the mean count.
-
-    Returns:
-        New levels, same shape, float32 with whole numbers 0..255.
+    four tiles around it. Levels are integers in 0..255, ``H == W``; the result is float32, rounded.
     """
     batch, size = levels_BHW.shape[:2]
     levels = levels_BHW.long()

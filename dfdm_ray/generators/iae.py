@@ -39,7 +39,7 @@ class Iae(SwapAutoencoder):
         rest = upscale_decoder((512, 256, 128, 64), width=width)
         self.decoder = nn.Sequential(Upscale(2 * half, half), *rest)
 
-    def reconstruct(self, faces_BCHW: Tensor, side: Side) -> Tensor:
+    def forward(self, faces_BCHW: Tensor, side: Side) -> Tensor:
         """Encode, join the intermediates of ``side`` and of both in this order of channels, and decode."""
         features = self.encoder(faces_BCHW)
         joined = torch.cat([self.own[side](features), self.both(features)], dim=1)

@@ -61,12 +61,8 @@ def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Te
     """Return the training loss of one side's faces, a scalar.
 
     ``DSSIM + MSE`` under the face mask, ``3 DSSIM + MSE`` under the eye mask and ``2 DSSIM + MSE`` under the
-    mouth mask. A mask multiplies both images; the means are over all pixels, masked or not.
-
-    Args:
-        target_BCHW: Shape ``(B, 3, S, S)``, 0..1.
-        image_BCHW: Output of the network, same shape.
-        masks_BMHW: Face, eyes and mouth in this order, ``(B, 3, S, S)``, 0..1.
+    mouth mask. A mask multiplies both images; the means are over all pixels, masked or not. The masks are
+    face, eyes and mouth in this order; all values are in 0..1.
     """
     face, eyes, mouth = masks_BMHW[:, :, None].unbind(1)
     return (

@@ -226,20 +226,6 @@ def test_float_faces_are_not_changed_either() -> None:
     assert torch.equal(faces, kept)
 
 
-@pytest.mark.parametrize(
-    ("faces", "masks"),
-    [
-        ((2, 3, 8, 10), (2, 1, 8, 10)),  # not square
-        ((2, 4, 8, 8), (2, 1, 8, 8)),  # not RGB
-        ((2, 3, 8, 8), (1, 1, 8, 8)),  # too few masks
-        ((2, 3, 8, 8), (2, 1, 9, 9)),  # masks of another size
-    ],
-)
-def test_shapes_that_do_not_fit_are_refused(faces: tuple[int, ...], masks: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must"):
-        training_pairs(torch.zeros(faces), torch.zeros(masks), STILL, 64, 64, seeded())
-
-
 @pytest.mark.gpu
 def test_a_gpu_draws_the_same_samples_from_a_cpu_generator() -> None:
     faces = smooth_faces(4)

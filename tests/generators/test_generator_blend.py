@@ -153,9 +153,3 @@ def test_a_bright_face_moves_no_further_than_its_crop() -> None:
     found = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
     expected = between_pixel_centres(matrix)[:, :2] @ found + between_pixel_centres(matrix)[:, 2]
     np.testing.assert_allclose(expected, (24, 40), atol=0.1)
-
-
-@pytest.mark.parametrize(("face", "mask"), [((8, 9, 3), (8, 8)), ((8, 8, 3), (9, 9)), ((8, 8, 1), (8, 8))])
-def test_shapes_that_do_not_fit_are_refused(face: tuple[int, ...], mask: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="need a face"):
-        paste_face(smooth_frame(), np.zeros(face, np.float32), matrix_for(1), np.zeros(mask, np.float32))

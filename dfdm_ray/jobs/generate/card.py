@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def _card(dataset: Dataset, config: GenerateConfig) -> dict[str, object]:
 
 
 def _reconstructions(trainings: Sequence[tasks.Training]) -> Table:
-    table = Table(title="reconstruction, PSNR within the face in dB", box=SIMPLE_HEAD)
+    table = Table(title="PSNR of reconstructed faces, dB", box=SIMPLE_HEAD)
     for heading in ("pair", "generator", "A->A", "B->B"):
         table.add_column(heading)
     for training in trainings:
@@ -102,20 +103,20 @@ def _sheet(dataset: Dataset) -> Image:
 
 
 def _middle_faces(dataset: Dataset, scene: Scene, source: str, generators: Sequence[Generator]) -> Image:
-    middle = (scene.start + scene.stop) // 2
+    middle = (scene.frames.start + scene.frames.stop) // 2
     marks = tasks.read_faces(dataset.faces[scene.uri]).landmarks[middle]
     box = np.concatenate([marks.min(axis=0), marks.max(axis=0)]).astype(np.float32)
     paths = [real_paths(dataset.root, scene)[_SHOWN_CRF]]
     paths += [swap_paths(dataset.root, scene, source, generator)[_SHOWN_CRF] for generator in generators]
     return np.stack(
-        [crop_face(_frame(path, middle - scene.start), box, size=_CROP_PX, margin=3.0) for path in paths]
+        [
+            crop_face(_frame(path, middle - scene.frames.start), box, size=_CROP_PX, margin=3.0)
+            for path in paths
+        ]
     )
 
 
 def _frame(path: Path, number: int) -> Image:
     with VideoReader(str(path)) as reader:
-        for at, frame in enumerate(reader.read_onwards()):
-            if at == number:
-                image: Image = frame.rgb[0]
-                return image
-    raise ValueError(f"{path} has no frame {number}")
+        image: Image = next(islice(reader.read_onwards(), number, None)).rgb[0]
+    return image

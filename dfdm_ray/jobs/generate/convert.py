@@ -57,14 +57,8 @@ def encode_scene(
 ) -> None:
     """Encode the frames ``span`` of a video to ``paths``, by crf; without a swapper, unchanged.
 
-    The frame rate and times are those of the video; sound is left out.
-
-    Args:
-        uri: The video.
-        span: Frame numbers.
-        paths: Files to write, by crf.
-        swapper: Changes the frames, if given.
-        landmarks: Landmarks in the frames of the whole video, shape ``(N, 5, 2)``, pixels.
+    The frame rate and times are those of the video; sound is left out. ``landmarks`` are those of the whole
+    video, shape ``(N, 5, 2)``, pixels.
 
     Raises:
         ValueError: If the video ends before the span.

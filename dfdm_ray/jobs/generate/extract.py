@@ -65,12 +65,7 @@ def extract_faces(
 ) -> VideoFaces:
     """Find the subject in the first ``max_frames`` frames of a video; only the faces are kept in memory.
 
-    Args:
-        uri: The video.
-        detector: Detector of faces and landmarks.
-        size_px: Side of the aligned faces.
-        max_frames: Number of frames to read at most.
-        smoothing: Strength for :func:`~dfdm_ray.generators.alignment.smooth_landmarks`.
+    ``size_px`` is the side of the aligned faces, ``smoothing`` the strength of :func:`smooth_landmarks`.
 
     Raises:
         VideoRejectedError: If the video cannot be read, has no face, or has several faces of similar size.

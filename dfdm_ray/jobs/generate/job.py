@@ -135,7 +135,7 @@ def _trainings(
             generator=generator,
             pair=(a, b),
             faces={"a": files[a], "b": files[b]},
-            folder=str(root / "work" / "models" / f"{a}_{b}" / generator),
+            folder=root / "work" / "models" / f"{a}_{b}" / generator,
             config=config.train,
             seed=config.seed,
         )

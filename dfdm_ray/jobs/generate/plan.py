@@ -35,13 +35,8 @@ class Scene:
     number: int
     """Number of the scene among those of the identity, from 0."""
     uri: str
-    start: int
-    stop: int
-
-    @property
-    def frames(self) -> range:
-        """Frame numbers."""
-        return range(self.start, self.stop)
+    frames: range
+    """Frame numbers."""
 
 
 def read_identities(source: str) -> list[Identity]:
@@ -103,13 +98,7 @@ def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence
 def choose_pairs(
     identities: Sequence[Identity], named: Sequence[str], *, sample: int | None, seed: int
 ) -> list[tuple[str, str]]:
-    """Return pairs of identity ids, the lower first.
-
-    Args:
-        identities: All identities, in the order of their ids.
-        named: Pairs to take, such as ``anna:bob``; if empty, all are taken.
-        sample: Number of these pairs to draw, if given.
-        seed: Seed of the sample.
+    """Return pairs of identity ids, the lower first: all or those ``named`` (``anna:bob``), or a sample.
 
     Raises:
         UserError: If a name is unknown or not a pair.
@@ -144,7 +133,7 @@ def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limi
     rounds = itertools.zip_longest(*([(uri, span) for span in spans.get(uri, ())] for uri in identity.videos))
     found = [entry for one in rounds for entry in one if entry is not None][:limit]
     return [
-        Scene(identity=identity.id, number=number, uri=uri, start=span.start, stop=span.stop)
+        Scene(identity=identity.id, number=number, uri=uri, frames=span)
         for number, (uri, span) in enumerate(found)
     ]
 

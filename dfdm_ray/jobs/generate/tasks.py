@@ -40,18 +40,14 @@ class Training:
     """Ids of the identities ``a`` and ``b``."""
     faces: Mapping[Side, tuple[str, ...]]
     """Files that :func:`extract` wrote for each side."""
-    folder: str
+    folder: Path
     config: SwapTrainConfig
     seed: int
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file in the folder of the training."""
-        return Path(self.folder) / name
 
     @property
     def result(self) -> dict[str, float] | None:
         """PSNR of the reconstruction of each side in dB; ``None`` before the training is finished."""
-        done = self.path("result.json")
+        done = self.folder / "result.json"
         return json.loads(done.read_text()) if done.exists() else None
 
     @property
@@ -59,7 +55,7 @@ class Training:
         """Iterations up to the last checkpoint."""
         if self.result is not None:
             return self.config.iterations
-        progress = self.path("progress.txt")
+        progress = self.folder / "progress.txt"
         return int(progress.read_text()) if progress.exists() else 0
 
 
@@ -106,7 +102,7 @@ def train(training: Training, device: str) -> None:
         seed=training.seed,
         device=device,
     )
-    state = training.path("state.pt")
+    state = training.folder / "state.pt"
     if state.exists():
         trainer.restore(state.read_bytes(), name=str(state))
     for iteration in range(len(trainer.losses) + 1, training.config.iterations + 1):
@@ -114,9 +110,9 @@ def train(training: Training, device: str) -> None:
         if iteration % SAVE_EVERY == 0 or iteration == training.config.iterations:
             _require_no_divergence(training, trainer.losses)
             _save(training, trainer)
-    storage.write_atomic(str(training.path("network.pt")), trainer.network_bytes())
+    storage.write_atomic(str(training.folder / "network.pt"), trainer.network_bytes())
     psnr = {side: round(trainer.psnr_db(side), 2) for side in SIDES}
-    storage.write_atomic(str(training.path("result.json")), json.dumps(psnr).encode())
+    storage.write_atomic(str(training.folder / "result.json"), json.dumps(psnr).encode())
 
 
 def _require_no_divergence(training: Training, losses: Sequence[float]) -> None:
@@ -136,7 +132,7 @@ def _save(training: Training, trainer: SwapTrainer) -> None:
         "progress.txt": str(len(trainer.losses)).encode(),
     }
     for name, content in files.items():
-        storage.write_atomic(str(training.path(name)), content)
+        storage.write_atomic(str(training.folder / name), content)
 
 
 def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, Path]) -> None:
@@ -153,7 +149,7 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
 
 
 def _swapper(training: Training, to: Side) -> FaceSwapper:
-    weights = torch.load(training.path("network.pt"), map_location="cpu", weights_only=True)
+    weights = torch.load(training.folder / "network.pt", map_location="cpu", weights_only=True)
     network = build_generator(training.generator, width=training.config.width)
     network.load_state_dict(weights)
     crops = spans(training.config.coverage, faithful=training.config.faithful_crop)

@@ -27,17 +27,17 @@ def training(tmp_path: Path) -> Training:
         generator=Generator.FACESWAP,
         pair=("id0", "id1"),
         faces={"a": (str(tmp_path / "faces.npz"),), "b": (str(tmp_path / "faces.npz"),)},
-        folder=str(tmp_path),
+        folder=tmp_path,
         config=SwapTrainConfig(width=0.03, iterations=2, batch_size=2, face_px=64),
         seed=0,
     )
 
 
 def convert_scene(training: Training, out: Path) -> bytes:
-    source = write_video(training.path("s.mp4"), VideoRecipe(num_frames=3, size=(160, 128)))
+    source = write_video(training.folder / "s.mp4", VideoRecipe(num_frames=3, size=(160, 128)))
     network = build_generator(training.generator, width=training.config.width, seed=0)
-    torch.save(network.state_dict(), training.path("network.pt"))
-    scene = Scene(identity="id0", number=0, uri=str(source), start=0, stop=3)
+    torch.save(network.state_dict(), training.folder / "network.pt")
+    scene = Scene(identity="id0", number=0, uri=str(source), frames=range(3))
     convert(training, scene, training.faces["a"][0], "b", {10: out})
     return out.read_bytes()
 
@@ -46,13 +46,13 @@ def test_a_conversion_stays_off_gpus_which_it_has_not_reserved(
     training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert convert_scene(training, training.path("out.mp4"))
+    assert convert_scene(training, training.folder / "out.mp4")
 
 
 def test_the_faithful_crop_draws_another_face_than_the_crop_of_training(training: Training) -> None:
     plain = replace(training, config=replace(training.config, faithful_crop=False))
     faithful, again, other = (
-        convert_scene(one, training.path(f"{number}.mp4"))
+        convert_scene(one, training.folder / f"{number}.mp4")
         for number, one in enumerate((training, training, plain))
     )
     assert faithful == again
@@ -60,7 +60,7 @@ def test_the_faithful_crop_draws_another_face_than_the_crop_of_training(training
 
 
 def losses_of(training: Training) -> list[float]:
-    state = torch.load(training.path("state.pt"), weights_only=True)
+    state = torch.load(training.folder / "state.pt", weights_only=True)
     return list(state["losses"])
 
 
@@ -69,18 +69,18 @@ def test_a_training_continues_from_its_checkpoint(training: Training) -> None:
     train(training, "cpu")
     before = losses_of(training)
     assert len(before) == training.iterations_done == 2
-    training.path("result.json").unlink()
+    (training.folder / "result.json").unlink()
     longer = replace(training, config=replace(training.config, iterations=4), seed=1)
     assert longer.iterations_done == 2
     train(longer, "cpu")
     assert losses_of(longer)[:2] == before
     assert len(losses_of(longer)) == longer.iterations_done == 4
     assert longer.result is not None
-    assert longer.path("losses.png").stat().st_size > 1000
+    assert (longer.folder / "losses.png").stat().st_size > 1000
 
 
 def test_a_finished_training_is_left_alone(training: Training) -> None:
     train(training, "cpu")
-    training.path("state.pt").unlink()
+    (training.folder / "state.pt").unlink()
     train(training, "cpu")
-    assert not training.path("state.pt").exists()
+    assert not (training.folder / "state.pt").exists()

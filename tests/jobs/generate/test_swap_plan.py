@@ -98,7 +98,7 @@ def test_scenes_come_from_each_video_in_turn() -> None:
     person = Identity(id="id4", name="eve", videos=("a", "b", "c"))
     spans = {"a": [range(0, 5), range(5, 10)], "b": [range(3, 8)]}
     scenes = cut_scenes(person, spans, limit=9)
-    assert [(scene.number, scene.uri, scene.start) for scene in scenes] == [
+    assert [(scene.number, scene.uri, scene.frames.start) for scene in scenes] == [
         (0, "a", 0),
         (1, "b", 3),
         (2, "a", 5),
@@ -108,7 +108,7 @@ def test_scenes_come_from_each_video_in_turn() -> None:
 
 @pytest.mark.parametrize("generator", list(Generator))
 def test_names_are_dfdms_and_are_read_back(generator: Generator) -> None:
-    scene = Scene(identity="id2", number=7, uri="v.mp4", start=0, stop=9)
+    scene = Scene(identity="id2", number=7, uri="v.mp4", frames=range(9))
     for crf, path in swap_paths(Path("root"), scene, "id5", generator).items():
         facts = parse_path(str(path.relative_to("root")))
         assert (facts.target_identity, facts.source_identity, facts.scene) == ("id2", "id5", "0007")
