@@ -9,7 +9,6 @@
 import json
 import os
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,13 +134,14 @@ def _ask(nodes: Sequence[Mapping[str, Any]], **arguments: Any) -> dict[Any, str]
 def _gather(pending: dict[Any, str], *, timeout_s: float) -> dict[str, Any]:
     """Return the facts of each node by its id, or a text that says why there are none."""
     answers: dict[str, Any] = {}
-    until = time.monotonic() + timeout_s
+    done = set(ray.wait(list(pending), num_returns=len(pending), timeout=timeout_s)[0])
     for answer, node in pending.items():
-        try:
-            answers[node] = ray.get(answer, timeout=max(0.0, until - time.monotonic()))
-        except ray.exceptions.GetTimeoutError:
+        if answer not in done:
             ray.cancel(answer, force=True)
             answers[node] = f"no answer within {timeout_s:g} s"
+            continue
+        try:
+            answers[node] = ray.get(answer)
         except ray.exceptions.RayError as error:
             answers[node] = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
     alive = {node["NodeID"] for node in alive_nodes()}
