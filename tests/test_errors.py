@@ -3,11 +3,12 @@ import pickle
 import pytest
 
 from dfdm_ray import errors
-from dfdm_ray.errors import DfdmError, RejectCode, UserError, VideoRejectedError
+from dfdm_ray.errors import DfdmError, IncompleteError, RejectCode, UserError, VideoRejectedError
 
 EXAMPLES = [
     DfdmError("x"),
-    UserError("mend this"),
+    UserError("correct this"),
+    IncompleteError("3 of 4 videos"),
     VideoRejectedError(RejectCode.NO_FACE, "none in 16 frames"),
 ]
 
