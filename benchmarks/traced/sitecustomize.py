@@ -7,9 +7,7 @@ import os
 import sys
 
 if "dfdm_ray.clips.isolation" in sys.orig_argv and "TRACE_FOLDER" in os.environ:
-    folder = os.environ.pop(
-        "TRACE_FOLDER"
-    )  # so that the interpreter under strace does not start strace again
+    folder = os.environ.pop("TRACE_FOLDER")  # the interpreter under strace must not start strace again
     log = os.path.join(folder, f"{os.getpid()}.txt")
     # -D: the traced process keeps its pid, by which its parent watches its memory and kills it.
     options = ["-D", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", "trace=%file,%network", "-o", log]
