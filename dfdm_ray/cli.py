@@ -54,9 +54,7 @@ def _commands() -> Any:
     """Return the union of all configurations, as tyro parses it."""
     commands = [Annotated[config, tyro.conf.subcommand(name)] for name, (config, _) in _COMMANDS.items()]
     paper = tyro.conf.subcommand(
-        "train-paper",
-        default=paper_config(crops=tyro.MISSING, out=tyro.MISSING),
-        description=_TRAIN_PAPER,
+        "train-paper", default=paper_config(crops=tyro.MISSING, out=tyro.MISSING), description=_TRAIN_PAPER
     )
     commands.insert(list(_COMMANDS).index("train") + 1, Annotated[TrainConfig, paper])
     return Union[tuple(commands)]  # noqa: UP007  # a union of a list

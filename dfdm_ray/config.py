@@ -120,8 +120,7 @@ class ResourceConfig(DecodeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(
-            1,
-            **{"resources.model_workers": self.model_workers, "resources.batch_size": self.batch_size},
+            1, **{"resources.model_workers": self.model_workers, "resources.batch_size": self.batch_size}
         )
 
 

@@ -71,9 +71,7 @@ CLIPS = pa.schema(
         *_STATUS,
         *_CLIP_FACTS,
         _column(
-            "crops",
-            pa.large_binary(),
-            "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty if rejected.",
+            "crops", pa.large_binary(), "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty if rejected."
         ),
     ]
 )

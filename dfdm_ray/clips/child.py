@@ -86,12 +86,7 @@ class CutVideos(ClipWork):
     """Plan, decode, detect, track and crop videos."""
 
     def __init__(
-        self,
-        *,
-        faces: FaceConfig,
-        spec: ClipSpec,
-        weights: bytes,
-        max_pixels: int = LimitsConfig.max_pixels,
+        self, *, faces: FaceConfig, spec: ClipSpec, weights: bytes, max_pixels: int = LimitsConfig.max_pixels
     ) -> None:
         self._faces, self._spec, self._weights, self._max_pixels = faces, spec, weights, max_pixels
 

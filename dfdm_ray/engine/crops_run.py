@@ -68,12 +68,7 @@ def make_dataset(config: RunConfig, resources: DecodeConfig, job: CropsJob, cons
     """
     out = storage.absolute(job.out)  # workers have another working directory
     folder = RunFolder(
-        out,
-        job="crops",
-        settings=job.settings,
-        rows=INDEX_FOLDER,
-        schema=CROPS_INDEX,
-        files=CROPS_FOLDER,
+        out, job="crops", settings=job.settings, rows=INDEX_FOLDER, schema=CROPS_INDEX, files=CROPS_FOLDER
     )
     if not config.overwrite:
         require_same_facts(out, job.manifest, folder.read())

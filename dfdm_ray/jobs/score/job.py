@@ -88,10 +88,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     model = load_checkpoint(checkpoint, name=config.checkpoint)
     source = videos(config, model) if config.crops is None else crops(config, config.crops, model)
     if others := other_faces(model.preprocessing, source.settings):
-        say(
-            console,
-            f"warning: training found its faces with other settings ({'; '.join(others)})",
-        )
+        say(console, f"warning: training found its faces with other settings ({'; '.join(others)})")
     settings = {
         **source.settings,
         "classes": list(model.classes),

@@ -33,10 +33,7 @@ def augment_clip(clip: Clip, config: ClipAugmentConfig, rng: np.random.Generator
         (config.resize, lambda x: _resized(x, float(rng.uniform(0.7, 0.95)))),
         (config.blur, lambda x: _blurred(x, float(rng.uniform(0.2, 0.8)))),
         (config.jpeg, lambda x: through_jpeg(x, int(rng.integers(60, 96)))),
-        (
-            config.h264,
-            lambda x: through_h264(x, int(rng.integers(low, high + 1))),
-        ),
+        (config.h264, lambda x: through_h264(x, int(rng.integers(low, high + 1)))),
     )
     for probability, change in steps:
         if rng.random() < probability:

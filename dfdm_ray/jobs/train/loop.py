@@ -136,10 +136,7 @@ class Fit:
         recipe = self.recipe
         order = epoch_order(len(videos), batch_size=recipe.batch_size, seed=self.seed, epoch=epoch)
         clips = TrainingClips(
-            videos=videos,
-            num_frames=self.model.config.num_frames,
-            augment=recipe.augment,
-            seed=self.seed,
+            videos=videos, num_frames=self.model.config.num_frames, augment=recipe.augment, seed=self.seed
         )
         parts = rank_parts(order, rank=rank(), world_size=world_size(), parts=recipe.micro_batches)
         if recipe.reset_momentum:
