@@ -37,7 +37,7 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
             say(console, f"{video['video_id']}: {rejected}")
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
-            say(console, f"{video['video_id']}: {facts.plan}; decoded {facts.num_frames_decoded}")
+            say(console, f"{video['video_id']}: {_cost(facts, num_used=len(rows[-1][1]))}")
     try:
         storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     except OSError as error:
@@ -45,3 +45,9 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
     left_out = f"; {len(videos) - len(rows)} more left out by --limit" if len(videos) > len(rows) else ""
     say(console, f"{config.contact_sheet}: {len(rows)} videos{left_out}")
     return sum(not isinstance(crops, str) for _, crops in rows)
+
+
+def _cost(facts: ClipFacts, *, num_used: int) -> str:
+    runs = facts.plan.runs if facts.plan else ()
+    places = ", ".join(str(run.key + run.offsets[0]) for run in runs)
+    return f"{num_used} frames, planned from frame {places}; {facts.num_frames_decoded} decoded"
