@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 from support.killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
+from support.token_cluster import TokenCluster
 
 from dfdm_ray import assets
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ITERATIONS = 400
 """Enough to outlast a checkpoint, 100 iterations, and to be caught in the act."""
@@ -28,11 +29,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def generate(people: Path, out: Path) -> AbstractContextManager[psutil.Popen]:
+def generate(people: Path, out: Path, cluster: TokenCluster) -> AbstractContextManager[psutil.Popen]:
     flags = "--generators faceswap iae --scene-frames 20 --scenes-per-identity 2 --max-frames 60"
     train = f"--train.iterations {ITERATIONS} --train.width 0.05 --train.batch-size 2 --train.face-px 64"
     paths = ["--identities", str(people), "--out", str(out)]
-    return dfdm_ray("generate", *paths, *flags.split(), *train.split())
+    return dfdm_ray("generate", *paths, *flags.split(), *train.split(), cluster=cluster)
 
 
 def iterations_done(out: Path) -> int:
@@ -45,9 +46,9 @@ def files(out: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(people: Path, token_cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with generate(people, out) as job:
+    with generate(people, out, token_cluster) as job:
         finish(job)
     return out
 
@@ -62,24 +63,24 @@ def assert_same_dataset(out: Path, undisturbed: Path) -> None:
 
 
 def test_a_driver_killed_while_it_trains_is_continued_by_the_same_command(
-    people: Path, undisturbed: Path, tmp_path: Path
+    people: Path, undisturbed: Path, token_cluster: TokenCluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with generate(people, out) as job:
+    with generate(people, out, token_cluster) as job:
         wait_until(lambda: 100 <= iterations_done(out) < 2 * ITERATIONS, job)
-        kill_driver(job, worker="train")
+        kill_driver(job, worker="train", cluster=token_cluster)
     assert not list(out.rglob("*.mp4"))
-    with generate(people, out) as job:
+    with generate(people, out, token_cluster) as job:
         finish(job)
     assert_same_dataset(out, undisturbed)
 
 
 def test_workers_killed_in_training_and_in_conversion_are_replaced(
-    people: Path, undisturbed: Path, tmp_path: Path
+    people: Path, undisturbed: Path, token_cluster: TokenCluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with generate(people, out) as job:
-        wait_until(lambda: iterations_done(out) >= 100 and kill_worker(job, "train"), job)
-        wait_until(lambda: list(out.rglob("*.mp4")) and kill_worker(job, "convert"), job)
+    with generate(people, out, token_cluster) as job:
+        wait_until(lambda: iterations_done(out) >= 100 and kill_worker(job, "train", token_cluster), job)
+        wait_until(lambda: list(out.rglob("*.mp4")) and kill_worker(job, "convert", token_cluster), job)
         finish(job)
     assert_same_dataset(out, undisturbed)

@@ -9,11 +9,12 @@ import psutil
 import pytest
 from support.crops_rows import write_patterns
 from support.killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
+from support.token_cluster import TokenCluster
 
 from dfdm_ray.jobs.train.loop import EpochResult
 from dfdm_ray.jobs.train.rank import read_history
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 EPOCHS = 8
 WORKER = "RayTrainWorker"
@@ -26,9 +27,11 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(crops: Path, out: Path) -> AbstractContextManager[psutil.Popen]:
+def train(
+    crops: Path, out: Path, cluster: TokenCluster | None = None
+) -> AbstractContextManager[psutil.Popen]:
     flags = f"--network.backbone resnet10 --workers 2 --recipe.batch-size 4 --recipe.epochs {EPOCHS}"
-    return dfdm_ray("train", "--crops", str(crops), "--out", str(out), *flags.split())
+    return dfdm_ray("train", "--crops", str(crops), "--out", str(out), *flags.split(), cluster=cluster)
 
 
 def history(out: Path) -> list[EpochResult]:
@@ -37,9 +40,11 @@ def history(out: Path) -> list[EpochResult]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> list[EpochResult]:
+def undisturbed(
+    crops: Path, token_cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory
+) -> list[EpochResult]:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with train(crops, out) as job:
+    with train(crops, out, token_cluster) as job:
         finish(job)
     return history(out)
 
@@ -56,23 +61,25 @@ def assert_same(out: Path, undisturbed: list[EpochResult]) -> None:
         assert asdict(one) == pytest.approx({**asdict(other), **seconds}, rel=1e-3, abs=1e-4)
 
 
-def test_a_killed_worker_is_replaced(crops: Path, undisturbed: list[EpochResult], tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced(
+    crops: Path, undisturbed: list[EpochResult], token_cluster: TokenCluster, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    with train(crops, out) as job:
+    with train(crops, out, token_cluster) as job:
         wait_until(under_way(out), job)
-        assert kill_worker(job, WORKER)
+        assert kill_worker(job, WORKER, token_cluster)
         finish(job)
     assert_same(out, undisturbed)
 
 
-def test_a_killed_training_is_continued_by_the_same_command(
-    crops: Path, undisturbed: list[EpochResult], tmp_path: Path
+def test_a_killed_training_with_a_ray_of_its_own_is_continued_by_the_same_command(
+    crops: Path, undisturbed: list[EpochResult], token_cluster: TokenCluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with train(crops, out) as job:
         wait_until(under_way(out), job)
         kill_driver(job, worker=WORKER)
     assert 2 <= len(history(out)) < EPOCHS
-    with train(crops, out) as job:
+    with train(crops, out, token_cluster) as job:
         finish(job)
     assert_same(out, undisturbed)

@@ -9,11 +9,16 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from support.token_cluster import TokenCluster
+
 
 @contextmanager
-def dfdm_ray(*arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[psutil.Popen]:
-    """Start the job as a user would, ``variables`` set; whatever it started is gone afterwards."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+def dfdm_ray(
+    *arguments: str, variables: Mapping[str, str] | None = None, cluster: TokenCluster | None = None
+) -> Iterator[psutil.Popen]:
+    """Start the job as a user would, in its own Ray or on ``cluster``; its children are gone afterwards."""
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment = {**cluster.environment, "RAY_ADDRESS": cluster.address} if cluster else alone
     job = psutil.Popen(
         [sys.executable, "-m", "dfdm_ray.cli", *arguments],
         env={**environment, "RAY_USAGE_STATS_ENABLED": "0", **(variables or {})},
@@ -39,16 +44,24 @@ def wait_until(happened: Callable[[], object], job: psutil.Popen, *, limit_s: fl
         time.sleep(0.02)
 
 
-def kill_driver(job: psutil.Popen, *, worker: str, limit_s: float = 60) -> None:
+def workers(job: psutil.Popen, name: str, cluster: TokenCluster | None = None) -> list[psutil.Process]:
+    """Return the living workers of that name."""
+    processes = cluster.processes() if cluster else job.children(recursive=True)
+    return [one for one in processes if f"ray::{name}" in command_of(one) and is_alive(one)]
+
+
+def kill_driver(
+    job: psutil.Popen, *, worker: str, cluster: TokenCluster | None = None, limit_s: float = 60
+) -> None:
     """Kill the job; workers of that name end by themselves, and its agents, which take longer, are killed."""
-    processes = job.children(recursive=True)
-    workers = [one for one in processes if f"ray::{worker}" in command_of(one)]
+    own, its_workers = job.children(recursive=True), workers(job, worker, cluster)
+    assert its_workers
     job.kill()
     end = time.monotonic() + limit_s
-    while any(is_alive(one) for one in workers):
-        assert time.monotonic() < end, f"workers outlive their driver: {workers}"
+    while any(is_alive(one) for one in its_workers):
+        assert time.monotonic() < end, f"workers outlive their driver: {its_workers}"
         time.sleep(0.1)
-    for one in processes:
+    for one in own:
         with suppress(psutil.NoSuchProcess):
             one.kill()
 
@@ -73,10 +86,9 @@ def finish(job: psutil.Popen, *, limit_s: float = 400) -> str:
     return out
 
 
-def kill_worker(job: psutil.Popen, worker: str) -> bool:
+def kill_worker(job: psutil.Popen, worker: str, cluster: TokenCluster | None = None) -> bool:
     """Kill one worker of that name; whether there was one."""
-    for one in job.children(recursive=True):
-        if f"ray::{worker}" in command_of(one):
-            one.kill()
-            return True
+    for one in workers(job, worker, cluster)[:1]:
+        one.kill()
+        return True
     return False
