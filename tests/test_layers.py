@@ -1,6 +1,7 @@
 """Imports point one way; these tests hold the order."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "dfdm_ray"
@@ -39,10 +40,17 @@ def modules() -> dict[str, Path]:
     return {str(path.relative_to(PACKAGE)): path for path in found}
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return the nodes of a module's syntax tree."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imported(path: Path) -> set[str]:
     """Return the full names a module imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -99,7 +107,7 @@ def test_no_part_imports_a_package_that_it_does_without() -> None:
 def test_files_have_at_most_300_lines_and_functions_at_most_40() -> None:
     offenders = {path for path, file in modules().items() if len(file.read_text().splitlines()) > 300}
     for path, file in modules().items():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.FunctionDef) and lines_of(node) > 40:
                 offenders.add(f"{path}:{node.name} has {lines_of(node)} lines")
     assert not offenders

@@ -62,7 +62,7 @@ def test_a_prefix_is_listed_read_and_scored_and_the_results_go_back(
         manifest=table,
         checkpoint=checkpoint,
         out=out,
-        resources=ResourceConfig(decode_workers=2, model_workers=1),
+        resources=ResourceConfig(decode_workers=1, model_workers=1),
     )
     rows = {row["video_id"]: row for row in score(job, CONSOLE).predictions.to_pylist()}
     assert {name: row["reject_code"] for name, row in rows.items()} == {
@@ -83,7 +83,7 @@ def test_crops_are_written_to_the_store_by_the_workers_and_read_back(bucket: str
         out=out,
         frames=4,
         crop=CropConfig(size=64),
-        resources=DecodeConfig(decode_workers=2),
+        resources=DecodeConfig(decode_workers=1),
     )
     index = preprocess(job, CONSOLE)
     assert index["reject_code"].to_pylist() == ["no_face", "not_a_video", None]
