@@ -7,7 +7,10 @@ READY := $(VENV)/.ready
 RIVAL := daft==0.7.26
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test lint lock bench clean setup
+# Tests that share a Ray run in one of the workers, see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test quick lint lock bench clean setup
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## real faces through the whole pipeline into build/demo/
@@ -15,7 +18,11 @@ demo: $(READY)  ## real faces through the whole pipeline into build/demo/
 
 test: $(READY)  ## all tests; the demo media and weights are fetched first, the tests need no network
 	$(BIN)/dfdm-ray assets get > /dev/null
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: $(READY)  ## the tests that start no Ray, in under a minute on two cores
+	$(BIN)/dfdm-ray assets get > /dev/null
+	$(PYTEST) -m "not ray and not e2e" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

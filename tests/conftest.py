@@ -1,3 +1,4 @@
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 import torch
 from support.checkpoints import write_untrained
 from support.dfdm_tree import dfdm, dfdm_tree  # noqa: F401 - fixtures
+from support.token_cluster import TokenCluster, run_token_cluster
 
 from dfdm_ray import assets
 
@@ -15,6 +17,25 @@ torch.set_num_threads(1)  # Ray's workers and other tests share the cores; waiti
 
 NUM_FRAMES = 4
 CROP_SIZE = 64
+
+
+SHARED = ("token_cluster", "ray_cluster", "dfdm_tree")
+"""Fixtures that are costly to make and last for the session."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests by a costly fixture, else by file, for pytest-xdist; the longest groups come first."""
+    for item in items:
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    names = getattr(item, "fixturenames", ())
+    before = [*(name in names for name in SHARED), item.get_closest_marker("ray") is not None]
+    return before.index(True) if any(before) else len(before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -28,6 +49,15 @@ def _same_random_numbers_for_every_test() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_error_is_logged(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    errors = [record for record in records if record.levelno >= logging.ERROR]
+    expected = request.node.get_closest_marker("logs_an_error") is not None
+    assert bool(errors) == expected, [record.getMessage() for record in errors]
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +97,10 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def token_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
+    """Three nodes of a CPU each with token authentication, for jobs that are processes of their own."""
+    with run_token_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster

@@ -3,12 +3,11 @@ import pickle
 import pytest
 
 from dfdm_ray import errors
-from dfdm_ray.errors import DfdmError, IncompleteError, RejectCode, UserError, VideoRejectedError
+from dfdm_ray.errors import DfdmError, RejectCode, UserError, VideoRejectedError
 
 EXAMPLES = [
     DfdmError("x"),
-    UserError("correct this"),
-    IncompleteError("3 of 4 videos"),
+    UserError("mend this"),
     VideoRejectedError(RejectCode.NO_FACE, "none in 16 frames"),
 ]
 

@@ -121,6 +121,7 @@ def test_one_attempt_is_one(tmp_path: Path) -> None:
     assert len(row["faults"]) == 1
 
 
+@pytest.mark.logs_an_error
 def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
