@@ -236,7 +236,7 @@ def test_crops_are_drawn_and_rejects_are_named(
     code, out, _ = run(["crops", "--videos", tmp_path, "--contact-sheet", tmp_path / "sheet.png"], capsys)
     assert code == OK
     assert "no_face.mp4: no_face: no face in" in out
-    assert "carphone_pristine.mp4: 10 frames, planned from frame 0; 10 decoded" in out
+    assert "carphone_pristine.mp4: 10 frames, planned from frame 0; 11 decoded" in out
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape == (2 * (112 + 18), 10 * 112, 3)
     assert "must end in .png" in mistake(
