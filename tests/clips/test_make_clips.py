@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray.clips import child as clip_work
-from dfdm_ray.clips.isolation import Allowance
+from dfdm_ray.clips.isolation import Allowance, ChildLostError
 from dfdm_ray.clips.stage import MakeClips
+from dfdm_ray.errors import RejectCode
 from dfdm_ray.jobs.png_tree.read import ReadFolders
 from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
 
@@ -56,6 +57,8 @@ ANSWERS = {
     "unknown code": answer(status="rejected", reject_code="because", crops=b""),
     "rejected with crops": answer(status="rejected", reject_code="no_face"),
 }
+
+NO_ROW = "the answer of the decoding process is no row"
 
 
 class DeadlyFolders(ReadFolders):
@@ -134,8 +137,14 @@ def test_a_bug_that_shows_on_one_file_costs_that_file_and_is_told_in_full(
     assert "Traceback" in told.getMessage()
 
 
-def test_an_answer_that_is_no_row_costs_that_file(tmp_path: Path) -> None:
-    rows = stage(tmp_path, 1)(manifest(*ANSWERS)).to_pylist()
-    codes = {row["video_id"]: row["reject_code"] for row in rows}
-    assert codes == {name: None if name == "whole" else "crashed" for name in ANSWERS}
-    assert {row["reject_detail"] for row in rows} == {None, "the answer of the decoding process is no row"}
+@pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"whole"}))
+def test_an_answer_that_is_no_row_is_a_crash(name: str) -> None:
+    with pytest.raises(ChildLostError) as lost:
+        clip_work.row_of(ANSWERS[name], SHAPE)
+    assert (lost.value.code, lost.value.detail) == (RejectCode.CRASHED, NO_ROW)
+
+
+def test_an_answer_that_is_no_row_costs_that_file_alone(tmp_path: Path) -> None:
+    rows = stage(tmp_path, 1)(manifest("whole", "torn", "whole")).to_pylist()
+    assert [row["reject_code"] for row in rows] == [None, "crashed", None]
+    assert [row["reject_detail"] for row in rows] == [None, NO_ROW, None]
