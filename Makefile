@@ -47,7 +47,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-lock:  ## resolve the dependencies anew; --no-deps is explained in README, Install
+lock:  ## resolve the dependencies again; README (Install) explains --no-deps
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet uv
 	echo "retinaface-pytorch==0.0.8" | $(VENV)-lock/bin/uv pip compile --universal --python-version 3.11 \
