@@ -37,7 +37,7 @@ class RunsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Which frames of a video are used, and how many make a clip. Default: those of the checkpoint, if any."""
+    """Frames of a video that are used, and how many make a clip. Default: those of the checkpoint, if any."""
 
     strategy: Strategy | None = None
     """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
