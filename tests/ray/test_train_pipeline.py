@@ -28,7 +28,7 @@ def config(root: Path) -> TrainConfig:
 
 def run(job: TrainConfig) -> str:
     out = io.StringIO()
-    train(job, Console(file=out, width=200))
+    train(job, Console(file=out, width=80))
     return out.getvalue()
 
 
@@ -36,7 +36,9 @@ def test_two_workers_train_and_the_same_command_finds_nothing_left_to_do(tmp_pat
     write_patterns(tmp_path / "crops", generators=TWO, each={"train": 5, "val": 3})
     text = run(config(tmp_path))
     assert "10 videos to train on, 6 to validate" in text
-    assert "epoch 2/2: loss" in text
+    lines = [line for line in text.splitlines() if line.startswith("epoch ")]
+    assert [line[: len("epoch 1/2: loss")] for line in lines] == ["epoch 1/2: loss", "epoch 2/2: loss"]
+    assert all(line.endswith((" s", " s left")) for line in lines)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["runs"][-1]["status"], record["runs"][-1]["workers"], record["epochs"]) == (
         "complete",

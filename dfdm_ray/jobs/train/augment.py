@@ -1,4 +1,4 @@
-"""Augmentation of whole clips on the CPU: one draw for all frames, so that time stays consistent."""
+"""Augmentation of whole clips on the CPU; one draw applies to all frames of a clip."""
 
 import io
 from collections.abc import Callable
@@ -14,16 +14,14 @@ from dfdm_ray.jobs.train.config import ClipAugmentConfig
 Clip = npt.NDArray[np.uint8]
 """RGB frames, shape ``(T, S, S, 3)``."""
 
-
 _MOST_SHIFT = 0.06
-"""Of the crop's side."""
+"""Largest shift, as a fraction of the side of the crop."""
 
 
 def augment_clip(clip: Clip, config: ClipAugmentConfig, rng: np.random.Generator) -> Clip:
     """Return a changed copy of ``clip``, uint8 of the same shape.
 
-    Geometry comes first, then what a camera or an editor does to pixels, and compression last, as it
-    happens to videos.
+    The order is that of a real video: geometry, then the camera or editor, then compression.
     """
     low, high = config.h264_crf
     steps: tuple[tuple[float, Callable[[Clip], Clip]], ...] = (
@@ -46,9 +44,9 @@ def _each(clip: Clip, change: Callable[[Clip], Clip]) -> Clip:
 
 
 def _shifted(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Move the crop by up to 6 % of its side; edges are repeated.
+    """Move the crop by up to 6 % of its side and repeat its edges.
 
-    By whole pixels: interpolation would blur the fine traces that tell generators apart.
+    The shift is in whole pixels: interpolation would blur the fine traces of the generators.
     """
     side = clip.shape[1]
     most = round(side * _MOST_SHIFT)
@@ -57,7 +55,7 @@ def _shifted(clip: Clip, rng: np.random.Generator) -> Clip:
 
 
 def _recoloured(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Scale brightness, contrast and saturation by 0.8 to 1.2 each."""
+    """Scale brightness, contrast and saturation, each by 0.8 to 1.2."""
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3).astype(np.float32)
     values = clip.astype(np.float32) * brightness
     mean = values.mean()
@@ -84,7 +82,7 @@ def _blurred(clip: Clip, sigma_px: float) -> Clip:
 
 
 def through_jpeg(clip: Clip, quality: int) -> Clip:
-    """Return the frames after JPEG at ``quality``, 1..100."""
+    """Encode the frames as JPEG at ``quality``, 1..100, and return the decoded frames."""
 
     def code(frame: Clip) -> Clip:
         _, content = cv2.imencode(".jpg", frame[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
@@ -94,7 +92,7 @@ def through_jpeg(clip: Clip, quality: int) -> Clip:
 
 
 def through_h264(clip: Clip, crf: int) -> Clip:
-    """Return the frames after x264 at ``crf``, in 4:2:0 and with its fastest preset."""
+    """Encode the frames with x264 at ``crf``, 4:2:0, fastest preset, and return the decoded frames."""
     side = clip.shape[1] // 2 * 2
     content = io.BytesIO()
     with av.open(content, "w", format="matroska") as container:

@@ -1,7 +1,7 @@
-"""What each rank reads: who trains on which video at which step, and the videos as clips.
+"""Input of each rank: the videos of each step, and their clips.
 
-Which clips make a step depends on seed, epoch and batch size alone, not on the number of ranks, so a run
-may go on with more or fewer workers.
+The clips of a step depend on seed, epoch and batch size, not on the number of ranks, so a training can
+continue with more or fewer workers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ Order = npt.NDArray[np.int64]
 
 
 def epoch_order(num_videos: int, *, batch_size: int, seed: int, epoch: int) -> Order:
-    """Return which video stands where in each batch of an epoch, shape ``(steps, batch_size)``.
+    """Return the video at each place of each batch of an epoch, shape ``(steps, batch_size)``.
 
-    Every video comes once; the last batch is filled up with videos from the start of the order, so that all
-    steps are whole and nothing is dropped.
+    Every video occurs once. The last batch is filled with videos from the start of the order, so that all
+    batches are full and no video is dropped.
     """
     order = np.random.default_rng((seed, epoch)).permutation(num_videos)
     steps = -(-num_videos // batch_size)
@@ -34,9 +34,9 @@ def epoch_order(num_videos: int, *, batch_size: int, seed: int, epoch: int) -> O
 
 
 def rank_parts(order: Order, *, rank: int, world_size: int, parts: int) -> list[list[int]]:
-    """Return a rank's share of each batch, cut into parts: lists of videos, ``steps * parts`` of them.
+    """Return the share of a rank in each batch, cut into parts: ``steps * parts`` lists of videos.
 
-    Shares may differ by one clip where the ranks do not divide the batch.
+    Shares differ by at most one clip where the number of ranks does not divide the batch.
 
     Raises:
         ValueError: If a part would be empty on some rank.
@@ -53,9 +53,9 @@ class Videos:
     """Videos with known generators."""
 
     root: str
-    """The crops dataset."""
+    """URI of the crops dataset."""
     files: tuple[str, ...]
-    """As in the index, by video."""
+    """File of each video, relative to ``root``."""
     video_ids: tuple[str, ...]
     labels: tuple[int, ...]
     """Class of each video."""
@@ -72,13 +72,13 @@ class TrainingClips(Dataset[tuple[Tensor, int]]):
     num_frames: int
     augment: ClipAugmentConfig
     seed: int
-    """Of the run: with epoch and video it settles a clip, whichever rank draws it."""
+    """Seed of the run; with epoch and video it determines the clip on every rank."""
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, epoch_and_video: tuple[int, int]) -> tuple[Tensor, int]:
-        """Return a clip, uint8 ``(T, S, S, 3)``, and its class; of longer clips any frames in order."""
+        """Return a clip, uint8 ``(T, S, S, 3)``, and its class: T random frames in order."""
         epoch, video = epoch_and_video
         rng = np.random.default_rng((self.seed, epoch, video))
         clips = read_crops(self.videos.root, self.videos.files[video])
@@ -89,7 +89,7 @@ class TrainingClips(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True, kw_only=True)
 class WholeVideos(Dataset[tuple[Tensor, int]]):
-    """All clips of each video, to be judged as ``score`` judges them."""
+    """All clips of each video, prepared as ``score`` prepares them."""
 
     videos: Videos
     num_frames: int
@@ -98,17 +98,17 @@ class WholeVideos(Dataset[tuple[Tensor, int]]):
         return len(self.videos)
 
     def __getitem__(self, video: int) -> tuple[Tensor, int]:
-        """Return a video's clips, uint8 ``(C, T, S, S, 3)``, and which video it is."""
+        """Return the clips of a video, uint8 ``(C, T, S, S, 3)``, and its number."""
         clips = read_crops(self.videos.root, self.videos.files[video])
         return torch.from_numpy(clips[:, pick_frames(clips.shape[1], self.num_frames)]), video
 
 
 class Reader:
-    """Reads batches of datasets, by processes that stay from one pass to the next.
+    """Reader of batches of several datasets; its processes live from one pass to the next.
 
     Args:
-        processes: So many read ahead; 0: whoever asks reads.
-        device: Where the batches go.
+        processes: Processes that read ahead; 0: the caller reads.
+        device: Type of the device that gets the batches.
     """
 
     def __init__(self, *, processes: int, device: str) -> None:
@@ -119,10 +119,10 @@ class Reader:
         self._loader: DataLoader[Any] | None = None
 
     def read(self, dataset: Dataset[Any], batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
-        """Yield the ``batches``, given by the items in them; end one pass before the next.
+        """Yield the ``batches``, each a list of items of ``dataset``. A pass must end before the next starts.
 
         Raises:
-            UserError: If the dataset does for an item, the same whoever reads it.
+            UserError: If the dataset raises it for an item, in this or another process.
         """
         if self._loader is None or dataset not in self._datasets:
             self._datasets.append(dataset)
@@ -148,7 +148,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class _Items(Dataset[Any]):
-    """Items of several datasets; a user's mistake is one too, as processes send exceptions as tracebacks."""
+    """Items of several datasets. A ``UserError`` is returned: a process would wrap it in a traceback."""
 
     datasets: tuple[Dataset[Any], ...]
 

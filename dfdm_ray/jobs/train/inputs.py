@@ -1,4 +1,4 @@
-"""What training is given, checked before Ray starts, so that a mistake costs a second."""
+"""Input of a training, checked before Ray starts, so that a mistake costs a second."""
 
 import hashlib
 from collections import Counter
@@ -20,14 +20,14 @@ from dfdm_ray.models.dma_sta import DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 
 CROPS_SETTING = "crops."
-"""Before the names of the crops dataset's own settings among those of the data."""
+"""Prefix of the names of the crops dataset's settings among the settings of the data."""
 
 
 def check_task(config: TrainConfig) -> TrainTask:
-    """Return what the ranks need.
+    """Return the task of the ranks.
 
     Raises:
-        UserError: If the dataset is not fit for it; one line says why and what to do.
+        UserError: If the dataset or the ImageNet weights cannot be used.
     """
     index = _usable(config)
     settings = read_settings(config.crops)
@@ -62,14 +62,14 @@ def check_task(config: TrainConfig) -> TrainTask:
         },
     )
     if task.imagenet is not None:
-        start_model(task)  # tells a file that does not fit
+        start_model(task)  # raises if the file does not fit
     return task
 
 
 def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
-    """Return what a model trained on crops of these settings tells ``score`` of them.
+    """Return the preprocessing that a model trained on crops with these settings passes to ``score``.
 
-    Crops that were not cut from videos here, such as an imported tree, have no frame plan: it is the default.
+    Crops that were not cut from videos here, such as an imported tree, get the default frame plan.
     """
     planned = settings.get("strategy") in get_args(Strategy)
     plan = {"strategy": settings["strategy"], "runs": settings["runs_per_clip"]} if planned else {}
@@ -84,20 +84,22 @@ def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
 
 
 def _usable(config: TrainConfig) -> pa.Table:
-    """Return the prepared videos of known generator and of the wanted qualities."""
+    """Return the prepared videos with a known generator and one of the selected qualities."""
     index = prepared(read_index(config.crops))
     index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
     if config.crf:
         index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
     if not index.num_rows:
         of = f" at crf {', '.join(map(str, config.crf))}" if config.crf else ""
-        raise UserError(f"{config.crops} has no crops of a known generator{of}; are the names DFDM's?")
+        raise UserError(
+            f"{config.crops} has no crops of a known generator{of}; check that its names are those of DFDM"
+        )
     found = Counter(index["split"].to_pylist())
     for split in ("train", "val"):
         if not found[split]:
             there = ", ".join(f"{count} {name or 'without a split'}" for name, count in found.items())
             raise UserError(
-                f"{config.crops} has no videos of known generator in the split {split} ({there}); training "
+                f"{config.crops} has no videos of a known generator in the split {split} ({there}). Training "
                 "needs train and val: split with `dfdm-ray manifest` and preprocess, or move some videos of "
                 f"an imported tree to a folder {split}/ and import it into a new --out"
             )
@@ -105,7 +107,7 @@ def _usable(config: TrainConfig) -> pa.Table:
 
 
 def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:
-    """Return the generators to tell apart, in class order."""
+    """Return the generators of the split train, in class order."""
     in_split = {
         split: set(index.filter(pc.equal(index["split"], split))["generator"].to_pylist())
         for split in ("train", "val")
@@ -113,7 +115,7 @@ def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:
     classes = tuple(name for name in GENERATORS if name in in_split["train"])
     if len(classes) < 2:
         only = classes[0]
-        raise UserError(f"{config.crops} has only {only} in the split train; there is nothing to tell apart")
+        raise UserError(f"{config.crops} has only {only} in the split train; training needs two generators")
     unseen = sorted(in_split["val"] - in_split["train"])
     if unseen:
         raise UserError(f"{config.crops} has {', '.join(unseen)} in the split val but not in train")
@@ -131,6 +133,6 @@ def _videos(index: pa.Table, split: str, root: str, classes: tuple[str, ...]) ->
 
 
 def _digest(index: pa.Table) -> dict[str, Any]:
-    """Return what tells one selection of videos from another."""
+    """Return the number of videos and a digest that identifies them."""
     names = index.select(["video_id", "split", "generator"]).sort_by("video_id").to_pylist()
     return {"num_videos": len(names), "videos_sha256": hashlib.sha256(repr(names).encode()).hexdigest()}

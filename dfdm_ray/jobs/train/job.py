@@ -2,23 +2,27 @@
 
 ::
 
-    crops dataset -> one rank a GPU (else CPU): read, augment -> DDP steps -> validation, every video once
-                  -> rank 0: OUT/state.pt, dma_sta.pt, history.csv
+    crops dataset -> one rank per GPU (else CPU): read, augment -> DDP steps -> validation, each video once
+                  -> rank 0: OUT/state.pt, dma_sta.pt, history.csv -> report to Ray -> one line per epoch
 """
 
 import dataclasses
+import io
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from matplotlib.figure import Figure
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from dfdm_ray.engine.record import now, versions
@@ -28,28 +32,29 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.train.config import TrainConfig, random_start
-from dfdm_ray.jobs.train.curves import draw_curves, epoch_line
 from dfdm_ray.jobs.train.inputs import check_task
 from dfdm_ray.jobs.train.loop import EpochResult, best_of
 from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
 from dfdm_ray.jobs.train.record import RAY_TRAIN, crops_settings, training_folder
 
 _RETRIES = 3
-"""How often training goes on from its last epoch when a worker or node dies."""
-_POLL_S = 1.0
+"""Times that training continues from its last epoch after a worker or node died."""
+_POLL_S = "0.25"
+"""Seconds between two reports that Ray takes from a worker, which waits until then. Ray's default of 2 would
+slow down trainings with shorter epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training left behind."""
+    """The results of a training."""
 
     checkpoint: str
-    """For `dfdm-ray score`."""
+    """URI of the model for `dfdm-ray score`."""
     history: list[EpochResult]
 
     @property
     def best(self) -> EpochResult:
-        """The epoch that the checkpoint is of."""
+        """The epoch whose weights the checkpoint holds."""
         return best_of(self.history)
 
 
@@ -64,10 +69,10 @@ def main(config: TrainConfig, console: Console) -> None:
 
 
 def train(config: TrainConfig, console: Console) -> TrainResult:
-    """Train to the last epoch, or on to it, and return the history.
+    """Train to the last epoch, or continue to it, and return the history.
 
     Raises:
-        UserError: If an input is wrong, the output folder holds another training or cannot be written, or
+        UserError: If an input is wrong, the output folder contains another training or cannot be written, or
             the loss is no longer a number.
     """
     config = dataclasses.replace(
@@ -112,8 +117,8 @@ def _history(config: TrainConfig) -> list[EpochResult]:
 
 
 def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, Any]:
-    """Train on Ray and return what ``run.json`` should say of it."""
-    with ray_session(config.ray_address, worker_output=False):  # Ray Train talks a lot of its own actors
+    """Train on Ray and return the facts about it for ``run.json``."""
+    with ray_session(config.ray_address, worker_output=False):  # Ray Train logs a lot about its own actors
         nodes = worker_nodes()
         gpus = int(total(nodes).get("GPU", 0))
         recipe = config.recipe
@@ -124,70 +129,122 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
             loaders=config.loaders,
             most=recipe.batch_size // recipe.micro_batches,
         )
-        problems = Queue(actor_options={"num_cpus": 0})
-        trainer = TorchTrainer(
-            _train_on_worker,
-            train_loop_config={"task": task, "problems": problems, "use_gpu": gpus > 0},
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus > 0,
-                resources_per_worker=of_training_worker(config.loaders, gpus=gpus),
-            ),
-            run_config=_run_config(config),
+        scaling = ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus > 0,
+            resources_per_worker=of_training_worker(config.loaders, gpus=gpus),
         )
-        with _shown(config, console):
-            trainer.fit()
-        if not problems.empty():
-            raise UserError(problems.get())
+        with _shown(config, console) as epochs:
+            _fit(task, scaling, _Controller(epochs))
         return {"workers": workers, "device": "cuda" if gpus else "cpu"}
 
 
-def _run_config(config: TrainConfig) -> RunConfig:
+def _fit(task: TrainTask, scaling: ScalingConfig, callback: UserCallback) -> None:
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _POLL_S)
+    trainer = TorchTrainer(
+        _train_on_worker,
+        train_loop_config={"task": task, "use_gpu": scaling.use_gpu},
+        scaling_config=scaling,
+        run_config=_run_config(task.config, callback),
+    )
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        if isinstance(error.controller_failure, UserError):
+            raise error.controller_failure from None
+        raise
+
+
+def _run_config(config: TrainConfig, callback: UserCallback) -> RunConfig:
     filesystem, path = storage.resolve(storage.join(config.out, RAY_TRAIN))
     return RunConfig(
         name=now().replace(":", ""),
         storage_path=path,
         storage_filesystem=filesystem,
         failure_config=FailureConfig(max_failures=_RETRIES),
+        callbacks=[callback],  # type: ignore[list-item]  # Ray's annotation names the callbacks of Ray Tune
     )
 
 
+@dataclass(frozen=True)
+class _Controller(UserCallback):
+    """Actions in Ray Train's controller, an actor beside the driver."""
+
+    epochs: Queue
+
+    def after_report(self, run_context: Any, metrics: Sequence[Mapping[str, Any]], checkpoint: Any) -> None:
+        """Pass the metrics of rank 0 on to the driver."""
+        self.epochs.put(metrics[0])
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Raise the ``UserError`` of a worker: Ray retries if a worker raises, but not if a callback does."""
+        for error in worker_exceptions.values():
+            if isinstance(error, UserError):
+                raise error
+
+
 def _train_on_worker(arguments: dict[str, Any]) -> None:
-    problems: Queue = arguments["problems"]
-    if not problems.empty():
-        return  # Ray tries again what cannot go well
-    # Without a GPU of its own a worker would be given the first that torch sees.
+    # Without a GPU of its own, a worker would get the first that torch sees.
     device = get_device() if arguments["use_gpu"] else torch.device("cpu")
     if device.type == "cpu" and ray.train.get_context().get_world_size() > 1:
         torch.set_num_threads(1)
-    try:
-        train_rank(arguments["task"], str(device))
-    except UserError as error:
-        problems.put(str(error))
-        raise  # so that other ranks are stopped, which may wait for this one
+    for result in train_rank(arguments["task"], str(device)):
+        ray.train.report(
+            asdict(result)
+        )  # no checkpoint: OUT/state.pt is written and serves any number of ranks
 
 
 @contextmanager
-def _shown(config: TrainConfig, console: Console) -> Iterator[None]:
-    """Print a line for each epoch as it is written."""
-    over = threading.Event()
+def _shown(config: TrainConfig, console: Console) -> Iterator[Queue]:
+    """Print a line for each epoch put into the queue, once."""
+    # A queue, because callbacks run in the controller's process, whose output does not reach ``console``.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     shown = len(_history(config))
 
-    def watch() -> None:
+    def show() -> None:
         nonlocal shown
-        last = False
-        while not last:
-            last = over.wait(_POLL_S)
-            history = _history(config)
-            for result in history[shown:]:
-                line = epoch_line(result, epochs=config.recipe.epochs, seconds_each=history[-1].seconds)
-                say(console, line)
-            shown = len(history)
+        while metrics := epochs.get():
+            result = EpochResult(**metrics)
+            if result.epoch > shown:
+                say(console, epoch_line(result, epochs=config.recipe.epochs))
+                shown = result.epoch
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
     try:
-        yield
+        yield epochs
     finally:
-        over.set()
-        watcher.join()
+        epochs.put(None)
+        thread.join()
+
+
+def epoch_line(result: EpochResult, *, epochs: int) -> str:
+    """Return the line that a person reads about one of ``epochs`` epochs."""
+    width = len(str(epochs))
+    left_s = (epochs - result.epoch) * result.seconds
+    left = f", about {left_s:.0f} s left" if left_s else ""
+    return (
+        f"epoch {result.epoch:>{width}}/{epochs}: loss {result.train_loss:.3f}, "
+        f"accuracy {result.train_accuracy:6.1%}; validation: loss {result.val_loss:.3f}, "
+        f"accuracy {result.val_accuracy:6.1%}; rate {result.learning_rate:.1e}, {result.seconds:.1f} s{left}"
+    )
+
+
+def draw_curves(history: Sequence[EpochResult]) -> bytes:
+    """Return loss and accuracy of training and validation over the epochs as a PNG file."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [result.epoch for result in history]
+    loss.plot(epochs, [result.train_loss for result in history], label="training")
+    loss.plot(epochs, [result.val_loss for result in history], label="validation")
+    accuracy.plot(epochs, [result.train_accuracy for result in history], label="training")
+    accuracy.plot(epochs, [result.val_accuracy for result in history], label="validation")
+    loss.set(xlabel="epoch", ylabel="cross entropy")
+    accuracy.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+    for one in (loss, accuracy):
+        one.grid(alpha=0.3)
+        one.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()

@@ -1,13 +1,15 @@
-"""The training loop of one rank; alone or with others through ``torch.distributed``.
+"""The training loop of one rank, which trains alone or with others through ``torch.distributed``.
 
-All ranks take the same steps: batches are whole by construction, and whether to stop is decided from values
-that are equal on every rank. Knows nothing of Ray.
+All ranks take the same steps: every batch is full, and the decision to stop rests on values that are equal on
+every rank.
 """
 
 import contextlib
 import io
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -20,24 +22,22 @@ from torch.optim.swa_utils import AveragedModel
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
-from dfdm_ray.jobs.train.optim import learning_rate, make_loss, make_optimizer
 from dfdm_ray.models.dma_sta import DmaSta, normalize
 
-Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
-"""Mean and standard deviation of the crops' channels, in 0..1."""
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
-
-_JUDGED_AT_ONCE = 4
-"""Videos in a forward pass of validation."""
+_VALIDATED_AT_ONCE = 4
+"""Videos in one forward pass of validation."""
+_WARM_UP_FRACTION = 0.05
 
 
 def rank() -> int:
-    """Return this process's number among those that train together."""
+    """Return the rank of this process, 0 if it trains alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -46,37 +46,32 @@ class EpochResult:
     """One line of the history."""
 
     epoch: int
-    """From 1."""
+    """Counted from 1."""
     train_loss: float
     train_accuracy: float
-    """Of the augmented clips, as they were trained on."""
+    """Measured on the augmented clips of the training steps."""
     val_loss: float
     val_accuracy: float
     learning_rate: float
-    """Of the last step."""
+    """Rate of the epoch's last step."""
     seconds: float
 
 
 @dataclass(kw_only=True)
 class Fit:
-    """A network in training; the same on every rank.
-
-    Args:
-        model: On its device.
-        recipe: How it is trained.
-        normalization: Of the crops.
-        seed: Of order and augmentation.
-        loaders: Processes that read clips.
-    """
+    """A network in training, equal on every rank. The model is on its device already."""
 
     model: DmaSta
     recipe: Recipe
-    normalization: Normalization
+    normalization: tuple[tuple[float, float, float], tuple[float, float, float]]
+    """Mean and standard deviation of each channel of the crops, in 0..1."""
     seed: int
+    """Seed of the order of videos and of augmentation."""
     loaders: int = 0
+    """Processes that read clips; 0: this one reads them."""
     history: list[EpochResult] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
-    """State dict of the best epoch on validation so far."""
+    """State dict of the epoch that is best on validation so far."""
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
@@ -84,8 +79,7 @@ class Fit:
         self._reader = Reader(processes=self.loaders, device=self.device.type)
         self._mean: AveragedModel | None = None
         if self.recipe.ema_decay:
-            update = running_mean(self.recipe.ema_decay)
-            self._mean = AveragedModel(self.model, avg_fn=update, use_buffers=True)
+            self._mean = AveragedModel(self.model, multi_avg_fn=self._blend, use_buffers=True)
         self._parallel: nn.Module = self.model
         if world_size() > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
@@ -95,34 +89,33 @@ class Fit:
 
     @property
     def kept(self) -> DmaSta:
-        """The network to be judged and kept: the running mean if there is one."""
+        """The network to validate and save: the running mean of the weights if the recipe has one."""
         if self._mean is None:
             return self.model
         return cast(DmaSta, self._mean.module)
 
     @property
     def best_epoch(self) -> int:
-        """The number of :func:`best_of`, from 1."""
+        """Number of the best epoch so far, counted from 1."""
         return best_of(self.history).epoch
 
     def run_epoch(self, train: Videos, val: Videos) -> EpochResult:
-        """Train one epoch, judge it on ``val`` and add it to the history.
+        """Train one epoch, validate the network on ``val`` and add the result to the history.
 
         Raises:
-            UserError: If the loss is no longer a number; nothing of the epoch is kept then.
+            UserError: If the loss is no longer a finite number; the epoch is then not recorded.
         """
         started = time.monotonic()
         epoch = len(self.history)
         loss, accuracy, rate = self._train(train, epoch)
         logits = self.logits(val)
         labels = torch.tensor(val.labels)
-        val_accuracy = float((logits.argmax(1) == labels).float().mean())
         result = EpochResult(
             epoch=epoch + 1,
             train_loss=loss,
             train_accuracy=accuracy,
             val_loss=float(nn.functional.cross_entropy(logits, labels)),
-            val_accuracy=val_accuracy,
+            val_accuracy=float((logits.argmax(1) == labels).float().mean()),
             learning_rate=rate,
             seconds=time.monotonic() - started,
         )
@@ -132,7 +125,7 @@ class Fit:
         return result
 
     def _train(self, videos: Videos, epoch: int) -> tuple[float, float, float]:
-        """Return mean loss and accuracy over all ranks' clips, and the last learning rate."""
+        """Return the mean loss and accuracy over the clips of all ranks, and the last learning rate."""
         recipe = self.recipe
         order = epoch_order(len(videos), batch_size=recipe.batch_size, seed=self.seed, epoch=epoch)
         clips = TrainingClips(
@@ -153,7 +146,7 @@ class Fit:
         return float(sums[0]), float(sums[1]), rate
 
     def _step(self, batches: Any, loss_of: nn.Module, rate: float) -> Tensor:
-        """Take one optimiser step; return the sums of loss and of right answers over this rank's clips."""
+        """Take one optimiser step; return the summed loss and the number of correct clips of this rank."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
@@ -162,25 +155,38 @@ class Fit:
         for part in range(parts):
             crops, labels = next(batches)
             labels = labels.to(self.device)
-            # Gradients are summed over parts here and over ranks only once, at the last.
+            # Gradients are summed over the parts here, and over the ranks once, at the last part.
             waits = part < parts - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 logits = self._forward(self._parallel, crops, bf16=self._bf16)
                 loss = loss_of(logits, labels)
-                # DDP takes the mean over ranks: this makes it the mean over the batch's clips.
+                # DDP averages over the ranks: this factor makes it the mean over the clips of the batch.
                 (loss * (world_size() / self.recipe.batch_size)).backward()
             right = (logits.argmax(1) == labels).sum()
             sums += torch.stack([loss.detach(), right]).double().cpu()
         length = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or float("inf"))
-        if not torch.isfinite(length):  # equal on all ranks: gradients are shared by now
+        if not torch.isfinite(length):  # equal on all ranks, which share the gradients by now
             raise UserError(
-                f"the loss is no longer a number in epoch {len(self.history) + 1}; give a lower "
-                "--recipe.learning-rate. What earlier epochs saved is kept"
+                f"the loss is no longer a number in epoch {len(self.history) + 1}; reduce "
+                "--recipe.learning-rate. The files of earlier epochs are kept"
             )
         self._optimizer.step()
         if self._mean is not None:
             self._mean.update_parameters(self.model)
         return sums
+
+    def _blend(self, means: Tensors, new: Tensors, updates: Tensor | int) -> None:
+        """Update the running mean; its decay rises with the updates, so that the first weights fade.
+
+        After ``n`` updates the decay is at most ``(1 + n) / (10 + n)``, as in TensorFlow's
+        ``ExponentialMovingAverage``.
+        """
+        decay = min(self.recipe.ema_decay, (1 + float(updates)) / (10 + float(updates)))
+        if means[0].is_floating_point():
+            torch._foreach_lerp_(means, new, 1 - decay)  # torch's own get_ema_multi_avg_fn does the same
+        else:
+            for mean, value in zip(means, new, strict=True):  # counters of batch norm
+                mean.copy_(mean * decay + value * (1 - decay))
 
     def _forward(self, model: nn.Module, crops_u8: Tensor, *, bf16: bool) -> Tensor:
         x_BTCHW = normalize(crops_u8.to(self.device, non_blocking=True), *self.normalization)
@@ -190,22 +196,23 @@ class Fit:
 
     @torch.inference_mode()
     def logits(self, videos: Videos) -> Tensor:
-        """Return the mean logits over each video's clips, as ``score`` has them, ``(N, K)`` on every rank.
+        """Return the mean logits over the clips of each video, ``(N, K)`` on every rank, as ``score`` does.
 
-        Every video is judged once, by one rank, in float32.
+        One rank computes each video, in float32.
         """
         numbers = list(range(rank(), len(videos), world_size()))
-        mine = [numbers[start : start + _JUDGED_AT_ONCE] for start in range(0, len(numbers), _JUDGED_AT_ONCE)]
+        size = _VALIDATED_AT_ONCE
+        mine = [numbers[start : start + size] for start in range(0, len(numbers), size)]
         dataset = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
         model = self.kept.eval()
         if world_size() > 1:
-            for buffer in model.buffers():  # batch statistics differ by rank, and the first one's are saved
+            for buffer in model.buffers():  # batch statistics differ by rank, and rank 0 saves its own
                 dist.broadcast(buffer, src=0)
         found: dict[int, Tensor] = {}
-        for clips_BC, judged in self._reader.read(dataset, mine):
+        for clips_BC, which in self._reader.read(dataset, mine):
             each = self._forward(model, clips_BC.flatten(0, 1), bf16=False).cpu()
-            means = each.reshape(len(judged), -1, each.shape[1]).mean(dim=1)
-            found |= dict(zip(judged.tolist(), means, strict=True))
+            means = each.reshape(len(which), -1, each.shape[1]).mean(dim=1)
+            found |= dict(zip(which.tolist(), means, strict=True))
         parts: list[dict[int, Tensor]] = [found]
         if world_size() > 1:
             parts = [{} for _ in range(world_size())]
@@ -214,7 +221,7 @@ class Fit:
         return torch.stack([merged[number] for number in range(len(videos))])
 
     def to_bytes(self) -> bytes:
-        """Return everything that training goes on from, whatever the number of ranks."""
+        """Return the state from which training continues with any number of ranks."""
         out = io.BytesIO()
         state = {
             "model": self.model.state_dict(),
@@ -227,7 +234,7 @@ class Fit:
         return out.getvalue()
 
     def restore(self, content: bytes) -> None:
-        """Go on from what :meth:`to_bytes` returned for the same model and recipe."""
+        """Continue from the result of :meth:`to_bytes` for the same model and recipe."""
         state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         if self._mean is not None:
@@ -237,29 +244,54 @@ class Fit:
         self.history = [EpochResult(**result) for result in state["history"]]
 
 
-def running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return the update of a running mean whose decay rises to ``decay``, so that the first weights fade.
-
-    After ``n`` updates the decay is at most ``(1 + n) / (10 + n)``, as in TensorFlow's
-    ``ExponentialMovingAverage``.
-    """
-
-    def update(mean: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
-        now = min(decay, (1 + float(updates)) / (10 + float(updates)))
-        return mean * now + new * (1 - now)
-
-    return update
-
-
 def best_of(history: Sequence[EpochResult]) -> EpochResult:
-    """Return the epoch most accurate on validation; among equals the one of lowest loss."""
+    """Return the epoch with the highest accuracy on validation, and among equals the lowest loss."""
     return max(history, key=lambda one: (one.val_accuracy, -one.val_loss))
 
 
 def _summed(values: Tensor) -> Tensor:
-    """Return the sum over ranks."""
+    """Return the sum over the ranks."""
     if world_size() > 1:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         values = values.to(device)
         dist.all_reduce(values)
     return values.cpu()
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe. AdamW decays only tensors of two or more dimensions."""
+    if recipe.optimizer == "sgd":
+        rate, momentum, decay = recipe.learning_rate, recipe.momentum, recipe.weight_decay
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
+    weights: dict[str, Any] = {"params": [value for value in model.parameters() if value.ndim > 1]}
+    others = {"params": [value for value in model.parameters() if value.ndim <= 1], "weight_decay": 0.0}
+    groups = [weights, others]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float:
+    """Return the learning rate of a step; ``epoch`` and ``step`` count from 0, ``steps`` make an epoch."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    if recipe.schedule == "step":
+        return recipe.learning_rate * 0.1 ** sum(epoch + 1 >= at for at in recipe.step_epochs)
+    done, planned = epoch * steps + step, recipe.epochs * steps
+    warm_up = max(1, round(planned * _WARM_UP_FRACTION))
+    if done < warm_up:
+        return recipe.learning_rate * (done + 1) / warm_up
+    return recipe.learning_rate * (1 + math.cos(math.pi * (done - warm_up) / max(1, planned - warm_up))) / 2
+
+
+def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Return the inverse of the share of each class, with mean 1 over the videos, shape ``(K,)``."""
+    counts = Counter(labels)
+    return torch.tensor([len(labels) / (num_classes * counts[index]) for index in range(num_classes)])
+
+
+def make_loss(recipe: Recipe, labels: Sequence[int], num_classes: int) -> nn.CrossEntropyLoss:
+    """Return the cross entropy of a recipe for training videos with these ``labels``, summed over clips.
+
+    Torch's weighted mean would divide by the weights of the clips at hand, which differ by rank.
+    """
+    weight = class_weights(labels, num_classes) if recipe.class_weights else None
+    return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing, reduction="sum")

@@ -1,15 +1,16 @@
-"""What each rank does from start to end: build or restore, train epoch by epoch, and leave files.
+"""The work of one rank: build or restore the network, train epoch by epoch, and write the files.
 
 ::
 
-    OUT/state.pt       all that training goes on from, replaced after every epoch
+    OUT/state.pt       the state from which training continues, replaced after every epoch
         dma_sta.pt     the best epoch so far, for `dfdm-ray score`
-        history.csv    a line for each epoch
+        history.csv    one line per epoch
         tensorboard/   the same as curves, if OUT is a local folder
 """
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ TENSORBOARD = "tensorboard"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
-    """All that a rank needs; checked before Ray starts."""
+    """Everything that a rank needs, checked before Ray starts."""
 
     config: TrainConfig
     train: Videos
@@ -43,16 +44,20 @@ class TrainTask:
     network: DmaStaConfig
     preprocessing: Preprocessing
     data_settings: dict[str, Any]
-    """What tells these videos from others."""
+    """Identity of the selected videos, and the settings of their crops."""
     imagenet: bytes | None = None
-    """Content of the ImageNet weights to begin with."""
+    """Content of the file of ImageNet weights to start from."""
 
 
-def train_rank(task: TrainTask, device: str) -> list[EpochResult]:
-    """Train to the last epoch from wherever an earlier try got to; return the history.
+def train_rank(task: TrainTask, device: str) -> Iterator[EpochResult]:
+    """Train from the last saved epoch to the end; yield each epoch when its files are written.
+
+    A rank that restores a state yields its last epoch first: the rank before it may have died between the
+    files and the report.
 
     Raises:
-        UserError: On every rank alike, if the loss is no number or the results cannot be written.
+        UserError: On every rank, if the loss is no longer a number or the results cannot be written; on the
+            rank that meets it, if a file of crops cannot be read.
     """
     fit = Fit(
         model=start_model(task).to(device).to(memory_format=torch.channels_last),
@@ -64,14 +69,15 @@ def train_rank(task: TrainTask, device: str) -> list[EpochResult]:
     state = storage.join(task.config.out, STATE)
     if storage.exists(state):
         fit.restore(storage.read_bytes(state, what="training state"))
+        yield fit.history[-1]
     while len(fit.history) < task.config.recipe.epochs:
-        fit.run_epoch(task.train, task.val)
+        result = fit.run_epoch(task.train, task.val)
         _save_together(task, fit)
-    return fit.history
+        yield result
 
 
 def start_model(task: TrainTask) -> DmaSta:
-    """Return the untrained network, the same on every rank."""
+    """Return the untrained network, equal on every rank."""
     model = random_model(task.network, seed=task.config.seed)
     if task.imagenet is not None:
         load_imagenet_trunk(model, task.imagenet, str(task.config.network.imagenet))
@@ -81,15 +87,15 @@ def start_model(task: TrainTask) -> DmaSta:
 
 
 def _save_together(task: TrainTask, fit: Fit) -> None:
-    """Let rank 0 write the epoch; if it cannot, all ranks stop with the reason instead of waiting for it."""
+    """Write the epoch on rank 0; if that fails, raise the reason on every rank, so that none waits."""
     problem: list[str | None] = [None]
     if rank() == 0:
         try:
             save_epoch(task, fit)
         except OSError as error:
             problem = [
-                f"cannot write epoch {len(fit.history)} to {task.config.out}: {error.strerror or error}; "
-                "what earlier epochs saved is kept, run the same command again to continue"
+                f"cannot write epoch {len(fit.history)} to {task.config.out}: {error.strerror or error}. "
+                "The files of earlier epochs are kept; run the same command again to continue"
             ]
     if world_size() > 1:
         dist.broadcast_object_list(problem)
@@ -98,7 +104,7 @@ def _save_together(task: TrainTask, fit: Fit) -> None:
 
 
 def save_epoch(task: TrainTask, fit: Fit) -> None:
-    """Write what the last epoch came to; see the top of this module for the files."""
+    """Write the files of the last epoch; see the top of this module."""
     out = task.config.out
     latest = fit.history[-1]
     if fit.best_epoch == latest.epoch:
@@ -106,12 +112,12 @@ def save_epoch(task: TrainTask, fit: Fit) -> None:
     storage.write_atomic(storage.join(out, HISTORY), history_csv(fit.history).encode())
     if not storage.is_remote(out):
         _log_to_tensorboard(Path(storage.local_path(out)) / TENSORBOARD, latest)
-    # Last: until it is there, the epoch counts as not done and is done again in the same way.
+    # The state comes last: an epoch without it counts as not done and is repeated with the same result.
     storage.write_atomic(storage.join(out, STATE), fit.to_bytes())
 
 
 def checkpoint_bytes(task: TrainTask, fit: Fit) -> bytes:
-    """Return the best epoch so far as a checkpoint that ``score`` reads."""
+    """Return the best epoch so far as a checkpoint for ``score``."""
     with torch.device("meta"):
         model = DmaSta(task.network)
     model.load_state_dict(fit.best or {}, assign=True)
@@ -135,7 +141,7 @@ def history_csv(history: list[EpochResult]) -> str:
 
 
 def read_history(text: str) -> list[EpochResult]:
-    """Return what :func:`history_csv` wrote."""
+    """Return the history from the text of :func:`history_csv`."""
     rows = csv.DictReader(io.StringIO(text))
     return [
         EpochResult(epoch=int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})

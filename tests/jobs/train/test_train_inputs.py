@@ -49,7 +49,7 @@ def test_crops_that_were_cut_otherwise_are_told_from_each_other(tmp_path: Path) 
 def test_a_missing_split_is_told_with_those_that_are_there_and_what_to_do(tmp_path: Path) -> None:
     write_patterns(tmp_path / "c", generators=TWO, each={"train": 4, "test": 2})
     with pytest.raises(
-        UserError, match=r"in the split val \(4 test, 8 train\); .* folder val/ and import"
+        UserError, match=r"in the split val \(4 test, 8 train\)\. .* folder val/ and import"
     ) as told:
         task_of(tmp_path / "c")
     assert "`dfdm-ray manifest`" in str(told.value)

@@ -13,13 +13,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.crops_rows import write_index, write_patterns
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dfdm_ray.clips.crops_dataset import read_crops, read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe, TrainConfig
 from dfdm_ray.jobs.train.inputs import check_task
-from dfdm_ray.jobs.train.loop import Fit
+from dfdm_ray.jobs.train.loop import EpochResult, Fit
 from dfdm_ray.jobs.train.rank import TrainTask, history_csv, read_history, save_epoch, start_model, train_rank
 from dfdm_ray.models.attention import TemporalAttention
 from dfdm_ray.models.checkpoint import load_checkpoint
@@ -50,13 +51,18 @@ def fit_of(given: TrainTask) -> Fit:
     )
 
 
+def trained(given: TrainTask) -> list[EpochResult]:
+    """Train to the end on this process; return the epochs, from the last one restored."""
+    return list(train_rank(given, "cpu"))
+
+
 def comparable(history: list[Any]) -> list[dict[str, float]]:
     return [{**asdict(result), "seconds": 0} for result in history]
 
 
 def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, tmp_path: Path) -> None:
     given = task(crops, tmp_path, replace(RECIPE, epochs=12))
-    history = train_rank(given, "cpu")
+    history = trained(given)
     best = max(history, key=lambda one: (one.val_accuracy, -one.val_loss))
     assert best.val_accuracy > 0.9
     loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
@@ -67,7 +73,7 @@ def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, 
 def test_score_gives_the_logits_that_validation_saw(crops: Path, tmp_path: Path) -> None:
     given = task(crops, tmp_path, replace(RECIPE, epochs=1))
     fit = fit_of(given)
-    train_rank(given, "cpu")
+    trained(given)
     fit.restore((tmp_path / "state.pt").read_bytes())
     loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
     scorer = ClipScorer(loaded, device="cpu")
@@ -77,12 +83,12 @@ def test_score_gives_the_logits_that_validation_saw(crops: Path, tmp_path: Path)
 
 
 def test_a_training_that_stopped_ends_as_if_it_had_not(crops: Path, tmp_path: Path) -> None:
-    whole = train_rank(task(crops, tmp_path / "whole"), "cpu")
+    whole = trained(task(crops, tmp_path / "whole"))
     stopped = task(crops, tmp_path / "stopped")
     once = fit_of(stopped)
     once.run_epoch(stopped.train, stopped.val)
     save_epoch(stopped, once)
-    assert comparable(train_rank(stopped, "cpu")) == comparable(whole)
+    assert comparable(trained(stopped)) == comparable(whole)
     for name in ("dma_sta.pt", "history.csv"):
         assert (tmp_path / "stopped" / name).exists()
     first, second = (
@@ -90,6 +96,25 @@ def test_a_training_that_stopped_ends_as_if_it_had_not(crops: Path, tmp_path: Pa
         for run in ("whole", "stopped")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_kept_weights_are_the_running_mean_of_those_after_each_step(crops: Path, tmp_path: Path) -> None:
+    given = task(crops, tmp_path, replace(RECIPE, ema_decay=0.2))
+    fit = fit_of(given)
+    steps: list[dict[str, torch.Tensor]] = []
+
+    def keep(*_: object) -> None:
+        steps.append({name: value.detach().clone() for name, value in fit.model.state_dict().items()})
+
+    hook = register_optimizer_step_post_hook(keep)
+    fit.run_epoch(given.train, given.val)
+    hook.remove()
+    mean = steps[0]
+    for updates, new in enumerate(steps[1:], start=1):
+        decay = min(0.2, (1 + updates) / (10 + updates))
+        mean = {name: (mean[name] * decay + new[name] * (1 - decay)).to(new[name].dtype) for name in new}
+    assert len(steps) == 4
+    torch.testing.assert_close(fit.kept.state_dict(), mean)
 
 
 def test_parts_of_a_batch_give_the_step_of_the_whole_batch(crops: Path, tmp_path: Path) -> None:
@@ -173,32 +198,32 @@ def test_two_ranks_hold_the_same_weights_and_equal_one_with_the_whole_batch(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(crops: Path, tmp_path: Path) -> None:
-    train_rank(task(crops, tmp_path, replace(RECIPE, epochs=1)), "cpu")
+    trained(task(crops, tmp_path, replace(RECIPE, epochs=1)))
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
-    with pytest.raises(
-        UserError, match=r"no longer a number in epoch 2; give a lower --recipe.learning-rate"
-    ):
-        train_rank(task(crops, tmp_path, replace(RECIPE, learning_rate=1e30, clip_norm=0)), "cpu")
+    with pytest.raises(UserError, match=r"no longer a number in epoch 2; reduce --recipe.learning-rate"):
+        trained(task(crops, tmp_path, replace(RECIPE, learning_rate=1e30, clip_norm=0)))
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_saved(
     crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_rank(task(crops, tmp_path, replace(RECIPE, epochs=1)), "cpu")
+    trained(task(crops, tmp_path, replace(RECIPE, epochs=1)))
     before = (tmp_path / "state.pt").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "write_atomic", full)
-    with pytest.raises(UserError, match=r"cannot write epoch 2 to .*: No space left on device; what earlier"):
-        train_rank(task(crops, tmp_path), "cpu")
+    with pytest.raises(
+        UserError, match=r"cannot write epoch 2 to .*: No space left on device. The files of earlier"
+    ):
+        trained(task(crops, tmp_path))
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
 def test_the_history_comes_back_from_its_file(crops: Path, tmp_path: Path) -> None:
-    history = train_rank(task(crops, tmp_path, replace(RECIPE, epochs=2)), "cpu")
+    history = trained(task(crops, tmp_path, replace(RECIPE, epochs=2)))
     written = (tmp_path / "history.csv").read_bytes().decode()
     back = read_history(written)
     assert [one.epoch for one in back] == [1, 2]
@@ -230,7 +255,7 @@ def line(crops: Path, out: Path, **network: Any) -> str:
 def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
     assert "--network.frames is 3, but the clips of" in line(crops, tmp_path, frames=3)
     write_patterns(tmp_path / "noval", generators=THREE, each={"train": 2})
-    assert "in the split val (6 train); training needs train and val" in line(tmp_path / "noval", tmp_path)
+    assert "in the split val (6 train). Training needs train and val" in line(tmp_path / "noval", tmp_path)
     write_patterns(tmp_path / "one", generators=("iae",), each={"train": 2, "val": 1})
     assert "has only iae in the split train" in line(tmp_path / "one", tmp_path)
     write_patterns(tmp_path / "strangers", generators=("someone", "else"), each={"train": 2, "val": 1})
