@@ -1,5 +1,6 @@
 """A training that is killed, or one of whose workers is, ends with the figures of one that is not."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -68,8 +69,9 @@ def test_a_killed_worker_is_replaced(
     with train(crops, out, token_cluster) as job:
         wait_until(under_way(out), job)
         assert kill_worker(job, WORKER, token_cluster)
-        finish(job)
+        text = finish(job)
     assert_same(out, undisturbed)
+    assert re.findall(r"^epoch (\d)/8: loss .* s(?: left)?$", text, re.MULTILINE) == list("12345678")
 
 
 def test_a_killed_training_with_a_ray_of_its_own_is_continued_by_the_same_command(

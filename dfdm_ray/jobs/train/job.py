@@ -188,10 +188,9 @@ def _train_on_worker(arguments: dict[str, Any]) -> None:
     device = get_device() if arguments["use_gpu"] else torch.device("cpu")
     if device.type == "cpu" and ray.train.get_context().get_world_size() > 1:
         torch.set_num_threads(1)
+    # Without a checkpoint: rank 0 has just written OUT/state.pt, from which any number of ranks continues.
     for result in train_rank(arguments["task"], str(device)):
-        ray.train.report(
-            asdict(result)
-        )  # no checkpoint: OUT/state.pt is written and serves any number of ranks
+        ray.train.report(asdict(result))
 
 
 @contextmanager
