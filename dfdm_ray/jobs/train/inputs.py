@@ -1,8 +1,9 @@
-"""Input of a training, checked before Ray starts, so that a mistake costs a second."""
+"""Input of a training, checked before Ray starts, so that a mistake costs a second, and its output folder."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -10,17 +11,20 @@ import pyarrow.compute as pc
 
 from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.config import Strategy
+from dfdm_ray.engine.folder import OutputFolder
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.train.config import TrainConfig
 from dfdm_ray.jobs.train.data import Videos
-from dfdm_ray.jobs.train.rank import TrainTask, start_model
+from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, STATE, TENSORBOARD, TrainTask, start_model
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.dma_sta import DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 
 CROPS_SETTING = "crops."
 """Prefix of the names of the crops dataset's settings among the settings of the data."""
+RAY_TRAIN = "ray_train"
+"""Folder of Ray Train's own files."""
 
 
 def check_task(config: TrainConfig) -> TrainTask:
@@ -136,3 +140,24 @@ def _digest(index: pa.Table) -> dict[str, Any]:
     """Return the number of videos and a digest that identifies them."""
     names = index.select(["video_id", "split", "generator"]).sort_by("video_id").to_pylist()
     return {"num_videos": len(names), "videos_sha256": hashlib.sha256(repr(names).encode()).hexdigest()}
+
+
+def training_folder(config: TrainConfig, task: TrainTask) -> OutputFolder:
+    """Return the output folder of the training."""
+    owned = (STATE, HISTORY, CHECKPOINT, TENSORBOARD, RAY_TRAIN, "curves.png")
+    return OutputFolder(config.out, job="train", settings=_settings(config, task), owned=owned)
+
+
+def crops_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the crops dataset, which earlier versions did not store."""
+    return {name: value for name, value in settings.items() if name.startswith(f"data.{CROPS_SETTING}")}
+
+
+def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
+    """Return the settings on which the weights depend, flat; the number of workers is not among them."""
+    nested = {"recipe": asdict(config.recipe), "network": asdict(task.network), "data": task.data_settings}
+    flat = {f"{part}.{name}": value for part, values in nested.items() for name, value in values.items()}
+    everything = {**flat, "seed": config.seed, "imagenet": config.network.imagenet}
+    if task.network.spatial_attention or task.network.temporal_attention:
+        everything["open_gates"] = config.network.open_gates
+    return everything

@@ -9,6 +9,7 @@
 import dataclasses
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +33,9 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.train.config import TrainConfig, random_start
-from dfdm_ray.jobs.train.inputs import check_task
+from dfdm_ray.jobs.train.inputs import RAY_TRAIN, check_task, crops_settings, training_folder
 from dfdm_ray.jobs.train.loop import EpochResult, best_of
 from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
-from dfdm_ray.jobs.train.record import RAY_TRAIN, crops_settings, training_folder
 
 _RETRIES = 3
 """Times that training continues from its last epoch after a worker or node died."""
@@ -147,12 +147,19 @@ def _fit(task: TrainTask, scaling: ScalingConfig, callback: UserCallback) -> Non
         scaling_config=scaling,
         run_config=_run_config(task.config, callback),
     )
+    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
     except ControllerError as error:
         if isinstance(error.controller_failure, UserError):
             raise error.controller_failure from None
         raise
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise KeyboardInterrupt from stop  # Ray Train's handler of Ctrl-C exits as if all were well
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Ray Train leaves its own
 
 
 def _run_config(config: TrainConfig, callback: UserCallback) -> RunConfig:

@@ -60,6 +60,6 @@ def test_the_picture_stays_recognisable_under_all_changes_at_once() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"flip": 1.5}, {"blur": -0.1}, {"h264_crf": (30, 20)}, {"h264_crf": (0, 60)}]
 )
-def test_settings_that_make_no_sense_are_told(wrong: dict[str, object]) -> None:
+def test_settings_that_make_no_sense_are_reported(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"--recipe\.augment\."):
         ClipAugmentConfig(**wrong)  # type: ignore[arg-type]

@@ -41,15 +41,15 @@ def test_a_model_carries_how_the_faces_of_its_crops_were_found(tmp_path: Path) -
     assert task_of(tmp_path / "c", **faces, search_frames=300).preprocessing.faces == faces
 
 
-def test_crops_that_were_cut_otherwise_are_told_from_each_other(tmp_path: Path) -> None:
+def test_crops_that_were_cut_otherwise_are_distinguished(tmp_path: Path) -> None:
     first, second = (task_of(tmp_path / "c", margin=margin).data_settings for margin in (0.3, 0.9))
     assert {name for name in first if first[name] != second[name]} == {"crops.margin"}
 
 
-def test_a_missing_split_is_told_with_those_that_are_there_and_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_split_is_reported_with_the_existing_ones_and_the_remedy(tmp_path: Path) -> None:
     write_patterns(tmp_path / "c", generators=TWO, each={"train": 4, "test": 2})
     with pytest.raises(
         UserError, match=r"in the split val \(4 test, 8 train\)\. .* folder val/ and import"
-    ) as told:
+    ) as raised:
         task_of(tmp_path / "c")
-    assert "`dfdm-ray manifest`" in str(told.value)
+    assert "`dfdm-ray manifest`" in str(raised.value)

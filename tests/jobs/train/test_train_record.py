@@ -9,8 +9,7 @@ from support.crops_rows import write_index, write_patterns
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
-from dfdm_ray.jobs.train.inputs import check_task
-from dfdm_ray.jobs.train.record import crops_settings, training_folder
+from dfdm_ray.jobs.train.inputs import check_task, crops_settings, training_folder
 
 
 @pytest.fixture

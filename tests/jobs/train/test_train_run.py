@@ -1,4 +1,4 @@
-"""What a training refuses before Ray starts."""
+"""Trainings that are refused before Ray starts."""
 
 import io
 from pathlib import Path

@@ -44,7 +44,7 @@ def test_ranks_share_each_batch_out_and_take_the_same_number_of_steps(ranks: int
         assert sorted(taken) == sorted(batch)
 
 
-def test_a_batch_too_small_for_its_ranks_is_told() -> None:
+def test_a_batch_too_small_for_its_ranks_is_reported() -> None:
     order = epoch_order(4, batch_size=4, seed=0, epoch=0)
     with pytest.raises(ValueError, match="batches of 4 are too small for 3 ranks, 2 parts each"):
         rank_parts(order, rank=0, world_size=3, parts=2)
@@ -65,9 +65,9 @@ def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path)
 def test_a_video_that_cannot_be_read_is_one_line_whoever_reads_it(tmp_path: Path, processes: int) -> None:
     videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
     whole = WholeVideos(videos=videos, num_frames=2)
-    with pytest.raises(UserError, match=r"^cannot read the crops .*gone\.parquet") as told:
+    with pytest.raises(UserError, match=r"^cannot read the crops .*gone\.parquet") as raised:
         list(Reader(processes=processes, device="cpu").read(whole, [[0]]))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 class WhoReads(Dataset[int]):

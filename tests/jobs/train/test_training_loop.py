@@ -205,7 +205,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(crops: 
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
 
 
-def test_a_full_disk_is_told_and_keeps_what_was_saved(
+def test_a_full_disk_is_reported_and_keeps_what_was_saved(
     crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(task(crops, tmp_path, replace(RECIPE, epochs=1)))
@@ -247,12 +247,12 @@ def test_no_temporal_attention_is_dead_at_the_start() -> None:
 
 
 def line(crops: Path, out: Path, **network: Any) -> str:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         task(crops, out, **network)
-    return str(told.value)
+    return str(raised.value)
 
 
-def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
+def test_unusable_crops_and_weights_are_reported(crops: Path, tmp_path: Path) -> None:
     assert "--network.frames is 3, but the clips of" in line(crops, tmp_path, frames=3)
     write_patterns(tmp_path / "noval", generators=THREE, each={"train": 2})
     assert "in the split val (6 train). Training needs train and val" in line(tmp_path / "noval", tmp_path)
@@ -266,7 +266,7 @@ def test_what_cannot_be_trained_on_is_told(crops: Path, tmp_path: Path) -> None:
     assert "weights.pth" in line(crops, tmp_path, imagenet=str(weights))
 
 
-def test_a_class_that_training_lacks_is_told(crops: Path, tmp_path: Path) -> None:
+def test_a_class_that_training_lacks_is_reported(crops: Path, tmp_path: Path) -> None:
     root = tmp_path / "crops"
     write_patterns(root, generators=THREE, each={"train": 2, "val": 1})
     index = read_index(str(root)).to_pylist()
@@ -275,7 +275,7 @@ def test_a_class_that_training_lacks_is_told(crops: Path, tmp_path: Path) -> Non
     assert "has iae in the split val but not in train" in line(root, tmp_path)
 
 
-def test_a_quality_that_is_not_there_is_told(crops: Path, tmp_path: Path) -> None:
+def test_a_quality_that_is_not_there_is_reported(crops: Path, tmp_path: Path) -> None:
     config = TrainConfig(crops=str(crops), out=str(tmp_path), crf=(17,))
     with pytest.raises(UserError, match="no crops of a known generator at crf 17"):
         check_task(config)

@@ -51,6 +51,6 @@ def test_the_loss_is_a_sum_over_clips() -> None:
         ({"ema_decay": 1.0}, "--recipe.ema-decay must be at least 0 and below 1"),
     ],
 )
-def test_recipes_that_make_no_sense_are_told(wrong: dict[str, float], says: str) -> None:
+def test_recipes_that_make_no_sense_are_reported(wrong: dict[str, float], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Recipe(**wrong)  # type: ignore[arg-type]
