@@ -89,10 +89,10 @@ class OutputFolder:
             found = ", ".join(sorted(names)[:3])
             raise UserError(f"--out {self.root} contains files but no {RECORD} ({found}); give a new folder")
         if overwrite:
-            self._require_job(_read(self.run_json, lenient=True), names)
+            self._require_job(read_record(self.run_json, lenient=True), names)
             self._remove(names)
             return {"runs": []}
-        record = _read(self.run_json)
+        record = read_record(self.run_json)
         self._require_job(record, names)
         changed = changes({**(defaults or {}), **record["settings"]}, self.settings)
         if changed:
@@ -261,7 +261,7 @@ def read_part(uri: str, schema: pa.Schema) -> pa.Table:
         raise UserError(f"{error}; delete {uri}, and its videos are processed again") from error
 
 
-def _read(uri: str, *, lenient: bool = False) -> dict[str, Any]:
+def read_record(uri: str, *, lenient: bool = False) -> dict[str, Any]:
     """Return the record at ``uri``; a damaged one is ``{}`` if ``lenient``."""
     try:
         record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="run record"))

@@ -1,20 +1,14 @@
 """Progress of a run: a bar on a terminal; elsewhere a line every ten seconds, if there is progress."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.progress import TimeRemainingColumn as Remaining
 
 from dfdm_ray.io.terminal import say
 
@@ -69,38 +63,19 @@ class Work:
         return f"{self.per_s:.2f} {self.unit}/s"
 
 
-class Countable(Protocol):
-    """Work whose progress is shown; its ``str`` is printed behind the bar."""
-
-    @property
-    def planned(self) -> int:
-        """Total amount."""
-
-    @property
-    def done(self) -> int:
-        """Finished amount."""
-
-    @property
-    def per_s(self) -> float:
-        """Amount per second."""
-
-
-class Show(Protocol):
-    """Shows the current counts."""
-
-    def __call__(self, *, note: str | None = None) -> None:
-        """Refresh; ``note`` replaces the counts."""
+Show = Callable[..., None]
+"""Shows the current counts; its argument ``note`` replaces them."""
 
 
 @contextmanager
-def progress(counts: Countable, console: Console, *, title: str) -> Iterator[Show]:
+def progress(counts: Counts | Work, console: Console, *, title: str) -> Iterator[Show]:
     """Show ``counts`` of the work ``title`` while the block runs."""
     yield from _bar(counts, console, title) if console.is_terminal else _lines(counts, console, title)
 
 
-def _bar(counts: Countable, console: Console, title: str) -> Iterator[Show]:
+def _bar(counts: Counts | Work, console: Console, title: str) -> Iterator[Show]:
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+    with Progress(*columns, Elapsed(), Remaining(), console=console) as bar:
         task = bar.add_task(title, total=counts.planned, completed=counts.done, note="")
 
         def show(*, note: str | None = None) -> None:
@@ -109,7 +84,7 @@ def _bar(counts: Countable, console: Console, title: str) -> Iterator[Show]:
         yield show
 
 
-def _lines(counts: Countable, console: Console, title: str) -> Iterator[Show]:
+def _lines(counts: Counts | Work, console: Console, title: str) -> Iterator[Show]:
     last_s, last = -_LINE_EVERY_S, ""
 
     def show(*, note: str | None = None) -> None:

@@ -3,7 +3,6 @@
 Parts are read one by one, so that a damaged one hides no others.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.config import VerifyConfig
-from dfdm_ray.engine.folder import read_part
+from dfdm_ray.engine.folder import MANIFEST_FILE, RECORD, read_part, read_record
 from dfdm_ray.errors import RejectCode, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
@@ -44,8 +43,8 @@ def verify(config: VerifyConfig, console: Console) -> bool:
     """
     root = config.out
     folder, schema = _kind(root)
-    manifest = storage.read_parquet(storage.join(root, "manifest.parquet"), what="manifest of the run")
-    record = _record(root)
+    manifest = storage.read_parquet(storage.join(root, MANIFEST_FILE), what="manifest of the run")
+    record = read_record(storage.join(root, RECORD), lenient=True)
     rows, damaged = _read(storage.join(root, folder), schema)
     table = pa.concat_tables([schema.empty_table(), *rows])
     found = {**check_rows(manifest["video_id"].to_pylist(), table), "damaged parts": damaged}
@@ -84,7 +83,7 @@ def _is_sound(row: Mapping[str, Any], answer: str | None) -> bool:
 def _kind(root: str) -> tuple[str, pa.Schema]:
     """Return the folder of the rows in ``root`` and their schema."""
     names = storage.list_names(root)
-    if not {"run.json", "manifest.parquet"} <= {*names}:
+    if not {RECORD, MANIFEST_FILE} <= {*names}:
         raise UserError(
             f"{root} is not an output folder of score, preprocess or png-tree import: run.json or "
             "manifest.parquet is missing"
@@ -92,13 +91,6 @@ def _kind(root: str) -> tuple[str, pa.Schema]:
     # A run that died before its first part has neither folder, and no row that needs a schema.
     of_crops = INDEX_FOLDER in names and PREDICTIONS_FOLDER not in names
     return (INDEX_FOLDER, CROPS_INDEX) if of_crops else (PREDICTIONS_FOLDER, PREDICTIONS)
-
-
-def _record(root: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(storage.read_bytes(storage.join(root, "run.json"), what="record of the run")))
-    except (ValueError, TypeError):
-        return {}
 
 
 def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
