@@ -23,6 +23,8 @@ RAY = str(Path(sys.executable).with_name("ray"))
 TOKEN = "0123456789abcdef" * 2
 START_S = 300.0
 ATTEMPTS = 3
+PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_health_check_timeout_ms": "60000"}
+"""For a busy machine, and for nodes that a test stops for a minute."""
 
 
 def free_port() -> int:
@@ -129,7 +131,7 @@ class TokenCluster:
         with self.log(name).open("ab") as stream:
             return subprocess.Popen(
                 [*command, *agent, *options],
-                env={**self.environment, "RAY_raylet_start_wait_time_s": "120", "PYTHONPATH": path},
+                env={**self.environment, **PATIENCE, "PYTHONPATH": path},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
