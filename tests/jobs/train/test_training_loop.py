@@ -2,8 +2,8 @@
 
 import json
 import os
+import shutil
 import socket
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from dfdm_ray.models.inference import ClipScorer
 
 THREE = ("faceswap", "iae", "dfaker")
 RECIPE = Recipe(epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, augment=NO_AUGMENTATION)
+PLAIN = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,14 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("crops")
     write_patterns(root, generators=THREE, each={"train": 8, "val": 3})
     return root
+
+
+@pytest.fixture(scope="module")
+def one_epoch(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a training of one epoch; copy it before you go on from it."""
+    out = tmp_path_factory.mktemp("one_epoch")
+    trained(task(crops, out, replace(RECIPE, epochs=1)))
+    return out
 
 
 def task(crops: Path, out: Path, recipe: Recipe = RECIPE, **network: Any) -> TrainTask:
@@ -70,12 +79,11 @@ def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, 
     assert f"epoch {best.epoch} of 12" in loaded.note
 
 
-def test_score_gives_the_logits_that_validation_saw(crops: Path, tmp_path: Path) -> None:
-    given = task(crops, tmp_path, replace(RECIPE, epochs=1))
+def test_score_gives_the_logits_that_validation_saw(crops: Path, one_epoch: Path) -> None:
+    given = task(crops, one_epoch, replace(RECIPE, epochs=1))
     fit = fit_of(given)
-    trained(given)
-    fit.restore((tmp_path / "state.pt").read_bytes())
-    loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
+    fit.restore((one_epoch / "state.pt").read_bytes())
+    loaded = load_checkpoint((one_epoch / "dma_sta.pt").read_bytes(), name="x")
     scorer = ClipScorer(loaded, device="cpu")
     scores = [scorer.score(read_crops(str(crops), file)).logits.mean(axis=0) for file in given.val.files]
     np.testing.assert_allclose(np.stack(scores), fit.logits(given.val).numpy(), atol=1e-4)
@@ -83,8 +91,9 @@ def test_score_gives_the_logits_that_validation_saw(crops: Path, tmp_path: Path)
 
 
 def test_a_training_that_stopped_ends_as_if_it_had_not(crops: Path, tmp_path: Path) -> None:
-    whole = trained(task(crops, tmp_path / "whole"))
-    stopped = task(crops, tmp_path / "stopped")
+    two = replace(RECIPE, epochs=2)
+    whole = trained(task(crops, tmp_path / "whole", two))
+    stopped = task(crops, tmp_path / "stopped", two)
     once = fit_of(stopped)
     once.run_epoch(stopped.train, stopped.val)
     save_epoch(stopped, once)
@@ -119,10 +128,9 @@ def test_the_kept_weights_are_the_running_mean_of_those_after_each_step(crops: P
 
 def test_parts_of_a_batch_give_the_step_of_the_whole_batch(crops: Path, tmp_path: Path) -> None:
     """Batch norm sees parts, so it is kept from looking; plain SGD shows gradients and nothing else."""
-    plain = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
     weights = []
     for parts in (1, 3):
-        given = task(crops, tmp_path, replace(plain, micro_batches=parts))
+        given = task(crops, tmp_path, replace(PLAIN, micro_batches=parts))
         fit = frozen(fit_of(given))
         fit.run_epoch(given.train, given.val)
         weights.append(torch.cat([value.flatten() for value in fit.model.parameters()]))
@@ -138,67 +146,62 @@ def frozen(fit: Fit) -> Fit:
     return fit
 
 
-def on_two_ranks(main: Callable[..., None], *arguments: str) -> None:
-    """Run ``main(rank, port, *arguments)`` in two processes; it calls :func:`join`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(main, (port, *arguments), nprocs=2)
-
-
-def join(rank: int, port: int) -> None:
+def rank_main(rank: int, port: int, crops: str, out: str) -> None:
+    """Train an epoch as one rank of two, once as it is and once with plain steps; save what it came to."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-
-
-def judge_as_rank(rank: int, port: int, crops: str, out: str) -> None:
-    join(rank, port)
     given = task(Path(crops), Path(out))
     fit = fit_of(given)
     fit.run_epoch(given.train, given.val)
-    torch.save({"logits": fit.logits(given.val), "state": fit.to_bytes()}, f"{out}/rank{rank}.pt")
+    judged = {"logits": fit.logits(given.val), "state": fit.to_bytes()}
+    weights, result = plain_epoch(Path(crops), Path(out))
+    torch.save({**judged, "weights": weights, "result": asdict(result)}, f"{out}/rank{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_all_ranks_judge_with_what_the_first_one_saves(crops: Path, tmp_path: Path) -> None:
-    on_two_ranks(judge_as_rank, str(crops), str(tmp_path))
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+def plain_epoch(crops: Path, out: Path) -> tuple[torch.Tensor, EpochResult]:
+    given = task(crops, out, PLAIN)
+    fit = frozen(fit_of(given))
+    result = fit.run_epoch(given.train, given.val)
+    return torch.cat([value.detach().flatten() for value in fit.model.parameters()]), result
+
+
+@pytest.fixture(scope="module")
+def ranks(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two ranks saved, each a process."""
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(rank_main, (port, str(crops), str(out)), nprocs=2)
+    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def test_all_ranks_judge_with_what_the_first_one_saves(
+    crops: Path, ranks: list[dict[str, Any]], tmp_path: Path
+) -> None:
     alone = fit_of(given := task(crops, tmp_path))
-    alone.restore(first["state"])
-    for judged in (first, second):
+    alone.restore(ranks[0]["state"])
+    for judged in ranks:
         torch.testing.assert_close(judged["logits"], alone.logits(given.val), atol=1e-5, rtol=1e-5)
 
 
-def rank_main(rank: int, port: int, crops: str, out: str) -> None:
-    join(rank, port)
-    recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
-    given = task(Path(crops), Path(out), recipe)
-    fit = frozen(fit_of(given))
-    result = fit.run_epoch(given.train, given.val)
-    weights = torch.cat([value.detach().flatten() for value in fit.model.parameters()])
-    torch.save({"weights": weights, "result": asdict(result)}, f"{out}/rank{rank}.pt")
-    dist.destroy_process_group()
-
-
 def test_two_ranks_hold_the_same_weights_and_equal_one_with_the_whole_batch(
-    crops: Path, tmp_path: Path
+    crops: Path, ranks: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    on_two_ranks(rank_main, str(crops), str(tmp_path))
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = ranks
     assert torch.equal(first["weights"], second["weights"])
-    recipe = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
-    given = task(crops, tmp_path, recipe)
-    alone = frozen(fit_of(given))
-    result = alone.run_epoch(given.train, given.val)
-    weights = torch.cat([value.detach().flatten() for value in alone.model.parameters()])
+    weights, result = plain_epoch(crops, tmp_path)
     torch.testing.assert_close(first["weights"], weights, atol=1e-5, rtol=1e-4)
     for name in ("train_loss", "val_loss", "val_accuracy"):
         assert first["result"][name] == pytest.approx(getattr(result, name), rel=1e-4)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(crops: Path, tmp_path: Path) -> None:
-    trained(task(crops, tmp_path, replace(RECIPE, epochs=1)))
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(
+    crops: Path, one_epoch: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(one_epoch, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
     with pytest.raises(UserError, match=r"no longer a number in epoch 2; reduce --recipe.learning-rate"):
         trained(task(crops, tmp_path, replace(RECIPE, learning_rate=1e30, clip_norm=0)))
@@ -206,9 +209,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_saved(crops: 
 
 
 def test_a_full_disk_is_reported_and_keeps_what_was_saved(
-    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crops: Path, one_epoch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(task(crops, tmp_path, replace(RECIPE, epochs=1)))
+    shutil.copytree(one_epoch, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "state.pt").read_bytes()
 
     def full(*_: object) -> None:
