@@ -49,7 +49,7 @@ NO_AUGMENTATION = ClipAugmentConfig(flip=0, h264=0, jpeg=0, resize=0, blur=0, co
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Optimisation of the network. The defaults are this project's; :func:`paper` is the authors' recipe."""
+    """Optimisation of the network. The defaults are this project's; `train-paper` uses the authors'."""
 
     epochs: int = 30
     """Passes over the training videos; a pass uses one clip of every video."""
@@ -162,15 +162,12 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Train DMA-STA on a crops dataset with Ray Train (DDP)."""
+class TrainOptions:
+    """Options of every job that trains."""
 
     crops: str
-    """Crops dataset from `dfdm-ray preprocess`; its manifest needs the splits train and val."""
-    out: str
-    """Output folder for dma_sta.pt (the model for `dfdm-ray score`), history.csv, curves.png, run.json and
-    state.pt. Workers write to it: on a cluster, use a shared folder or s3://. The same command run again
-    continues from the last epoch."""
+    """Crops dataset from `dfdm-ray preprocess`; its manifest needs the splits train and val, for ablate also
+    test."""
     recipe: Recipe = field(default_factory=Recipe)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     crf: tuple[int, ...] = ()
@@ -179,16 +176,30 @@ class TrainConfig:
     """Training workers, one per GPU. Default: one for each GPU of the cluster, or up to two CPU workers."""
     loaders: int = 0
     """Processes per worker that read and augment clips. 0: the worker does it. A GPU needs several."""
-    seed: int = 0
-    """Seed of the weights, the order of videos and augmentation."""
-    overwrite: bool = False
-    """Delete the training in --out and start again."""
     ray_address: str | None = None
     """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started for this run."""
 
     def __post_init__(self) -> None:
         at_least(1, workers=self.workers)
-        at_least(0, loaders=self.loaders, seed=self.seed)
+        at_least(0, loaders=self.loaders)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions):
+    """Train DMA-STA on a crops dataset with Ray Train (DDP)."""
+
+    out: str
+    """Output folder for dma_sta.pt (the model for `dfdm-ray score`), history.csv, curves.png, run.json and
+    state.pt. Workers write to it: on a cluster, use a shared folder or s3://. The same command run again
+    continues from the last epoch."""
+    seed: int = 0
+    """Seed of the weights, the order of videos and augmentation."""
+    overwrite: bool = False
+    """Delete the training in --out and start again."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, seed=self.seed)
 
 
 def paper_config(*, crops: str, out: str) -> TrainConfig:
