@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import PREDICTIONS, REJECTED, SCORED
@@ -29,40 +30,22 @@ _SUM_TOLERANCE = 1e-3
 
 Row = dict[str, Any]
 
+FATES = (SCORED, REJECTED, "unknown_generator", "no_class", "other_split", "other_quality")
+"""What a row can count for; ``no_class``: the true generator is not a class of the model."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cases:
     """``N`` scored videos whose generator is one of ``K`` classes; entry ``i`` of all is the same video."""
 
     video_ids: Sequence[str]
-    truth: npt.NDArray[np.int64]
-    """Class index of the true generator, shape ``(N,)``."""
-    predicted: npt.NDArray[np.int64]
-    """Class index of the attribution, shape ``(N,)``."""
-    probabilities: npt.NDArray[np.float64]
-    """Shape ``(N, K)``; rows sum to 1."""
-    groups: npt.NDArray[np.int64]
-    """Index of the video's (target, source, scene), shape ``(N,)``."""
+    truth: npt.NDArray[np.int64]  # (N,) class index of the true generator
+    predicted: npt.NDArray[np.int64]  # (N,) class index of the attribution
+    probabilities: npt.NDArray[np.float64]  # (N, K), rows sum to 1
+    groups: npt.NDArray[np.int64]  # (N,) index of the video's (target, source, scene)
     crfs: Sequence[int | None]
     targets: Sequence[str | None]
-    num_ungrouped: int
-    """Videos with unknown target, source and scene; each is a group of its own."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Selection:
-    """All rows of one predictions table, sorted by what they count for."""
-
-    cases: Cases
-    rejected: Sequence[Row]
-    """Rejected rows whose generator is a class."""
-    unknown: Sequence[str]
-    """Ids of videos whose true generator is unknown."""
-    other: Sequence[tuple[str, str]]
-    """Id and true generator of videos whose generator is not a class of the model."""
-    num_rows: int
-    num_other_split: int
-    num_other_quality: int
+    num_ungrouped: int  # videos with unknown target, source and scene; each is a group of its own
 
 
 def count_of(number: int, what: str) -> str:
@@ -87,11 +70,9 @@ def check_predictions(table: pa.Table, *, origin: str) -> pa.Table:
         )
     columns = {}
     for name in _COLUMNS:
-        kind = PREDICTIONS.field(name).type
+        column = table[name] if name in table.column_names else pa.nulls(table.num_rows)
         try:
-            columns[name] = (
-                table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
-            )
+            columns[name] = column.cast(PREDICTIONS.field(name).type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
                 f"{origin}: column {name} does not have the type of a predictions column: {error}"
@@ -117,65 +98,62 @@ def fill_from_manifest(table: pa.Table, manifest: pa.Table) -> tuple[pa.Table, l
     Returns:
         The filled table, and remarks on the differences between the two.
     """
-    listed = {row["video_id"]: row for row in manifest.to_pylist()}
-    rows = table.to_pylist()
-    differing: Counter[str] = Counter()
-    for row in rows:
-        known = listed.get(row["video_id"], {})
-        for name, theirs in _FILLED.items():
-            if row[name] is None:
-                row[name] = known.get(theirs)
-            elif known.get(theirs) not in (None, row[name]):
-                differing[name] += 1
-    remarks = [
-        f"{count_of(count, 'video')} with another {name} in the manifest; that of the predictions was taken"
-        for name, count in differing.items()
-    ]
-    ids = {row["video_id"] for row in rows}
+    places = pc.index_in(table["video_id"], value_set=manifest["video_id"])
+    listed = manifest.take(places)
+    remarks = []
+    for name, theirs in _FILLED.items():
+        if differing := pc.sum(pc.not_equal(table[name], listed[theirs])).as_py():
+            remarks.append(
+                f"{count_of(differing, 'video')} with another {name} in the manifest; "
+                "that of the predictions was taken"
+            )
+        filled = pc.coalesce(table[name], listed[theirs])
+        table = table.set_column(table.column_names.index(name), name, filled)
+    num_common = len(table) - places.null_count
     for count, what in (
-        (len(ids - listed.keys()), "of the predictions not in the manifest"),
-        (len(listed.keys() - ids), "of the manifest (all splits) not in the predictions"),
+        (places.null_count, "of the predictions not in the manifest"),
+        (len(manifest) - num_common, "of the manifest (all splits) not in the predictions"),
     ):
         if count:
             remarks.append(f"{count_of(count, 'video')} {what}")
-    return pa.Table.from_pylist(rows, schema=table.schema), remarks
+    return table, remarks
 
 
 def select(
     table: pa.Table, *, classes: Sequence[str], split: str | None, crfs: Sequence[int], origin: str
-) -> Selection:
-    """Sort the rows of a table that :func:`check_predictions` returned.
+) -> dict[str, list[Row]]:
+    """Return the rows of a table that :func:`check_predictions` returned by their fate, one of ``FATES``.
 
     Raises:
-        UserError: If no case is left, or a row contradicts itself or the classes.
+        UserError: If no row is scored.
     """
     rows = table.to_pylist()
+    fates: dict[str, list[Row]] = {name: [] for name in FATES}
+    for row in rows:
+        fates[_fate(row, classes, split, crfs)].append(row)
     in_split = [row for row in rows if split is None or row["split"] == split]
     if not in_split:
         raise _no_match("--split", split, [row["split"] for row in rows], origin)
-    wanted = [row for row in in_split if not crfs or row["crf"] in crfs]
-    if not wanted:
+    num_wanted = len(in_split) - len(fates["other_quality"])
+    if not num_wanted:
         raise _no_match("--crf", list(crfs), [row["crf"] for row in in_split], origin)
-    truths = [(row["video_id"], row["true_generator"]) for row in wanted]
-    unknown = [name for name, true in truths if true is None]
-    other = [(name, true) for name, true in truths if true is not None and true not in classes]
-    known = [row for row in wanted if row["true_generator"] in classes]
-    rejected, scored = ([row for row in known if row["status"] == one] for one in (REJECTED, SCORED))
-    if not scored:
+    if not fates[SCORED]:
         raise UserError(
-            f"{origin}: none of {count_of(len(wanted), 'video')} can be evaluated: {len(rejected)} rejected, "
-            f"{len(unknown)} with an unknown true generator (--manifest can supply it), {len(other)} with a "
-            "generator that is not a class of the model"
+            f"{origin}: none of {count_of(num_wanted, 'video')} can be evaluated: {len(fates[REJECTED])} "
+            f"rejected, {len(fates['unknown_generator'])} with an unknown true generator (--manifest can "
+            f"supply it), {len(fates['no_class'])} with a generator that is not a class of the model"
         )
-    return Selection(
-        cases=_cases(scored, classes, origin),
-        rejected=rejected,
-        unknown=unknown,
-        other=other,
-        num_rows=len(rows),
-        num_other_split=len(rows) - len(in_split),
-        num_other_quality=len(in_split) - len(wanted),
-    )
+    return fates
+
+
+def _fate(row: Row, classes: Sequence[str], split: str | None, crfs: Sequence[int]) -> str:
+    if split is not None and row["split"] != split:
+        return "other_split"
+    if crfs and row["crf"] not in crfs:
+        return "other_quality"
+    if row["true_generator"] is None:
+        return "unknown_generator"
+    return str(row["status"]) if row["true_generator"] in classes else "no_class"
 
 
 def _no_match(option: str, value: Any, found: Sequence[Any], origin: str) -> UserError:
@@ -189,43 +167,42 @@ def _no_match(option: str, value: Any, found: Sequence[Any], origin: str) -> Use
     )
 
 
-def _cases(rows: Sequence[Row], classes: Sequence[str], origin: str) -> Cases:
+def as_cases(rows: Sequence[Row], classes: Sequence[str], *, origin: str) -> Cases:
+    """Return scored rows as arrays.
+
+    Raises:
+        UserError: If a row contradicts itself or the classes.
+    """
+    groups, num_ungrouped = [], 0
     for row in rows:
         _check_attribution(row, classes, origin)
-    keys = [tuple(row[name] for name in _GROUP) for row in rows]
-    ungrouped = [not any(key) for key in keys]
-    named = [
-        (row["video_id"],) if alone else key for row, key, alone in zip(rows, keys, ungrouped, strict=True)
-    ]
-    index = {key: number for number, key in enumerate(dict.fromkeys(named))}
+        group = tuple(row[name] for name in _GROUP)
+        num_ungrouped += not any(group)
+        groups.append(group if any(group) else (row["video_id"],))
+    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     return Cases(
         video_ids=[row["video_id"] for row in rows],
         truth=np.array([classes.index(row["true_generator"]) for row in rows], np.int64),
         predicted=np.array([classes.index(row["generator"]) for row in rows], np.int64),
         probabilities=np.array([row["probabilities"] for row in rows], np.float64),
-        groups=np.array([index[key] for key in named], np.int64),
+        groups=np.array([index[group] for group in groups], np.int64),
         crfs=[row["crf"] for row in rows],
         targets=[row["target_identity"] for row in rows],
-        num_ungrouped=sum(ungrouped),
+        num_ungrouped=num_ungrouped,
     )
 
 
 def _check_attribution(row: Row, classes: Sequence[str], origin: str) -> None:
-    video = f"{origin}: video {row['video_id']!r}"
     generator, values = row["generator"], np.array(row["probabilities"] or [], np.float64)
-    order = ", ".join(classes)
+    order, problem = ", ".join(classes), None
     if len(values) != len(classes):
-        raise UserError(
-            f"{video} has {len(values)} probabilities, but the model has {len(classes)} classes: {order}"
-        )
-    if not ((values >= 0).all() and abs(values.sum() - 1) <= _SUM_TOLERANCE):
-        raise UserError(
-            f"{video}: the probabilities are not between 0 and 1 with sum 1: {row['probabilities']}"
-        )
-    if generator not in classes:
-        raise UserError(f"{video} is attributed to {generator!r}, which is not one of {order}")
-    if values[classes.index(generator)] < values.max():
-        raise UserError(
-            f"{video} is attributed to {generator}, but another class has a higher probability; "
-            f"the class order is {order}"
-        )
+        problem = f"has {len(values)} probabilities, but the model has {len(classes)} classes: {order}"
+    elif not ((values >= 0).all() and abs(values.sum() - 1) <= _SUM_TOLERANCE):
+        problem = f"has probabilities that are not between 0 and 1 with sum 1: {row['probabilities']}"
+    elif generator not in classes:
+        problem = f"is attributed to {generator!r}, which is not one of {order}"
+    elif values[classes.index(generator)] < values.max():
+        problem = f"is attributed to {generator}, but another class has a higher probability; "
+        problem += f"the class order is {order}"
+    if problem:
+        raise UserError(f"{origin}: video {row['video_id']!r} {problem}")

@@ -8,8 +8,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -19,23 +17,13 @@ from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, visible
 from dfdm_ray.jobs.evaluate import plots, report
-from dfdm_ray.jobs.evaluate.cases import Selection, check_predictions, fill_from_manifest, select
+from dfdm_ray.jobs.evaluate.cases import check_predictions, fill_from_manifest, select
 from dfdm_ray.jobs.evaluate.config import EvaluateConfig
 from dfdm_ray.jobs.evaluate.summary import summarise
 from dfdm_ray.labels import GENERATORS
-from dfdm_ray.schemas import PREDICTIONS_FOLDER, check_manifest
+from dfdm_ray.schemas import PREDICTIONS_FOLDER, SCORED, check_manifest
 
 _FILES = ("metrics.json", "report.md", "report.html")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Input:
-    """One of --predictions."""
-
-    name: str
-    classes: tuple[str, ...]
-    selection: Selection
-    remarks: Sequence[str]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
@@ -50,19 +38,10 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     found = sorted(name for name in storage.list_names(config.out) if name in _FILES)
     if found and not config.overwrite:
         raise UserError(f"--out {config.out} contains {', '.join(found)}; give --overwrite or a new --out")
-    manifest = None
-    if config.manifest is not None:
-        table = storage.read_parquet(config.manifest, what="manifest")
-        manifest = check_manifest(table, origin=config.manifest)
-    names = _names(config)
-    inputs = [_read(config, *one, manifest) for one in zip(config.predictions, names, strict=True)]
-    metrics = _measure(config, inputs)
+    metrics = _measure(config)
     drawn = [plots.draw(run, name=f"run{index}") for index, run in enumerate(metrics["runs"])]
-    contents = (
-        json.dumps(metrics, indent=2, allow_nan=False),
-        report.markdown(metrics),
-        report.page(metrics, drawn),
-    )
+    content = json.dumps(metrics, indent=2, allow_nan=False)
+    contents = content, report.markdown(metrics), report.page(metrics, drawn)
     with writing_to(config.out):
         for name, content in zip(_FILES, contents, strict=True):
             storage.write_atomic(storage.join(config.out, name), content.encode())
@@ -82,7 +61,36 @@ def _names(config: EvaluateConfig) -> tuple[str, ...]:
     return tuple(visible(name) for name in config.names or short)
 
 
-def _read(config: EvaluateConfig, uri: str, name: str, manifest: pa.Table | None) -> _Input:
+def _measure(config: EvaluateConfig) -> dict[str, Any]:
+    """Return the content of ``metrics.json``."""
+    manifest = None
+    if config.manifest is not None:
+        manifest = storage.read_parquet(config.manifest, what="manifest")
+        manifest = check_manifest(manifest, origin=config.manifest)
+    options = {"num_samples": config.bootstrap, "seed": config.seed, "num_mistakes": config.mistakes}
+    runs, remarks, videos = [], [], []
+    for uri, name in zip(config.predictions, _names(config), strict=True):
+        table, classes, on_input = _read(uri, manifest)
+        fates = select(table, classes=classes, split=config.split, crfs=config.crf, origin=name)
+        runs.append(summarise(fates, name=name, classes=classes, **options))
+        remarks += [f"{name}: {remark}" for remark in on_input]
+        videos.append({row["video_id"] for row in fates[SCORED]})
+    if any(ids != videos[0] for ids in videos):
+        common = len(set.intersection(*videos))
+        remarks.append(f"The inputs do not cover the same scored videos; {common} are in all of them.")
+    return {
+        **{key: runs[0][key] for key in ("accuracy", "accuracy_interval", "num_videos", "num_groups")},
+        **{
+            key: getattr(config, key)
+            for key in ("split", "crf", "predictions", "manifest", "bootstrap", "seed")
+        },
+        "remarks": remarks,
+        "runs": runs,
+    }
+
+
+def _read(uri: str, manifest: pa.Table | None) -> tuple[pa.Table, tuple[str, ...], list[str]]:
+    """Return the rows, the classes and remarks on one of --predictions."""
     table, record = _read_run(uri)
     table = check_predictions(table, origin=uri)
     remarks = []
@@ -92,9 +100,7 @@ def _read(config: EvaluateConfig, uri: str, name: str, manifest: pa.Table | None
     if manifest is not None:
         table, differing = fill_from_manifest(table, manifest)
         remarks += differing
-    classes = _classes(record, table, uri)
-    selection = select(table, classes=classes, split=config.split, crfs=config.crf, origin=name)
-    return _Input(name=name, classes=classes, selection=selection, remarks=remarks)
+    return table, _classes(record, table, uri), remarks
 
 
 def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
@@ -143,34 +149,3 @@ def _classes(record: dict[str, Any], table: pa.Table, origin: str) -> tuple[str,
             "name their classes; give a run folder whose run.json lists them"
         )
     return GENERATORS
-
-
-def _measure(config: EvaluateConfig, inputs: Sequence[_Input]) -> dict[str, Any]:
-    """Return the content of ``metrics.json``."""
-    runs = [
-        summarise(
-            one.selection,
-            name=one.name,
-            classes=one.classes,
-            num_samples=config.bootstrap,
-            seed=config.seed,
-            num_mistakes=config.mistakes,
-        )
-        for one in inputs
-    ]
-    remarks = [f"{one.name}: {remark}" for one in inputs for remark in one.remarks]
-    videos = [set(one.selection.cases.video_ids) for one in inputs]
-    if any(ids != videos[0] for ids in videos):
-        common = len(set.intersection(*videos))
-        remarks.append(f"The inputs do not cover the same scored videos; {common} are in all of them.")
-    return {
-        **{key: runs[0][key] for key in ("accuracy", "accuracy_interval", "num_videos", "num_groups")},
-        "split": config.split,
-        "crf": list(config.crf),
-        "predictions": list(config.predictions),
-        "manifest": config.manifest,
-        "bootstrap": config.bootstrap,
-        "seed": config.seed,
-        "remarks": remarks,
-        "runs": runs,
-    }

@@ -31,16 +31,11 @@ Indices = npt.NDArray[np.int64]
 class Rates:
     """Rates of confusion matrices of shape ``(..., K, K)``."""
 
-    accuracy: Array
-    """Shape ``(...)``."""
-    recall: Array
-    """Shape ``(..., K)``; NaN where a generator made none of the videos."""
-    precision: Array
-    """Shape ``(..., K)``; NaN where no video is attributed to a generator."""
-    f1: Array
-    """Shape ``(..., K)``; NaN where recall is."""
-    macro_f1: Array
-    """Shape ``(...)``: mean over the generators that made any of the videos."""
+    accuracy: Array  # (...)
+    recall: Array  # (..., K), NaN where a generator made none of the videos
+    precision: Array  # (..., K), NaN where no video is attributed to a generator
+    f1: Array  # (..., K), NaN where recall is
+    macro_f1: Array  # (...), mean over the generators that made any of the videos
 
 
 def group_confusions(truth: Indices, predicted: Indices, groups: Indices, num_classes: int) -> Indices:
@@ -88,8 +83,7 @@ def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
     count it as 0 in the mean, so its binary function is used here.
     """
     areas = np.full(probabilities.shape[1], np.nan)
-    for index in range(len(areas)):
-        is_class = truth == index
+    for index, is_class in enumerate(truth == np.arange(len(areas))[:, None]):
         if is_class.any() and not is_class.all():
             score = torch.from_numpy(np.ascontiguousarray(probabilities[:, index]))
             areas[index] = float(binary_auroc(score, torch.from_numpy(is_class.astype(np.int64))))
@@ -137,9 +131,8 @@ def resample(confusions: Indices, *, num_samples: int, seed: int) -> Array:
 
     ``confusions`` has the shape ``(G, K, K)``, the result ``(num_samples, K, K)``.
     """
-    num_groups = len(confusions)
+    num_groups, random = len(confusions), np.random.default_rng(seed)
     flat = confusions.reshape(num_groups, -1).astype(np.float64)
-    random = np.random.default_rng(seed)
     share = np.full(num_groups, 1 / num_groups)
     at_once = max(1, _DRAWS_AT_ONCE // num_groups)
     sums = [

@@ -7,6 +7,8 @@ stays text.
 import io
 import re
 from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,24 +21,7 @@ from dfdm_ray.jobs.evaluate.summary import Metrics
 
 _INK, _MUTED, _ACCENT, _SECOND = "#010203", "#010204", "#010205", "#010206"
 _ROLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _ACCENT: "var(--accent)", _SECOND: "var(--second)"}
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "dfdm-ray",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "text.parse_math": False,
-    "axes.axisbelow": True,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _MUTED,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-}
+_STYLE = Path(__file__).with_name("plots.mplstyle")
 _WIDTH, _HEIGHT = 4.3, 3.8
 """Size of a plot in inches."""
 
@@ -46,7 +31,7 @@ def draw(metrics: Metrics, *, name: str) -> dict[str, str]:
     chance = metrics["chance"]["one_in_k"]
     generators = [row["generator"] for row in metrics["generators"]]
     qualities = [f"{quality(row['crf'])} ({row['num_videos']})" for row in metrics["qualities"]]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(fname=_STYLE):
         figures = {
             "Confusion matrix": _confusion(metrics),
             "Reliability": _reliability(metrics),
@@ -80,14 +65,12 @@ def _confusion(metrics: Metrics) -> Figure:
     classes, counts, shares = (metrics["confusion"][key] for key in ("classes", "counts", "row_shares"))
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
-    for row in range(len(classes)):
-        for column in range(len(classes)):
-            share = shares[row][column]
-            corner = column - 0.48, row - 0.48
-            colour = _ACCENT if row == column else _SECOND
-            axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=0.04 + 0.56 * (share or 0)))
-            axes.text(column, row - 0.12, counts[row][column], ha="center", va="center", fontsize=11)
-            axes.text(column, row + 0.2, percent(share), ha="center", va="center", fontsize=8)
+    for row, column in product(range(len(classes)), repeat=2):
+        share, corner = shares[row][column], (column - 0.48, row - 0.48)
+        colour = _ACCENT if row == column else _SECOND
+        axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=0.04 + 0.56 * (share or 0)))
+        axes.text(column, row - 0.12, counts[row][column], ha="center", va="center", fontsize=11)
+        axes.text(column, row + 0.2, percent(share), ha="center", va="center", fontsize=8)
     ends = -0.5, len(classes) - 0.5
     axes.set(xlim=ends, ylim=ends[::-1], xlabel="attributed to", ylabel="made by", aspect="equal")
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")

@@ -22,14 +22,6 @@ from dfdm_ray.jobs.evaluate.summary import Metrics
 _LISTED = 20
 """Excluded videos of each kind that a report lists; metrics.json lists all."""
 _TARGETS = 40
-_NOTES = (
-    "Intervals are 95% percentile bootstrap intervals over groups of videos. A group contains the videos "
-    "with the same target, source and scene, which are near copies of each other. Fewer than two groups give "
-    "no interval. An interval of zero width means that all groups agree, not that the value is certain.",
-    "For orientation: the authors of DFDM report an overall accuracy of over 70% on their higher-quality "
-    "videos (Jia, Li, Lyu, ICIP 2022, abstract; arXiv 2202.12951). Results are comparable only with the same "
-    "data and protocol.",
-)
 _SHARES = ("accuracy", "95% interval", "videos", "groups")
 
 
@@ -41,8 +33,7 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     remark: str = ""
-    num_text_columns: int = 1
-    """Number of leading columns that contain words; the others contain numbers."""
+    num_text_columns: int = 1  # leading columns that contain words; the others contain numbers
 
 
 def percent(value: float | None) -> str:
@@ -65,51 +56,33 @@ def quality(crf: int | None) -> str:
     return "unknown" if crf is None else f"crf {crf}"
 
 
+def _measured(row: Metrics, key: str) -> tuple[str, str]:
+    return percent(row[key]), bounds(row[f"{key}_interval"])
+
+
 def _shares(row: Metrics) -> tuple[str, ...]:
-    accuracy, interval = percent(row["accuracy"]), bounds(row["accuracy_interval"])
-    return accuracy, interval, str(row["num_videos"]), str(row["num_groups"])
+    return *_measured(row, "accuracy"), str(row["num_videos"]), str(row["num_groups"])
 
 
 def scope(report: Metrics) -> list[str]:
     """Return what was evaluated, and the remarks on the inputs."""
-    split = f"split {report['split']}" if report["split"] else "all splits"
-    crfs = ", ".join(map(quality, report["crf"])) or "all qualities"
-    line = (
-        f"Videos of {split}, {crfs}, with a known true generator; {report['bootstrap']} bootstrap resamples"
-    )
-    return [visible(text) for text in (f"{line}, seed {report['seed']}.", *report["remarks"])]
+    return _lines("scope", report=report)
 
 
 def headline(metrics: Metrics) -> list[str]:
     """Return the main results, one sentence each."""
-    videos, span, chance = metrics["num_videos"], metrics["accuracy_interval"], metrics["chance"]
-    interval = f"95% interval {bounds(span)}" if span else "no interval, as there is only one group"
-    f1_span = metrics["macro_f1_interval"]
-    f1_interval = f"{f1_span[0]:.3f} to {f1_span[1]:.3f}" if f1_span else "no interval"
-    lines = [
-        f"Accuracy {percent(metrics['accuracy'])} ({interval}) over {count_of(videos, 'scored video')} in "
-        f"{count_of(metrics['num_groups'], 'group')}.",
-        f"With rejected videos counted as wrong: {percent(metrics['accuracy_rejected_as_wrong'])} over "
-        f"{count_of(videos + metrics['videos']['rejected'], 'video')}.",
-        f"Chance: {percent(chance['one_in_k'])} by guessing, {percent(chance['majority_share'])} by always "
-        "naming the most frequent generator.",
-        f"Macro F1 {decimal(metrics['macro_f1'])} ({f1_interval}), macro one-vs-rest AUC "
-        f"{decimal(metrics['macro_auc'])}; both over the generators that occur.",
-    ]
-    if ungrouped := metrics["videos"]["ungrouped"]:
-        lines.append(
-            f"Target, source and scene are unknown for {count_of(ungrouped, 'video')}. Each counts as its "
-            "own group, so the intervals are too narrow if these videos share material."
-        )
-    return lines
+    return _lines("headline", run=metrics)
+
+
+def _lines(name: str, **values: Metrics) -> list[str]:
+    return _TEMPLATES.get_template(f"{name}.txt.j2").render(values).splitlines()
 
 
 def _generator_table(metrics: Metrics) -> Table:
     headings = "generator", "recall", "95% interval", "precision", "95% interval", "F1", "AUC", "videos"
     rows = []
     for row in metrics["generators"]:
-        recall = percent(row["recall"]), bounds(row["recall_interval"])
-        precision = percent(row["precision"]), bounds(row["precision_interval"])
+        recall, precision = (_measured(row, key) for key in ("recall", "precision"))
         others = decimal(row["f1"]), decimal(row["auc"]), str(row["num_videos"])
         rows.append((row["generator"], *recall, *precision, *others))
     remark = (
@@ -121,12 +94,12 @@ def _generator_table(metrics: Metrics) -> Table:
 
 def _confusion_table(metrics: Metrics) -> Table:
     classes, counts, shares = (metrics["confusion"][key] for key in ("classes", "counts", "row_shares"))
-    rows = []
-    for name, *row in zip(classes, counts, shares, strict=True):
-        cells = zip(*row, strict=True)
-        rows.append((name, *(f"{count} ({percent(share)})" for count, share in cells)))
-    remark = "Videos, and their share of the row."
-    return Table("Confusion matrix", ("true \\ attributed", *classes), rows, remark)
+    rows = [
+        (name, *(f"{count} ({percent(share)})" for count, share in zip(*row, strict=True)))
+        for name, *row in zip(classes, counts, shares, strict=True)
+    ]
+    headings = ("true \\ attributed", *classes)
+    return Table("Confusion matrix", headings, rows, "Videos, and their share of the row.")
 
 
 def _quality_table(metrics: Metrics) -> Table:
@@ -136,10 +109,7 @@ def _quality_table(metrics: Metrics) -> Table:
 
 def _target_table(metrics: Metrics) -> Table:
     lowest = sorted(metrics["targets"], key=lambda row: row["accuracy"])
-    rows = [
-        ("unknown" if (name := row["target_identity"]) is None else visible(name), *_shares(row))
-        for row in lowest[:_TARGETS]
-    ]
+    rows = [(visible(row["target_identity"] or "unknown"), *_shares(row)) for row in lowest[:_TARGETS]]
     more = f"; {len(lowest) - _TARGETS} more in metrics.json" if len(lowest) > _TARGETS else ""
     return Table("Accuracy by target identity", ("target", *_SHARES), rows, f"Lowest accuracy first{more}.")
 
@@ -156,7 +126,7 @@ def _calibration_table(metrics: Metrics) -> Table:
 
 def _rows_table(metrics: Metrics) -> Table:
     videos = metrics["videos"]
-    kinds = (
+    rows = [
         ("scored: used for the metrics", videos["scored"]),
         ("rejected", videos["rejected"]),
         *((f"- rejected as {visible(code)}", count) for code, count in videos["rejects_by_code"].items()),
@@ -165,8 +135,8 @@ def _rows_table(metrics: Metrics) -> Table:
         ("excluded: not in --split", videos["other_split"]),
         ("excluded: not in --crf", videos["other_quality"]),
         ("all rows of the predictions", videos["rows"]),
-    )
-    return Table("Where every video went", ("", "videos"), [(kind, str(count)) for kind, count in kinds])
+    ]
+    return Table("Where every video went", ("", "videos"), [(kind, str(count)) for kind, count in rows])
 
 
 def _mistakes_table(metrics: Metrics) -> Table:
@@ -234,8 +204,7 @@ def _main_table(run: Metrics) -> Table:
     blank = [""] * len(headings)
     qualities = [(quality(row["crf"]), *_shares(row)[:3]) for row in run["qualities"]]
     generators = [
-        (row["generator"], percent(row["recall"]), bounds(row["recall_interval"]), str(row["num_videos"]))
-        for row in run["generators"]
+        (row["generator"], *_measured(row, "recall"), str(row["num_videos"])) for row in run["generators"]
     ]
     rows = [("all", *_shares(run)[:3]), blank, *qualities, blank, *generators]
     return Table(visible(run["name"]), headings, rows)
@@ -267,7 +236,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-for _filter in (visible, percent, bounds, decimal, count_of):
+for _filter in (visible, percent, bounds, decimal, quality, count_of):
     _TEMPLATES.filters[_filter.__name__] = _filter
 _TEMPLATES.filters["markdown"] = escape_markdown
 _TEMPLATES.globals |= {
@@ -279,7 +248,7 @@ _TEMPLATES.globals |= {
         *(_generator_table, _confusion_table, _quality_table, _target_table),
         *(_calibration_table, _rows_table, _mistakes_table, excluded_table),
     ),
-    "notes": _NOTES,
+    "notes": _lines("notes"),
 }
 
 

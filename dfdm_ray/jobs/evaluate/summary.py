@@ -1,40 +1,38 @@
 """All metrics of one predictions table as plain values for JSON; ``None`` marks an undefined value."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dfdm_ray.jobs.evaluate.cases import Cases, Selection
-from dfdm_ray.jobs.evaluate.metrics import (
-    Array,
-    Indices,
-    Rates,
-    calibration,
-    group_confusions,
-    interval,
-    number,
-    one_vs_rest_auc,
-    rates,
-    ratio,
-    resample,
-)
+from dfdm_ray.jobs.evaluate import metrics
+from dfdm_ray.jobs.evaluate.cases import FATES, Cases, Row, as_cases
+from dfdm_ray.jobs.evaluate.metrics import Array, Indices, Rates, interval, number, rates
 
 Metrics = dict[str, Any]
 
 
 def summarise(
-    selection: Selection, *, name: str, classes: Sequence[str], num_samples: int, seed: int, num_mistakes: int
+    fates: Mapping[str, Sequence[Row]],
+    *,
+    name: str,
+    classes: Sequence[str],
+    num_samples: int,
+    seed: int,
+    num_mistakes: int,
 ) -> Metrics:
-    """Return the metrics of a selection, an entry of ``runs`` in ``metrics.json``.
+    """Return the metrics of selected rows, an entry of ``runs`` in ``metrics.json``.
 
     Each interval rests on ``num_samples`` resamples; ``mistakes`` lists the ``num_mistakes`` most confident.
+
+    Raises:
+        UserError: If a scored row contradicts itself or the classes.
     """
-    cases = selection.cases
-    by_group = group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
-    drawn = rates(resample(by_group, num_samples=num_samples, seed=seed))
-    areas = one_vs_rest_auc(cases.truth, cases.probabilities)
+    cases = as_cases(fates["scored"], classes, origin=name)
+    by_group = metrics.group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
+    drawn = rates(metrics.resample(by_group, num_samples=num_samples, seed=seed))
+    areas = metrics.one_vs_rest_auc(cases.truth, cases.probabilities)
     num_right = int((cases.truth == cases.predicted).sum())
     majority = float(np.bincount(cases.truth).max() / len(cases.truth))
     by_crf, by_target = (
@@ -44,7 +42,7 @@ def summarise(
     return {
         "name": name,
         **_accuracy(by_group, drawn),
-        "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(selection.rejected)),
+        "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(fates["rejected"])),
         "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
         "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
         "macro_auc": number(np.nanmean(areas)) if np.isfinite(areas).any() else None,
@@ -53,9 +51,9 @@ def summarise(
         "confusion": _confusion(by_group.sum(axis=0), classes),
         "qualities": [{"crf": value, **accuracy} for value, accuracy in by_crf],
         "targets": [{"target_identity": value, **accuracy} for value, accuracy in by_target],
-        "calibration": calibration(cases.truth, cases.predicted, cases.probabilities),
+        "calibration": metrics.calibration(cases.truth, cases.predicted, cases.probabilities),
         "mistakes": _mistakes(cases, classes)[:num_mistakes],
-        "videos": _videos(selection),
+        "videos": _videos(fates, cases.num_ungrouped),
     }
 
 
@@ -79,17 +77,18 @@ def _breakdown(
     rows = []
     for value in sorted(set(values), key=lambda value: (value is None, value)):
         at = [index for index, one in enumerate(values) if one == value]
-        part = group_confusions(cases.truth[at], cases.predicted[at], cases.groups[at], num_classes)
-        rows.append((value, _accuracy(part, rates(resample(part, num_samples=num_samples, seed=seed)))))
+        part = metrics.group_confusions(cases.truth[at], cases.predicted[at], cases.groups[at], num_classes)
+        rows.append(
+            (value, _accuracy(part, rates(metrics.resample(part, num_samples=num_samples, seed=seed))))
+        )
     return rows
 
 
 def _generators(by_group: Indices, drawn: Rates, areas: Array, classes: Sequence[str]) -> list[Metrics]:
     whole = by_group.sum(axis=0)
     point = rates(whole)
-    made, attributed = by_group.sum(axis=2), by_group.sum(axis=1)
-    recall_spans = interval(drawn.recall, (made > 0).sum(axis=0))
-    precision_spans = interval(drawn.precision, (attributed > 0).sum(axis=0))
+    recall_spans = interval(drawn.recall, (by_group.sum(axis=2) > 0).sum(axis=0))
+    precision_spans = interval(drawn.precision, (by_group.sum(axis=1) > 0).sum(axis=0))
     return [
         {
             "generator": name,
@@ -107,7 +106,7 @@ def _generators(by_group: Indices, drawn: Rates, areas: Array, classes: Sequence
 
 
 def _confusion(counts: Indices, classes: Sequence[str]) -> Metrics:
-    shares = ratio(counts, counts.sum(axis=1, keepdims=True))
+    shares = metrics.ratio(counts, counts.sum(axis=1, keepdims=True))
     return {
         "classes": list(classes),
         "counts": counts.tolist(),
@@ -116,7 +115,7 @@ def _confusion(counts: Indices, classes: Sequence[str]) -> Metrics:
 
 
 def _mistakes(cases: Cases, classes: Sequence[str]) -> list[Metrics]:
-    confidence = cases.probabilities[np.arange(len(cases.truth)), cases.predicted]
+    confidence = cases.probabilities.max(axis=1)
     wrong = np.flatnonzero(cases.truth != cases.predicted)
     worst = sorted(wrong.tolist(), key=lambda index: (-confidence[index], cases.video_ids[index]))
     return [
@@ -131,21 +130,17 @@ def _mistakes(cases: Cases, classes: Sequence[str]) -> list[Metrics]:
     ]
 
 
-def _videos(selection: Selection) -> Metrics:
+def _videos(fates: Mapping[str, Sequence[Row]], num_ungrouped: int) -> Metrics:
     """Return the count of every kind of row; ``rows`` is the sum of the six counts after it."""
-    codes = Counter(str(row["reject_code"] or "unknown") for row in selection.rejected)
+    rejected, unknown, others = (fates[name] for name in ("rejected", "unknown_generator", "no_class"))
+    codes = Counter(str(row["reject_code"] or "unknown") for row in rejected)
     facts = ("video_id", "reject_code", "reject_detail", "true_generator", "crf")
     return {
-        "rows": selection.num_rows,
-        "scored": len(selection.cases.truth),
-        "rejected": len(selection.rejected),
-        "unknown_generator": len(selection.unknown),
-        "no_class": len(selection.other),
-        "other_split": selection.num_other_split,
-        "other_quality": selection.num_other_quality,
-        "ungrouped": selection.cases.num_ungrouped,
+        "rows": sum(map(len, fates.values())),
+        **{name: len(fates[name]) for name in FATES},
+        "ungrouped": num_ungrouped,
         "rejects_by_code": dict(codes.most_common()),
-        "rejected_videos": [{name: row[name] for name in facts} for row in selection.rejected],
-        "unknown_generator_videos": list(selection.unknown),
-        "no_class_videos": [{"video_id": name, "true_generator": kind} for name, kind in selection.other],
+        "rejected_videos": [{name: row[name] for name in facts} for row in rejected],
+        "unknown_generator_videos": [row["video_id"] for row in unknown],
+        "no_class_videos": [{name: row[name] for name in ("video_id", "true_generator")} for row in others],
     }

@@ -5,14 +5,20 @@ import pytest
 from support.evaluation_rows import rejected, scored, table
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.jobs.evaluate.cases import Selection, check_predictions, fill_from_manifest, select
+from dfdm_ray.jobs.evaluate.cases import Cases, as_cases, check_predictions, fill_from_manifest, select
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import MANIFEST
 
 
-def selected(*rows: dict[str, Any], split: str | None = None, crfs: tuple[int, ...] = ()) -> Selection:
+def selected(
+    *rows: dict[str, Any], split: str | None = None, crfs: tuple[int, ...] = ()
+) -> dict[str, list[dict[str, Any]]]:
     checked = check_predictions(table(rows), origin="run")
     return select(checked, classes=GENERATORS, split=split, crfs=crfs, origin="run")
+
+
+def cases_of(*rows: dict[str, Any]) -> Cases:
+    return as_cases(selected(*rows)["scored"], GENERATORS, origin="run")
 
 
 def manifest(*rows: dict[str, Any]) -> pa.Table:
@@ -32,20 +38,23 @@ def test_every_row_is_a_case_or_counted_with_its_reason() -> None:
         split="test",
         crfs=(0, 10),
     )
-    assert got.cases.video_ids == ["a"]
-    assert [row["video_id"] for row in got.rejected] == ["d"]
-    assert got.unknown == ["b", "e"]
-    assert got.other == [("c", "real")]
-    assert (got.num_rows, got.num_other_split, got.num_other_quality) == (7, 1, 1)
+    assert {fate: [row["video_id"] for row in rows] for fate, rows in got.items()} == {
+        "scored": ["a"],
+        "rejected": ["d"],
+        "unknown_generator": ["b", "e"],
+        "no_class": ["c"],
+        "other_split": ["f"],
+        "other_quality": ["g"],
+    }
 
 
 def test_cases_have_class_indices_and_groups() -> None:
-    cases = selected(
+    cases = cases_of(
         scored("a", "faceswap", "dfl-h128"),
         scored("b", "dfl-h128", "dfl-h128", crf=23),
         scored("c", "iae", "iae", scene="1"),
         scored("d", "iae", "iae", target_identity="id1", source_identity="id0"),
-    ).cases
+    )
     assert cases.truth.tolist() == [0, 4, 2, 2]
     assert cases.predicted.tolist() == [4, 4, 2, 2]
     assert cases.groups.tolist() == [0, 0, 1, 2]  # qualities and generators of a scene are one group
@@ -56,7 +65,7 @@ def test_cases_have_class_indices_and_groups() -> None:
 def test_videos_of_which_nothing_is_known_are_groups_of_their_own() -> None:
     alone: dict[str, Any] = {"target_identity": None, "source_identity": None, "scene": None}
     rows = scored("a", "iae", "iae", **alone), scored("b", "iae", "iae", **alone)
-    cases = selected(*rows, scored("c", "iae", "iae", **{**alone, "scene": "1"})).cases
+    cases = cases_of(*rows, scored("c", "iae", "iae", **{**alone, "scene": "1"}))
     assert cases.groups.tolist() == [0, 1, 2]
     assert cases.num_ungrouped == 2
 
@@ -99,7 +108,7 @@ def test_a_filter_that_fits_nothing_names_what_there_is(options: dict[str, Any],
 )
 def test_what_cannot_be_evaluated_is_a_user_error(rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        selected(*rows)
+        cases_of(*rows)
 
 
 def test_a_table_without_predictions_is_named() -> None:

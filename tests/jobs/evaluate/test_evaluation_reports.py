@@ -214,13 +214,14 @@ def test_cross_quality_table_has_inputs_in_rows_and_qualities_in_columns() -> No
     assert got.rows[1] == ("y", "100.0% (1)", "0.0% (1)", "100.0% (1)", "66.7% (3)")
 
 
-def test_the_templates_are_installed_with_the_package() -> None:
+def test_the_templates_and_the_style_are_installed_with_the_package() -> None:
     root = Path(__file__).parents[3]
     package_data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     installed = {path for glob in package_data["dfdm_ray"] for path in (root / "dfdm_ray").glob(glob)}
-    templates = set((root / "dfdm_ray").rglob("*.j2"))
-    assert templates
-    assert templates <= installed
+    for kind in ("*.j2", "*.mplstyle"):
+        files = set((root / "dfdm_ray").rglob(kind))
+        assert files
+        assert files <= installed
 
 
 def test_undefined_values_are_dashes() -> None:
