@@ -8,22 +8,11 @@ from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NO_AUGMENTATION, TrainConfig, TrainOptions, paper_like
 
-Variant = Literal[
-    "default",
-    "no-spatial",
-    "no-temporal",
-    "no-attention",
-    "frames-1",
-    "frames-5",
-    "frames-10",
-    "no-high-pass",
-    "no-augmentation",
-    "paper",
-]
+_Attentions = Literal["default", "no-spatial", "no-temporal", "no-attention"]
+_Frames = Literal["frames-1", "frames-5", "frames-10"]
+Variant = Literal[_Attentions, _Frames, "no-high-pass", "no-augmentation", "paper"]
 """default: as configured; no-spatial, no-temporal, no-attention (neither): a plain trunk averaged over
 frames; frames-T: clips of T frames; paper: the authors' recipe and network."""
-
-_ATTENTIONS: tuple[Variant, ...] = ("default", "no-spatial", "no-temporal", "no-attention")
 
 _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "no-spatial": {"spatial_attention": False},
@@ -44,7 +33,7 @@ class AblateConfig(TrainOptions):
     out: str
     """Output folder: a training and its predictions for each variant and seed, ablation.md, ablation.json,
     ablation.png, evaluation/. The same command continues it; variants and seeds can be added."""
-    variants: tuple[Variant, ...] = _ATTENTIONS
+    variants: tuple[Variant, ...] = get_args(_Attentions)
     """Variants to compare. frames-T needs crops with clips of at least T frames. paper starts from random
     weights, unlike the authors, unless --network.imagenet FILE is given."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -33,7 +33,6 @@ from dfdm_ray.jobs.evaluate.report import Table, markdown_table, quality, termin
 from dfdm_ray.jobs.evaluate.summary import Metrics
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.job import score
-from dfdm_ray.jobs.train.config import TrainConfig
 from dfdm_ray.jobs.train.inputs import check_task
 from dfdm_ray.jobs.train.job import train
 
@@ -56,7 +55,11 @@ def ablate(config: AblateConfig, console: Console) -> dict[str, Any]:
         )
         for seed, variant in product(config.seeds, config.variants)
     }
-    _check(config, list(jobs.values()))
+    for job in jobs.values():
+        check_task(job)
+    index = prepared(read_index(config.crops))
+    if not index.filter(pc.equal(index["split"], _TEST)).num_rows:
+        raise UserError(f"{config.crops} has no videos in the split {_TEST}, on which variants are compared")
     predictions = {}
     with ray_session(config.ray_address, worker_output=False):
         for number, (name, job) in enumerate(jobs.items(), start=1):
@@ -68,15 +71,6 @@ def ablate(config: AblateConfig, console: Console) -> dict[str, Any]:
             )
             score(test, console)
     return _report(config, predictions, console)
-
-
-def _check(config: AblateConfig, jobs: Sequence[TrainConfig]) -> None:
-    """Find wrong inputs of any training before the first one starts."""
-    for job in jobs:
-        check_task(job)
-    index = prepared(read_index(config.crops))
-    if not index.filter(pc.equal(index["split"], _TEST)).num_rows:
-        raise UserError(f"{config.crops} has no videos in the split {_TEST}, on which variants are compared")
 
 
 def _report(config: AblateConfig, predictions: Mapping[str, str], console: Console) -> dict[str, Any]:
