@@ -117,17 +117,17 @@ def _import_fix(error: str) -> str:
 def check_versions(cluster: Cluster) -> Iterator[Finding]:
     """Check that Python and the packages that results depend on have the driver's versions."""
     wanted = cluster.driver["versions"]
+    fix = "install the same requirements.lock on all nodes and restart Ray there"
     for name, facts in cluster.places.items():
-        by_status: dict[Status, list[str]] = {}
+        different: dict[Status, list[str]] = {}
         for package, version in wanted.items():
             there = facts["versions"].get(package)
-            words = f"{package} {there or 'missing'} (driver: {version or 'missing'})"
-            by_status.setdefault(differ(version, there), []).append(words)
-        same = by_status.pop(Status.OK, [])
-        for status, different in by_status.items():
-            fix = "install the same requirements.lock on all nodes and restart Ray there"
-            yield Finding("versions", status, (name,), ", ".join(different), fix)
-        if len(same) == len(wanted):
+            if (status := differ(version, there)) != Status.OK:
+                words = f"{package} {there or 'missing'} (driver: {version or 'missing'})"
+                different.setdefault(status, []).append(words)
+        for status, packages in different.items():
+            yield Finding("versions", status, (name,), ", ".join(packages), fix)
+        if not different:
             found = ", ".join(f"{package} {version}" for package, version in wanted.items() if version)
             yield Finding("versions", Status.OK, (name,), found)
 
@@ -214,15 +214,13 @@ def check_disks(cluster: Cluster) -> Iterator[Finding]:
         disks = [(free, total, folder) for folder, (total, free) in facts["disks"].items()]
         full = [disk for disk in disks if disk[0] <= (1 - _FULL_FRACTION) * disk[1]]
         free, total, folder = min(full or disks)  # a full disk counts first, however large it is
+        if not full and free >= _LITTLE_BYTES:
+            sound[name] = free
+            continue
         found = f"{folder} has {decimal(free)} of {decimal(total)} free"
         fix = "make room there, or start Ray with another --temp-dir"
-        if full:
-            fix += "; Ray makes no objects on a full disk"
-            yield Finding("disk", Status.FAIL, (name,), found, fix)
-        elif free < _LITTLE_BYTES:
-            yield Finding("disk", Status.WARN, (name,), found, fix)
-        else:
-            sound[name] = free
+        fix += "; Ray makes no objects on a full disk" if full else ""
+        yield Finding("disk", Status.FAIL if full else Status.WARN, (name,), found, fix)
     if sound:
         found = f"at least {decimal(min(sound.values()))} free for Ray's session and temporary files"
         yield Finding("disk", Status.OK, tuple(sound), found)

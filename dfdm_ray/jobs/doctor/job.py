@@ -34,6 +34,7 @@ from dfdm_ray.jobs.doctor.config import DoctorConfig
 from dfdm_ray.models.checkpoint import load_checkpoint
 
 _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
+_RESOURCES = ("CPU", "GPU", "object_store_memory")
 _NUM_NAMED = 4
 """Nodes that one line of the table names; the others are counted."""
 
@@ -75,8 +76,11 @@ def look(config: DoctorConfig, *, local: bool, console: Console) -> Cluster:
         answers = _gather(pending, timeout_s=limit_s)
     driver["storage"] += marked
     names = [here] if local else node_names(nodes)
-    answered = [answers[node["NodeID"]] for node in nodes]
-    return Cluster(nodes=tuple(map(_node, nodes, names, answered)), driver=driver, driver_name=here)
+    described = []
+    for node, name in zip(nodes, names, strict=True):
+        cpus, gpus, store_bytes = (node["Resources"].get(key, 0.0) for key in _RESOURCES)
+        described.append(Node(name, answers[node["NodeID"]], cpus, gpus, int(store_bytes)))
+    return Cluster(nodes=tuple(described), driver=driver, driver_name=here)
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -147,12 +151,6 @@ def _gather(pending: dict[Any, str], *, timeout_s: float) -> dict[str, Any]:
     alive = {node["NodeID"] for node in alive_nodes()}
     died = [node for node, answer in answers.items() if isinstance(answer, str) and node not in alive]
     return answers | dict.fromkeys(died, "the node died meanwhile")
-
-
-def _node(node: Mapping[str, Any], name: str, answer: Any) -> Node:
-    has = node["Resources"]
-    store_bytes = int(has.get("object_store_memory", 0))
-    return Node(name, answer, cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0), store_bytes=store_bytes)
 
 
 def check_files(config: DoctorConfig, *, driver: str) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from threading import Thread
@@ -206,7 +206,9 @@ def _import_all(modules: Sequence[str], seconds: float) -> Imports:
     for line in output.decode(errors="replace").splitlines():
         if line.startswith("facts "):  # other lines are output of libraries
             current, facts = json.loads(line.removeprefix("facts "))
-    return {**facts, "import_errors": facts["import_errors"] | ({current: end} if current else {})}
+    if current:
+        facts["import_errors"][current] = end
+    return facts
 
 
 def look_at_storage(
@@ -251,21 +253,20 @@ def marked(uri: str, name: str) -> Iterator[None]:
     """Keep a small file called ``name`` in the folder ``uri`` while the block runs."""
     from dfdm_ray.io import storage
 
-    file, local = storage.join(uri, name), not storage.is_remote(uri)
-    folder = Path(os.path.abspath(storage.local_path(uri))) if local else None
-    with ExitStack() as undo:
-        if folder is not None:
-            missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
-            undo.callback(_remove_empty, missing)
+    file, missing = storage.join(uri, name), []
+    if not storage.is_remote(uri):
+        folder = Path(os.path.abspath(storage.local_path(uri)))
+        missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    try:
         storage.write_atomic(file, name.encode())
-        undo.callback(storage.remove_file, file)
-        yield
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        with suppress(OSError):  # it contains the file of another node, which removes the folder
-            folder.rmdir()
+        try:
+            yield
+        finally:
+            storage.remove_file(file)
+    finally:
+        for one in missing:
+            with suppress(OSError):  # it contains the file of another node, which removes the folder
+                one.rmdir()
 
 
 def _read(uri: str) -> Stored:
