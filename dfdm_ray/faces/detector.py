@@ -77,13 +77,10 @@ def anchors_cxcywh(height: int, width: int) -> Floats:
 def decode_outputs(
     outputs: RawOutputs, *, size: tuple[int, int], scale: float, threshold: float
 ) -> list[Detections]:
-    """Return the detections in the output of a network.
+    """Return the detections with a score above ``threshold`` in ``outputs``.
 
-    Args:
-        outputs: Output for frames of ``size``.
-        size: Height and width of the input of the network, pixels.
-        scale: Factor from pixels of the input to pixels of the original frame.
-        threshold: Lowest score kept.
+    ``size`` is the height and width of the input in pixels, ``scale`` the factor from its pixels to those of
+    the original frame.
     """
     anchors = anchors_cxcywh(*size)
     frames = zip(outputs.box_deltas, outputs.scores, outputs.landmark_deltas, strict=True)

@@ -54,20 +54,13 @@ def _network(weights: bytes) -> torch.nn.Module:
         out_channels=256,
     )
     try:
-        file = io.BytesIO(_unzipped(weights))
+        if zipfile.is_zipfile(io.BytesIO(weights)):
+            with zipfile.ZipFile(io.BytesIO(weights)) as archive:
+                if len(archive.namelist()) == 1:  # as published; files of torch.save are zips of several
+                    weights = archive.read(archive.namelist()[0])
+        file = io.BytesIO(weights)
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the resnet50 weights do not load: {reason}") from error
     return network.eval()
-
-
-def _unzipped(weights: bytes) -> bytes:
-    """Return the only file in a zip, as the weights are published, else ``weights`` unchanged."""
-    if not zipfile.is_zipfile(io.BytesIO(weights)):
-        return weights
-    with zipfile.ZipFile(io.BytesIO(weights)) as archive:
-        names = archive.namelist()
-        return (
-            archive.read(names[0]) if len(names) == 1 else weights
-        )  # files of torch.save are zips of several

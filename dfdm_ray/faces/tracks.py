@@ -58,11 +58,7 @@ def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
 
 
 def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
-    """Link the detections of one run into tracks, greedily by overlap from frame to frame.
-
-    Args:
-        detections: By position of the frame in the run, without frames that were not searched.
-    """
+    """Link the detections of one run, by position of the frame, greedily by overlap from frame to frame."""
     tracks: list[list[tuple[int, int]]] = []
     previous: list[tuple[int, int]] = []  # (track, detection) in the frame before
     earlier = -1
@@ -147,13 +143,10 @@ def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -
     The weight of a face is the sum over its frames of its size times its centrality, which falls from 1 in
     the middle of the frame to 0.5 in a corner. ``frame_size`` is the height and width in pixels.
     """
-    return max(faces, key=lambda face: _weight(face, frame_size), default=None)
-
-
-def _weight(face: FaceTrack, frame_size: tuple[int, int]) -> float:
     middle = np.array([frame_size[1], frame_size[0]]) / 2
-    weight = 0.0
-    for part in face.parts.values():
+
+    def weight(part: RunTrack) -> float:
         from_middle = float(np.linalg.norm(_centre(part) - middle) / np.linalg.norm(middle))
-        weight += len(part.frames) * _side(part) * (1 - 0.5 * min(from_middle, 1.0))
-    return weight
+        return len(part.frames) * _side(part) * (1 - 0.5 * min(from_middle, 1.0))
+
+    return max(faces, key=lambda face: sum(map(weight, face.parts.values())), default=None)

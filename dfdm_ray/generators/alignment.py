@@ -154,11 +154,8 @@ def smooth_landmarks(landmarks: npt.ArrayLike, strength: float) -> Points:
     """Return a Gaussian average over time of the landmarks of one face, shape ``(N, 5, 2)``.
 
     At both ends the track is continued by its reflection through the end point, so that steady motion is
-    kept there. faceswap does not smooth: its 51 landmarks jitter less than five.
-
-    Args:
-        landmarks: Shape ``(N, 5, 2)``, ``N`` consecutive frames.
-        strength: Standard deviation of the average, frames; 0 changes nothing.
+    kept there. faceswap does not smooth: its 51 landmarks jitter less than five. ``strength`` is the standard
+    deviation of the average in frames; 0 changes nothing.
 
     Raises:
         UserError: If ``strength`` is negative or infinite.

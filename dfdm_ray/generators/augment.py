@@ -70,7 +70,6 @@ STILL = AugmentConfig(
 
 
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
-    """Draw from ``U(-limit, limit)`` on the generator's device."""
     return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
 
 
@@ -80,10 +79,8 @@ def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.G
     chosen = torch.rand(batch, generator=generator, device=generator.device) < config.clahe_probability
     # Rounded, not floored: the two ends of the range get half the share of the others, as in faceswap.
     extent = config.clahe_max_grid - config.clahe_min_grid
-    grids = (
-        config.clahe_min_grid
-        + (torch.rand(batch, generator=generator, device=generator.device) * extent).round().long()
-    )
+    added = (torch.rand(batch, generator=generator, device=generator.device) * extent).round().long()
+    grids = config.clahe_min_grid + added
     limits = torch.tensor([config.lightness, config.colour, config.colour])
     amount_B3 = _uniform((batch, 3), 1.0, generator) * limits.to(generator.device)
     if config.clahe_probability == config.lightness == config.colour == 0:
@@ -158,11 +155,8 @@ def _warp_grid(
 ) -> Tensor:
     """Return sampling positions of the inputs, shape ``(B, in, in, 2)``, -1..1 across the whole image.
 
-    Args:
-        noise_B2NN: Displacement of the nodes in x and y, as a share of the crop's side.
-        crop_fraction: Side of the crop as a share of the image's side.
-        offset_fraction: Left and top edge of the crop as a share of the image's side.
-        input_size: Side of the input, pixels.
+    The crop's side and its left and top edge are shares of the image's side; the nodes are displaced by
+    shares of the crop's side.
     """
     drawn = round(WARP_MARGIN * input_size)
     margin = (drawn - input_size) // 2
@@ -175,7 +169,6 @@ def _warp_grid(
 
 
 def _as_unit_floats(image: Tensor) -> Tensor:
-    """Return 8-bit values divided by 255, and floats as they are."""
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
@@ -196,9 +189,6 @@ def training_pairs(
     Args:
         faces: Aligned faces, RGB, shape ``(B, 3, S, S)``, uint8 or floats in 0..1.
         masks: Masks that move with the targets, ``(B, M, S, S)``, uint8 or floats in 0..1.
-        config: Strength of the random changes.
-        input_size: Side of the network's input, pixels.
-        output_size: Side of the network's output, pixels.
         generator: Source of all randomness. It may be on another device than the faces: a CPU generator gives
             the same samples for a GPU batch as for a CPU batch, up to rounding.
 

@@ -46,18 +46,6 @@ def _region_in_frame(matrix: Matrix, size: int, frame: Frame) -> tuple[slice, sl
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def _blend(region: Frame, face: Floats, alpha: Floats, matrix: Matrix) -> Frame:
-    """Return a region of the frame with the face, which the inverse of ``matrix`` warps to it."""
-    method = cv2.INTER_CUBIC if matrix_scale(matrix) < 1 else cv2.INTER_LINEAR
-    inverse = method | cv2.WARP_INVERSE_MAP
-    to_opencv, extent = between_pixel_centres(matrix), region.shape[1::-1]
-    colour = cv2.warpAffine(face, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(alpha, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_CONSTANT)
-    weight = np.clip(weight, 0, 1)[..., None]
-    blended = weight * (colour * 255) + (1 - weight) * region
-    return np.clip(np.round(blended), 0, 255).astype(np.uint8)
-
-
 def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Floats) -> Frame:
     """Return the frame with a swapped face blended in.
 
@@ -80,5 +68,11 @@ def paste_face(frame_rgb: Frame, swapped: Floats, matrix: Matrix, face_mask: Flo
         # The same map, from coordinates that begin at the corner of the region.
         from_region = matrix.copy()
         from_region[:, 2] += matrix[:, :2] @ (columns.start, rows.start)
-        region[:] = _blend(region, face, alpha, from_region)
+        to_opencv, extent = between_pixel_centres(from_region), region.shape[1::-1]
+        method = cv2.INTER_CUBIC if matrix_scale(matrix) < 1 else cv2.INTER_LINEAR
+        inverse = method | cv2.WARP_INVERSE_MAP
+        colour = cv2.warpAffine(face, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_REPLICATE)
+        weight = cv2.warpAffine(alpha, to_opencv, extent, flags=inverse, borderMode=cv2.BORDER_CONSTANT)
+        weight = np.clip(weight, 0, 1)[..., None]
+        region[:] = np.clip(np.round(weight * (colour * 255) + (1 - weight) * region), 0, 255)
     return result

@@ -1,18 +1,16 @@
 """Colour augmentation in LAB, batched, on the device of the images.
 
 Figures: ``deepfakes/faceswap`` 183aee37, ``lib/training/augmentation.py`` and ``plugins/train/trainer``.
-faceswap works on 8-bit images through OpenCV; here values stay in floating point, except the lightness in
-contrast equalisation (:func:`clahe`). LAB has OpenCV's 8-bit scaling: all three channels in 0..255.
+faceswap works on 8-bit images; here values stay in floating point, except the lightness in contrast
+equalisation (:func:`clahe`). LAB has OpenCV's 8-bit scaling: all three channels in 0..255.
 
 Shape suffixes: B samples, H and W pixels.
 """
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-LEVELS = 256
-"""Levels of an 8-bit channel."""
 
 # sRGB to CIE XYZ for the white D65, each row divided by that white (IEC 61966-2-1).
 _XYZ_FROM_RGB = (
@@ -52,53 +50,12 @@ def shift_lab(lab_B3HW: Tensor, amount_B3: Tensor) -> Tensor:
     return lab_B3HW + torch.where(amount >= 0, 255 - lab_B3HW, lab_B3HW) * amount
 
 
-def _tile_curves(levels: Tensor, *, grid: int, tile: int, clip_limit: float) -> Tensor:
-    """Return the tone curves of the tiles, the new level of each old one, ``(B * grid * grid * 256,)``."""
-    batch = len(levels)
-    tiles = levels.reshape(batch, grid, tile, grid, tile).permute(0, 1, 3, 2, 4).reshape(-1, tile * tile)
-    first_bin = torch.arange(len(tiles), device=levels.device)[:, None] * LEVELS
-    counts = torch.bincount((tiles + first_bin).flatten(), minlength=len(tiles) * LEVELS)
-    counts = counts.reshape(-1, LEVELS)
-    limit = max(1, int(clip_limit * tile * tile / LEVELS))
-    excess = (counts - limit).clamp(min=0).sum(1, keepdim=True)
-    rest = excess % LEVELS
-    step = (LEVELS // rest.clamp(min=1)).clamp(min=1)
-    level = torch.arange(LEVELS, device=levels.device)
-    takes_rest = (level % step == 0) & (level // step < rest)
-    counts = counts.clamp(max=limit) + excess // LEVELS + takes_rest
-    curve = counts.cumsum(1).float() * ((LEVELS - 1) / (tile * tile))
-    return curve.round().clamp(max=LEVELS - 1).flatten()
-
-
-def _neighbours(size: int, *, grid: int, tile: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two nearest tiles of each pixel along one side, and the weight of the second."""
-    position = torch.arange(size, device=device, dtype=torch.float32) / tile - 0.5
-    before = position.floor()
-    weight = position - before
-    return before.clamp(min=0).long(), (before + 1).clamp(max=grid - 1).long(), weight
-
-
 def clahe(levels_BHW: Tensor, *, grid: int, clip_limit: float) -> Tensor:
-    """Equalise local contrast with a limit (CLAHE), as OpenCV's ``createCLAHE`` does on 8-bit images.
+    """Equalise local contrast with a limit (CLAHE) by OpenCV, on the CPU; uint8 in and out.
 
     The image is cut into ``grid x grid`` tiles. The tone curve of a tile comes from its histogram, clipped at
-    ``clip_limit`` times the mean count. The new level of a pixel is interpolated between the curves of the
-    four tiles around it. Levels are integers in 0..255, ``H == W``; the result is float32, rounded.
+    ``clip_limit`` times the mean count.
     """
-    batch, size = levels_BHW.shape[:2]
-    levels = levels_BHW.long()
-    # OpenCV adds a mirrored margin at the far ends until the tiles divide the image.
-    margin = -size % grid
-    mirrored = functional.pad(levels[:, None].double(), (0, margin, 0, margin), mode="reflect")[:, 0].long()
-    tile = (size + margin) // grid
-    curves = _tile_curves(mirrored, grid=grid, tile=tile, clip_limit=clip_limit)
-    near, far, weight = _neighbours(size, grid=grid, tile=tile, device=levels.device)
-    first_tile = torch.arange(batch, device=levels.device)[:, None, None] * grid * grid
-
-    def looked_up(rows: Tensor, columns: Tensor) -> Tensor:
-        tile_index = first_tile + rows[:, None] * grid + columns
-        return curves[tile_index * LEVELS + levels]
-
-    upper = looked_up(near, near) * (1 - weight) + looked_up(near, far) * weight
-    lower = looked_up(far, near) * (1 - weight) + looked_up(far, far) * weight
-    return (upper * (1 - weight[:, None]) + lower * weight[:, None]).round()
+    equalise = cv2.createCLAHE(clip_limit, (grid, grid)).apply
+    images = [equalise(levels) for levels in levels_BHW.cpu().numpy()]
+    return torch.from_numpy(np.stack(images)).to(levels_BHW.device)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 BLOCK_PX = 3
 """Side and stride of the windows of :func:`dssim`."""
@@ -24,12 +25,9 @@ MOUTH_WEIGHT = 2.0
 
 
 def _blocks(image_BCHW: Tensor) -> Tensor:
-    """Return whole 3x3 windows of all channels, shape ``(B, H // 3, W // 3, 9 * C)``, float32."""
-    batch, channels, height, width = image_BCHW.shape
-    rows, columns = height // BLOCK_PX, width // BLOCK_PX
-    whole = image_BCHW[..., : rows * BLOCK_PX, : columns * BLOCK_PX].float()
-    windows = whole.reshape(batch, channels, rows, BLOCK_PX, columns, BLOCK_PX)
-    return windows.permute(0, 2, 4, 1, 3, 5).flatten(3)
+    """Return whole 3x3 windows of all channels, shape ``(B, 9 * C, H // 3, W // 3)``, float32."""
+    height, width = (side - side % BLOCK_PX for side in image_BCHW.shape[2:])
+    return functional.pixel_unshuffle(image_BCHW[..., :height, :width].float(), BLOCK_PX)
 
 
 def dssim(target_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
@@ -40,21 +38,14 @@ def dssim(target_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
     two of 128, are in no window.
     """
     target, image = _blocks(target_BCHW), _blocks(image_BCHW)
-    mean_t, mean_i = target.mean(-1, keepdim=True), image.mean(-1, keepdim=True)
+    mean_t, mean_i = target.mean(1), image.mean(1)
     # Deviations first: in flat windows mean(x^2) - mean(x)^2 would be lost to rounding.
-    target, image = target - mean_t, image - mean_i
-    variances = target.square().mean(-1) + image.square().mean(-1)
-    covariance = (target * image).mean(-1)
-    mean_t, mean_i = mean_t.squeeze(-1), mean_i.squeeze(-1)
+    target, image = target - mean_t[:, None], image - mean_i[:, None]
+    variances = target.square().mean(1) + image.square().mean(1)
+    covariance = (target * image).mean(1)
     luminance = (2 * mean_t * mean_i + C1) / (mean_t.square() + mean_i.square() + C1)
     structure = (2 * covariance + C2) / (variances + C2)
     return ((1 - luminance * structure) / 2).mean()
-
-
-def _masked_terms(target: Tensor, image: Tensor, mask_B1HW: Tensor, dssim_weight: float) -> Tensor:
-    """Return ``weight * DSSIM + MSE`` of both images times the mask, averaged over all pixels."""
-    target, image = target * mask_B1HW, image * mask_B1HW
-    return dssim_weight * dssim(target, image) + (target - image).square().mean()
 
 
 def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Tensor:
@@ -65,11 +56,11 @@ def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Te
     face, eyes and mouth in this order; all values are in 0..1.
     """
     face, eyes, mouth = masks_BMHW[:, :, None].unbind(1)
-    return (
-        _masked_terms(target_BCHW, image_BCHW, face, 1.0)
-        + _masked_terms(target_BCHW, image_BCHW, eyes, EYE_WEIGHT)
-        + _masked_terms(target_BCHW, image_BCHW, mouth, MOUTH_WEIGHT)
-    )
+    total = target_BCHW.new_zeros(())
+    for mask_B1HW, weight in ((face, 1.0), (eyes, EYE_WEIGHT), (mouth, MOUTH_WEIGHT)):
+        target, image = target_BCHW * mask_B1HW, image_BCHW * mask_B1HW
+        total = total + weight * dssim(target, image) + (target - image).square().mean()
+    return total
 
 
 def training_loss(

@@ -41,7 +41,6 @@ _CONVERSION_BLUR_MFU = (4 * 8 / 12) ** 0.5 / 64
 
 _SUBPIXEL_BITS = 6
 _OVERSAMPLING = 8
-_BOX_INSET = 0.055
 
 Mask = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -56,7 +55,6 @@ def face_outline_mfu() -> Points:
 
 
 def _ellipse_mfu(ellipse: tuple[float, float, float, float]) -> Points:
-    """Return an ellipse as a polygon of 64 corners, shape ``(64, 2)``, MFU."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     points: Points = circle * ellipse[2:] + ellipse[:2]
@@ -119,10 +117,9 @@ def box_mask(size: int) -> Mask:
     It is 1 from ``round(0.055 * size)`` pixels inside the border, blurred by the widest Gaussian kernel that
     does not reach the border: 7 for 64 pixels, 13 for 128.
     """
-    inset = max(1, round(_BOX_INSET * size))
+    inset = max(1, round(0.055 * size))
     mask = np.zeros((size, size), np.float32)
     mask[inset : size - inset, inset : size - inset] = 1
     kernel = 2 * inset - 1
-    return np.asarray(
-        cv2.GaussianBlur(mask, (kernel, kernel), 0, borderType=cv2.BORDER_REPLICATE), np.float32
-    )
+    soft = cv2.GaussianBlur(mask, (kernel, kernel), 0, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(soft, np.float32)

@@ -1,10 +1,10 @@
 """Exact decoding with PyAV: the frames of each run of a plan, in one forward pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain, takewhile
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import av.error
 import numpy as np
@@ -28,7 +28,7 @@ class RunDamagedError(Exception):
     """Damaged frames in one run; other runs may be whole."""
 
 
-class VideoReader:
+class VideoReader(AbstractContextManager["VideoReader"]):
     """An open video, with its index and the exact frames of runs.
 
     Frames of more than ``max_pixels`` are not decoded.
@@ -45,12 +45,7 @@ class VideoReader:
         self._source = VideoSource(uri, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -223,7 +218,10 @@ class VideoReader:
 
     def _batch(self, frames: Sequence[VideoFrame], numbers: Sequence[int]) -> FrameBatch:
         """Return ``frames``; their times, else their ``numbers`` in order of presentation, give ``pts_s``."""
-        rgb = [_shown(frame) for frame in frames]
+        rgb = [
+            upright(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), _display_matrix(frame))
+            for frame in frames
+        ]
         if any(frame.shape != rgb[0].shape for frame in rgb):
             raise RunDamagedError("the frame size changes within a run")
         if self.index.frame_times is None:
@@ -248,11 +246,6 @@ def _pts(packet: VideoPacket) -> int:
     if packet.pts is None:
         raise RunDamagedError("a packet has no time")
     return packet.pts
-
-
-def _shown(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return upright(rgb, _display_matrix(frame))
 
 
 def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32] | None:

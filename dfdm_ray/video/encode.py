@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,56 +21,44 @@ _OPTIONS = {"preset": "medium", "g": str(KEY_FRAME_INTERVAL), "threads": "1"}
 """One thread, because files depend on the number of x264's threads and workers run in parallel."""
 
 
+@dataclass(frozen=True)
 class QualityWriter:
     """Writer of the same frames to several mp4 files, one for each constant rate factor.
 
     The format is ``yuv420p``, preset medium, with the times of the frames. crf 0 is lossless after the
     conversion to 4:2:0, in profile High 4:4:4 Predictive. Files get their names when the block ends without
     an error. The same frames give the same bytes.
-
-    Args:
-        paths: Files to write, by crf.
-        size: Width and height in pixels; an odd row or column is cut off.
-        time_base: Unit of the ``pts`` of frames, seconds.
-        rate: Nominal frames per second.
-        metadata: Tags of the container.
     """
 
-    def __init__(
-        self,
-        paths: Mapping[int, Path],
-        *,
-        size: tuple[int, int],
-        time_base: Fraction,
-        rate: Fraction,
-        metadata: Mapping[str, str],
-    ) -> None:
-        self._paths = paths
-        self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
-        self._time_base = time_base
-        self._rate = rate
-        self._metadata = metadata
-        self._stack = ExitStack()
-        self._open: list[tuple[OutputContainer, VideoStream]] = []
+    paths: Mapping[int, Path]
+    """By crf."""
+    size: tuple[int, int]
+    """Width and height in pixels; an odd row or column is cut off."""
+    time_base: Fraction
+    """Unit of the ``pts`` of frames, seconds."""
+    rate: Fraction
+    metadata: Mapping[str, str]
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
+    _open: list[tuple[OutputContainer, VideoStream]] = field(default_factory=list, init=False)
 
     def __enter__(self) -> "QualityWriter":
-        for crf, path in self._paths.items():
+        for crf, path in self.paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             container = self._stack.enter_context(av.open(str(_partial(path)), "w", format="mp4"))
-            container.metadata.update(self._metadata)
-            stream = container.add_stream("libx264", rate=self._rate)
-            stream.width, stream.height = self._size
+            container.metadata.update(self.metadata)
+            stream = container.add_stream("libx264", rate=self.rate)
+            stream.width, stream.height = (side // 2 * 2 for side in self.size)
             stream.pix_fmt = "yuv420p"
-            stream.time_base = stream.codec_context.time_base = self._time_base
+            stream.time_base = stream.codec_context.time_base = self.time_base
             stream.options = {"crf": str(crf), **_OPTIONS, **_steady()}
             self._open.append((container, stream))
         return self
 
     def write(self, frame: VideoFrame) -> None:
         """Encode ``frame``; its ``pts`` is in the time base of the writer."""
-        plain = _cut(frame.reformat(format="yuv420p"), self._size)
+        plain = _cut(frame.reformat(format="yuv420p"), (self.size[0] // 2 * 2, self.size[1] // 2 * 2))
         for container, stream in self._open:
-            plain.pts, plain.time_base = frame.pts, self._time_base
+            plain.pts, plain.time_base = frame.pts, self.time_base
             container.mux(stream.encode(plain))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -79,10 +68,10 @@ class QualityWriter:
                     container.mux(stream.encode(None))
             self._stack.close()
             if kind is None:
-                for path in self._paths.values():
+                for path in self.paths.values():
                     os.replace(_partial(path), path)
         finally:
-            for path in self._paths.values():
+            for path in self.paths.values():
                 _partial(path).unlink(missing_ok=True)
 
 

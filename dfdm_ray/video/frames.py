@@ -26,19 +26,14 @@ class FrameBatch:
 
 
 def upright(rgb: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32] | None) -> npt.NDArray[np.uint8]:
-    """Turn and mirror ``rgb`` by its display matrix, in quarter turns.
+    """Turn and mirror ``(H, W, 3)`` by the container's display matrix, to the nearest quarter turn.
 
-    Args:
-        rgb: Shape ``(H, W, 3)``.
-        matrix: Display matrix of the container, shape ``(3, 3)``; its upper left 2x2 maps stored to shown
-            coordinates, 16.16 fixed point (ISO/IEC 14496-12, 8.2.2.3). ``None``: as stored.
-
-    Returns:
-        Shape ``(H, W, 3)`` or ``(W, H, 3)``; angles between quarter turns are rounded to the nearest.
+    The upper left 2x2 of the matrix ``(3, 3)`` maps stored to shown coordinates, 16.16 fixed point (ISO/IEC
+    14496-12, 8.2.2.3). ``None``: as stored.
     """
     if matrix is None:
         return rgb
-    a, b, c, d = (float(matrix[0, 0]), float(matrix[0, 1]), float(matrix[1, 0]), float(matrix[1, 1]))
+    a, b, c, d = matrix[:2, :2].astype(float).ravel()
     if a * d - b * c < 0:  # a mirror: undo it in stored coordinates, then the rest is a rotation
         rgb, a, b = rgb[:, ::-1], -a, -b
     quarter_turns_clockwise = round(np.degrees(np.arctan2(b, a)) / 90) % 4

@@ -1,6 +1,7 @@
 """Index of the packets of a stream: from the index of the container, or by demuxing if it has none."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -68,13 +69,11 @@ def _from_header(entries: list[av.index.IndexEntry], stream: VideoStream, *, siz
 def _from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex:
     by_pts = container.format.name.startswith("matroska")  # its cues contain presentation times
     rows: list[tuple[int, int | None, int | None, bool]] = []
-    try:
+    with suppress(av.error.FFmpegError):  # damaged from there on; the packets before are kept
         for packet in container.demux(stream):
             if packet.size:
                 position = -1 if packet.pos is None else packet.pos
                 rows.append((position, packet.pts, packet.dts, packet.is_keyframe))
-    except av.error.FFmpegError:
-        pass  # damaged from here on; the packets before are kept
     positions, pts, dts, is_key = zip(*rows, strict=True) if rows else ((), (), (), ())
     _, first, count = np.unique(np.array(positions, dtype=np.int64), return_inverse=True, return_counts=True)
     seek_time = [p if by_pts or d is None else d for p, d in zip(pts, dts, strict=True)]

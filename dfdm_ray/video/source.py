@@ -6,7 +6,7 @@ Errors of PyAV become :class:`VideoRejectedError` here.
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import TypeAlias, cast
 
@@ -84,16 +84,14 @@ class VideoSource:
         position = int(self.index.position[key])
         if position < 0:
             return None
-        try:
+        with suppress(av.error.FFmpegError):
             self._container.seek(int(self.index.seek_time[key]), stream=self.stream, backward=True)
             packets = self._packets()
             for packet in packets:
                 if packet.pos == position:
                     return chain([packet], packets)
                 if packet.pos is None or packet.pos > position:
-                    return None
-        except av.error.FFmpegError:
-            pass
+                    break
         return None
 
     def _packets(self) -> Iterator[VideoPacket]:
