@@ -192,19 +192,15 @@ def get_all(names: Iterable[str]) -> list[Path]:
         for asset in missing:
             content = _fetch(asset, Path(folder))
             _require(content, asset.sha256, what=f"asset {asset.name}")
-            _keep(asset, content)
+            try:
+                storage.write_atomic(str(cache_folder() / asset.name), content)
+            except OSError as error:
+                raise UserError(
+                    f"cannot store {asset.name} in {cache_folder()}: {error.strerror}; "
+                    "set DFDM_RAY_CACHE to a writable folder"
+                ) from error
             logger.info("fetched %s from %s", asset.name, asset.source)
     return [cache_folder() / asset.name for asset in assets]
-
-
-def _keep(asset: Asset, content: bytes) -> None:
-    try:
-        storage.write_atomic(str(cache_folder() / asset.name), content)
-    except OSError as error:
-        raise UserError(
-            f"cannot store {asset.name} in {cache_folder()}: {error.strerror}; "
-            "set DFDM_RAY_CACHE to a writable folder"
-        ) from error
 
 
 def show(console: Console) -> None:

@@ -58,11 +58,9 @@ def read_png(content: bytes) -> Image:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Image | str]], *, cell_px: int = 112) -> Image:
-    """Draw one line per video: its name, then its crops in order of time or the reason why there are none.
+    """Draw one line per row: a name, then crops ``(N, S, S, 3)`` or the reason why there are none.
 
-    Args:
-        rows: Name and crops ``(N, S, S, 3)``, or name and reason.
-        cell_px: Side of a crop on the sheet.
+    ``cell_px`` is the side of a crop on the sheet.
     """
     columns = max((len(crops) for _, crops in rows if not isinstance(crops, str)), default=1)
     label_px = 18
@@ -70,8 +68,8 @@ def contact_sheet(rows: Sequence[tuple[str, Image | str]], *, cell_px: int = 112
     for line, (name, crops) in enumerate(rows):
         top = line * (cell_px + label_px)
         text = f"{name}: {crops}" if isinstance(crops, str) else name
-        at = (4, top + label_px - 5)
-        cv2.putText(sheet, _ascii(text), at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        text, at = text.encode("ascii", "replace").decode(), (4, top + label_px - 5)
+        cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
         if isinstance(crops, str):
             continue
         for column, crop in enumerate(crops):
@@ -79,7 +77,3 @@ def contact_sheet(rows: Sequence[tuple[str, Image | str]], *, cell_px: int = 112
             left = column * cell_px
             sheet[top + label_px : top + label_px + cell_px, left : left + cell_px] = cell
     return sheet
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()

@@ -44,11 +44,9 @@ def list_files(root: str, *, file_extensions: Container[str] = ()) -> Iterator[F
     Raises:
         UserError: If ``root`` is not a folder.
     """
-    yield from (
-        _list_remote(root)
-        if storage.is_remote(root)
-        else _list_local(storage.local_path(root), file_extensions)
-    )
+    if storage.is_remote(root):
+        return _list_remote(root)
+    return _list_local(storage.local_path(root), file_extensions)
 
 
 def extension(path: str) -> str:

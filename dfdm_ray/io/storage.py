@@ -11,7 +11,7 @@ import posixpath
 import re
 import uuid
 from typing import BinaryIO, cast
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -47,11 +47,9 @@ def _split_remote(uri: str) -> SplitResult:
 
 def local_path(uri: str) -> str:
     """Return the path of a local ``uri``; that of a ``file://`` URI is decoded."""
-    return os.fsdecode(_percent_decode(uri.removeprefix("file://"))) if uri.startswith("file://") else uri
-
-
-def _percent_decode(text: str) -> bytes:
-    return unquote(text, errors="surrogateescape").encode("utf-8", "surrogateescape")
+    if not uri.startswith("file://"):
+        return uri
+    return os.fsdecode(unquote_to_bytes(os.fsencode(uri.removeprefix("file://"))))
 
 
 def local_uri(path: str) -> str:
@@ -210,7 +208,7 @@ def write_atomic(uri: str, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(part, path)
     finally:
-        if os.path.exists(part):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
 
 

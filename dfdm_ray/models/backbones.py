@@ -38,71 +38,41 @@ def _conv(channels_in: int, channels: int, size: int, stride: int = 1) -> nn.Con
     return nn.Conv2d(channels_in, channels, size, stride, padding=size // 2, bias=False)
 
 
-class _Block(nn.Module):
-    """Residual block: a shortcut plus a branch of convolutions, with spatial attention if ``gate``."""
+class Block(nn.Module):
+    """Residual block: a shortcut plus a branch of convolutions, with spatial attention if ``gate``.
 
-    expansion: int
-    """Output channels divided by ``width``."""
+    The branch has two 3x3 convolutions; that of a bottleneck has a 1x1, a 3x3 and a 1x1 convolution, the
+    first two with a quarter of the output channels.
+    """
 
-    def __init__(self, channels_in: int, width: int, *, stride: int, gate: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, *, bottleneck: bool, stride: int, gate: bool) -> None:
         super().__init__()
-        self._add_branch(channels_in, width, stride)
-        channels = width * self.expansion
+        if bottleneck:
+            width = channels // 4
+            convs = [_conv(channels_in, width, 1), _conv(width, width, 3, stride), _conv(width, channels, 1)]
+        else:
+            convs = [_conv(channels_in, channels, 3, stride), _conv(channels, channels, 3)]
+        self.num_convs = len(convs)
+        for number, conv in enumerate(convs, start=1):
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(conv.out_channels))
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or channels_in != channels:
             self.downsample = nn.Sequential(_conv(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
         self.sa = SpatialAttention() if gate else None
 
-    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
-        raise NotImplementedError
-
-    def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return the output of the branch, a new tensor, before the gate and the sum."""
-        raise NotImplementedError
-
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to ``(N, C', H', W')``."""
-        out = self.branch(x_NCHW)
+        out = x_NCHW
+        for number in range(1, self.num_convs + 1):
+            out = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(out))
+            if number < self.num_convs:
+                out = self.relu(out)
         if self.sa is not None:
             out = gated(out, self.sa(out))
         out += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
         result: Tensor = self.relu(out)
-        return result
-
-
-class BasicBlock(_Block):
-    """Two 3x3 convolutions."""
-
-    expansion = 1
-
-    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
-        self.conv1, self.bn1 = _conv(channels_in, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
-
-    def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return the output of the branch, a new tensor, before the gate and the sum."""
-        out = self.relu(self.bn1(self.conv1(x_NCHW)))
-        result: Tensor = self.bn2(self.conv2(out))
-        return result
-
-
-class Bottleneck(_Block):
-    """A 1x1, a 3x3 and a 1x1 convolution."""
-
-    expansion = 4
-
-    def _add_branch(self, channels_in: int, width: int, stride: int) -> None:
-        channels = width * self.expansion
-        self.conv1, self.bn1 = _conv(channels_in, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = _conv(width, channels, 1), nn.BatchNorm2d(channels)
-
-    def branch(self, x_NCHW: Tensor) -> Tensor:
-        """Return the output of the branch, a new tensor, before the gate and the sum."""
-        out = self.relu(self.bn1(self.conv1(x_NCHW)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        result: Tensor = self.bn3(self.conv3(out))
         return result
 
 
@@ -117,20 +87,22 @@ class ResNetTrunk(nn.Module):
 
     def __init__(self, backbone: Backbone, *, num_classes: int, spatial_attention: bool) -> None:
         super().__init__()
-        block = Bottleneck if backbone in BOTTLENECKS else BasicBlock
+        bottleneck = backbone in BOTTLENECKS
         self.conv1, self.bn1 = _conv(3, 64, 7, 2), nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        channels = 64
+        before = 64
         for index, depth in enumerate(DEPTHS[backbone], start=1):
-            width, layer = 32 * 2**index, nn.Sequential()
+            channels, layer = 32 * 2**index * (4 if bottleneck else 1), nn.Sequential()
             for place in range(depth):
                 stride = 2 if index > 1 and place == 0 else 1
-                layer.append(block(channels, width, stride=stride, gate=spatial_attention))
-                channels = width * block.expansion
+                layer.append(
+                    Block(before, channels, bottleneck=bottleneck, stride=stride, gate=spatial_attention)
+                )
+                before = channels
             self.add_module(f"layer{index}", layer)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = nn.Linear(before, num_classes)
         for module in self.modules():
             # Tensors on "meta" have no content, and filling them would import torch._dynamo.
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:

@@ -114,11 +114,7 @@ def load_checkpoint(source: bytes, *, name: str) -> LoadedModel:
     A bare state dict may be an entry ``state_dict`` or ``model``, and its keys may begin with ``module.``.
     Its keys and shapes determine the backbone, frames, classes and attentions. Class names are
     :data:`dfdm_ray.labels.GENERATORS`, the preprocessing is the default. Without ``ta`` keys the number of
-    frames is the published 10.
-
-    Args:
-        source: Content of the file, in the format of ``torch.save`` or safetensors.
-        name: Name of the file in messages.
+    frames is the published 10. ``name`` is the name of the file in messages.
 
     Raises:
         UserError: If the file is no such checkpoint; the message is one line.

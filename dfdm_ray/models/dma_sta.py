@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dfdm_ray.labels import GENERATORS, Backbone
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
-from dfdm_ray.models.backbones import BACKBONES, BasicBlock, Bottleneck, ResNetTrunk
+from dfdm_ray.models.backbones import BACKBONES, Block, ResNetTrunk
 
 DFDM_MEAN: tuple[float, float, float] = (0.643, 0.466, 0.387)
 """RGB mean of DFDM's face crops in 0..1, from the authors' ``main.py``."""
@@ -27,7 +27,8 @@ DFDM_STD: tuple[float, float, float] = (0.259, 0.220, 0.203)
 """RGB standard deviation of DFDM's face crops in 0..1, from the authors' ``main.py``."""
 
 
-def _check_count(name: str, value: object, *, at_least: int) -> None:
+def check_count(name: str, value: object, *, at_least: int) -> None:
+    """Raise a ``ValueError`` unless ``value`` is a whole number of at least ``at_least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
 
@@ -54,8 +55,8 @@ class DmaStaConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
-        _check_count("num_frames", self.num_frames, at_least=1)
-        _check_count("num_classes", self.num_classes, at_least=2)
+        check_count("num_frames", self.num_frames, at_least=1)
+        check_count("num_classes", self.num_classes, at_least=2)
         for name in ("spatial_attention", "temporal_attention", "per_frame_batch_norm", "high_pass"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -101,10 +102,9 @@ class DmaSta(ResNetTrunk):
         contributes as much as in torchvision's network.
         """
         for block in self.modules():
-            if isinstance(block, BasicBlock | Bottleneck) and block.sa is not None:
+            if isinstance(block, Block) and block.sa is not None:
                 nn.init.zeros_(block.sa.conv1.weight)
-                last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
-                last.weight.mul_(2)
+                getattr(block, f"bn{block.num_convs}").weight.mul_(2)
         if self.ta is not None:
             self.ta.wake()
 
@@ -114,7 +114,11 @@ class DmaSta(ResNetTrunk):
         Raises:
             ValueError: If the frames are not RGB or not ``config.num_frames`` to a clip.
         """
-        self._check_input(x_BTCHW)
+        if x_BTCHW.ndim != 5 or x_BTCHW.shape[2] != 3:
+            raise ValueError(f"clips must have shape (B, T, 3, H, W), got {tuple(x_BTCHW.shape)}")
+        num_frames = self.config.num_frames
+        if x_BTCHW.shape[1] != num_frames:
+            raise ValueError(f"the model takes clips of {num_frames} frames, got {x_BTCHW.shape[1]}")
         if self.config.high_pass:
             x_BTCHW = high_pass(x_BTCHW)
         if self.config.per_frame_batch_norm and self.training:
@@ -131,21 +135,10 @@ class DmaSta(ResNetTrunk):
         clip_BC = (weight_BT.unsqueeze(2) * f_BTC).sum(dim=1) / weight_BT.sum(dim=1, keepdim=True)
         return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT)
 
-    def _check_input(self, x_BTCHW: Tensor) -> None:
-        if x_BTCHW.ndim != 5 or x_BTCHW.shape[2] != 3:
-            raise ValueError(f"clips must have shape (B, T, 3, H, W), got {tuple(x_BTCHW.shape)}")
-        if x_BTCHW.shape[1] != self.config.num_frames:
-            raise ValueError(
-                f"the model takes clips of {self.config.num_frames} frames, got {x_BTCHW.shape[1]}"
-            )
-
     def spatial_attention_maps(self, x_BTCHW: Tensor) -> list[Tensor]:
-        """Return the gate of each residual block for each frame, first block first.
+        """Return the gates of each residual block, ``(B, T, 1, h, w)``, 0..1, first block first.
 
         Runs in eval mode without gradients; modes, statistics and hooks do not change.
-
-        Returns:
-            One tensor ``(B, T, 1, h, w)`` in 0..1 for each block, at the resolution of that block.
 
         Raises:
             ValueError: If the model has no spatial attention, or as in :meth:`forward`.
@@ -188,18 +181,10 @@ def high_pass(x_BTCHW: Tensor) -> Tensor:
 
 
 def normalize(crops_u8: Tensor, mean: Sequence[float] = DFDM_MEAN, std: Sequence[float] = DFDM_STD) -> Tensor:
-    """Scale crops to 0..1, subtract ``mean`` and divide by ``std``.
+    """Scale RGB crops to 0..1, subtract ``mean`` and divide by ``std``.
 
-    The pixels keep their order in memory, so reshaping the result to ``(B * T, 3, S, S)`` costs nothing
-    and gives ``torch.channels_last``.
-
-    Args:
-        crops_u8: RGB, uint8 ``(B, T, S, S, 3)``, on any device.
-        mean: One value for each RGB channel, in 0..1.
-        std: One value for each RGB channel, in 0..1.
-
-    Returns:
-        Float32 ``(B, T, 3, S, S)`` on the same device.
+    The result is float32 ``(B, T, 3, S, S)`` on the device of the crops. The pixels keep their order in
+    memory, so reshaping it to ``(B * T, 3, S, S)`` costs nothing and gives ``torch.channels_last``.
 
     Raises:
         ValueError: If ``crops_u8`` is not uint8 ``(B, T, S, S, 3)``.

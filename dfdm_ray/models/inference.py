@@ -58,15 +58,16 @@ class ClipScorer:
         self._model: Any = torch.compile(model) if compile else model
 
     def score(self, crops_u8: npt.NDArray[np.uint8]) -> ClipScores:
-        """Score clips of face crops.
-
-        Args:
-            crops_u8: RGB, uint8 ``(N, T, S, S, 3)``; ``N`` may be 0 and the array read-only.
+        """Score face crops, RGB, uint8 ``(N, T, S, S, 3)``; ``N`` may be 0 and the array read-only.
 
         Raises:
             ValueError: If dtype, ``T`` or ``S`` are not those of the model.
         """
-        self._check_crops(crops_u8)
+        size = self._preprocessing.crop_size
+        wanted = (self._config.num_frames, size, size, 3)
+        if crops_u8.dtype != np.uint8 or crops_u8.ndim != 5 or crops_u8.shape[1:] != wanted:
+            shape = f"(N, {', '.join(map(str, wanted))})"
+            raise ValueError(f"crops must be uint8 {shape}, got {crops_u8.dtype} {crops_u8.shape}")
         if len(crops_u8) == 0:
             return ClipScores(
                 np.empty((0, self._config.num_classes), np.float32),
@@ -85,13 +86,6 @@ class ClipScorer:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
             output: DmaStaOutput = self._model(x_BTCHW)
         return output
-
-    def _check_crops(self, crops_u8: npt.NDArray[np.uint8]) -> None:
-        size = self._preprocessing.crop_size
-        wanted = (self._config.num_frames, size, size, 3)
-        if crops_u8.dtype != np.uint8 or crops_u8.ndim != 5 or crops_u8.shape[1:] != wanted:
-            shape = f"(N, {', '.join(map(str, wanted))})"
-            raise ValueError(f"crops must be uint8 {shape}, got {crops_u8.dtype} {crops_u8.shape}")
 
 
 def _to_numpy(values: Tensor) -> npt.NDArray[np.float32]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD
+from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, check_count
 
 FACE_SETTINGS = ("detector", "max_side", "detect_every", "score_threshold")
 """Fields that describe the face detection."""
@@ -36,14 +36,11 @@ class Preprocessing:
     score_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.crop_size, int) or isinstance(self.crop_size, bool) or self.crop_size < 32:
-            raise ValueError(f"crop_size must be a whole number of at least 32, got {self.crop_size!r}")
+        check_count("crop_size", self.crop_size, at_least=32)
         if not isinstance(self.strategy, str):
             raise ValueError(f"strategy must be a name, got {self.strategy!r}")
-        for name in ("runs", "clips"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        check_count("runs", self.runs, at_least=1)
+        check_count("clips", self.clips, at_least=1)
         if not _is_number(self.margin) or self.margin < 0:
             raise ValueError(f"margin must be a number of at least 0, got {self.margin!r}")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -51,9 +48,6 @@ class Preprocessing:
                 raise ValueError(f"{name} must be three numbers, got {values!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0, got {self.std!r}")
-        self._check_faces()
-
-    def _check_faces(self) -> None:
         for name, value in self.faces.items():
             if name == "detector" and not isinstance(value, str):
                 raise ValueError(f"detector must be a name, got {value!r}")

@@ -90,16 +90,13 @@ def _check_zip(content: bytes, *, name: str) -> None:
         if "data.pkl" not in names:
             raise UserError(f"{name} is a zip archive, but not one of torch.save; expected {_EXPECTED}")
         for record in archive.infolist():
-            _check_record(archive, record, name=name)
-
-
-def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, *, name: str) -> None:
-    if record.CRC == 0:
-        return  # torch.serialization.set_crc32_options(False) writes 0: there is nothing to compare
-    try:
-        archive.read(record)
-    except Exception as error:  # zipfile has no common error for damaged headers
-        raise UserError(f"{name} is damaged: cannot read {record.filename!r} in it; copy it again") from error
+            if record.CRC == 0:
+                continue  # torch.serialization.set_crc32_options(False) writes 0: nothing to compare
+            try:
+                archive.read(record)
+            except Exception as error:  # zipfile has no common error for damaged headers
+                text = f"{name} is damaged: cannot read {record.filename!r} in it; copy it again"
+                raise UserError(text) from error
 
 
 def _read(content: bytes, *, name: str, is_tar: bool) -> object:
