@@ -145,7 +145,7 @@ class Bench:
 
 def planned(index: PacketIndex) -> tuple[Run, ...]:
     """Return the runs of frames, ten in total, that ``score`` decodes by default."""
-    return plan_frames("keyframe_runs", index.keys, num_frames=len(index), wanted=10, runs=2).runs
+    return plan_frames("keyframe_runs", index.keys, num_frames=len(index), wanted=10, runs=2)
 
 
 def demuxed(source: VideoSource, run: Run) -> list[av.Packet]:

@@ -23,7 +23,7 @@ from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, join, link
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
-from dfdm_ray.video.plan import FramePlan, other_runs, plan_frames
+from dfdm_ray.video.plan import Runs, other_runs, plan_frames
 
 _SCAN_EVERY = 15
 """Frames between two detections of the scan: half a second at 30 frames per second."""
@@ -33,7 +33,7 @@ _SCAN_EVERY = 15
 class ClipFacts:
     """Facts about a video, filled in step by step so that a rejected video has them too."""
 
-    plan: FramePlan | None = None
+    plan: Runs | None = None
     num_frames_in_video: int = 0
     num_frames_missing: int = 0
     num_frames_decoded: int = 0
@@ -156,7 +156,7 @@ def _too_short(reader: VideoReader, spec: ClipSpec) -> str:
 
 
 def _batches(
-    reader: VideoReader, plan: FramePlan, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
+    reader: VideoReader, plan: Runs, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
 ) -> Iterator[FrameBatch]:
     shown: set[float] = set()
 
@@ -164,7 +164,7 @@ def _batches(
         shown.update(batch.pts_s.tolist())
         return batch
 
-    for batch in reader.read_planned(plan.runs, flexible=spec.strategy == "keyframe_runs"):
+    for batch in reader.read_planned(plan, flexible=spec.strategy == "keyframe_runs"):
         yield noted(batch)
     allowed = reader.num_frames_decoded + spec.search_frames
     for run in other_runs(plan, reader.index.keys, num_frames=len(reader.index)):

@@ -38,12 +38,9 @@ _NETWORKS: dict[Generator, Callable[..., SwapAutoencoder]] = {
 def build_generator(name: Generator, *, width: float = 1.0, seed: int | None = None) -> SwapAutoencoder:
     """Return an untrained network.
 
-    Args:
-        name: One of the five.
-        width: Factor on every number of channels and every dense size, above 0; 1 is the published network,
-            0.25 has a sixteenth of its parameters. The three image channels stay.
-        seed: Fixes the weights and leaves torch's global generator as it was; ``None`` draws from the
-            global generator.
+    ``width`` is a factor above 0 on every number of channels, except those of images, and every dense size: 1
+    is the published network, 0.25 has a sixteenth of its parameters. ``seed`` fixes the weights and leaves
+    torch's global generator as it was; ``None`` draws from the global generator.
     """
     with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:

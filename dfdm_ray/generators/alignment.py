@@ -55,9 +55,8 @@ def spans(coverage: float, *, faithful: bool) -> Spans:
         0.875       1.75    1.60       default of faceswap from August 2021
         0.6875      1.375   1.231      before
 
-    Args:
-        coverage: Share of the side of the face-centred crop that the networks see, above 0 and up to 1.
-        faithful: Repeat this mismatch, which is in DFDM; otherwise both spans are that of training.
+    ``coverage`` is the share of the side of the face-centred crop that the networks see. ``faithful`` repeats
+    the mismatch, which is in DFDM; otherwise both spans are that of training.
     """
     train = coverage / _CONTENT_FRACTION
     # Padding of (coverage - content) / 2 of the size on each side leaves this share for one MFU.

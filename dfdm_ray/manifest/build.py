@@ -66,10 +66,10 @@ def build_manifest(source: str) -> ManifestBuild:
     troubles = (*listed.unreadable, *listed.doubled)
     problems = [Problem(trouble.relative, trouble.reason) for trouble in troubles] + clashes
     if is_dfdm:
-        named = zip(videos, facts, strict=True)
-        problems += [
-            Problem(video.relative, "; ".join(fact.reasons)) for video, fact in named if fact.reasons
+        reasons = [
+            (video.relative, "; ".join(fact.reasons)) for video, fact in zip(videos, facts, strict=True)
         ]
+        problems += [Problem(name, reason) for name, reason in reasons if reason]
     uris = {video.uri for video in videos}
     lost = [Problem(one.relative, one.reason) for one in listed.unreadable if one.uri not in uris]
     return ManifestBuild(
@@ -95,7 +95,10 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
     try:
         storage.write_parquet(uri, table)
         if build.problems:
-            storage.write_atomic(problems_uri, _csv(build.problems))
+            text = io.StringIO()
+            rows = [(problem.name, problem.reason) for problem in build.problems]
+            csv.writer(text, lineterminator="\n").writerows([("name", "reason"), *rows])
+            storage.write_atomic(problems_uri, text.getvalue().encode("utf-8", "backslashreplace"))
             return problems_uri
         if storage.exists(problems_uri):
             storage.remove_file(problems_uri)
@@ -154,11 +157,3 @@ def _table(videos: list[FileEntry], facts: list[DfdmFacts]) -> pa.Table:
         "split": [None] * len(videos),
     }
     return pa.table(columns, schema=MANIFEST)
-
-
-def _csv(problems: Iterable[Problem]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "reason"])
-    writer.writerows([problem.name, problem.reason] for problem in problems)
-    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -70,27 +70,7 @@ def save_checkpoint(
         ValueError: If ``classes`` are not ``model.config.num_classes`` different names.
     """
     _check_classes(classes, model.config)
-    content = _plain_content(model, classes, preprocessing, note)
-    if not isinstance(path_or_fileobj, str | os.PathLike):
-        torch.save(content, path_or_fileobj)
-        return
-    path = Path(path_or_fileobj)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:  # given a path, torch.save would write its name into the file
-            if path.suffix == ".safetensors":
-                stream.write(to_safetensors(content))
-            else:
-                torch.save(content, stream)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _plain_content(
-    model: DmaSta, classes: Sequence[str], preprocessing: Preprocessing, note: str
-) -> dict[str, object]:
-    return {
+    content: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
         "config": dataclasses.asdict(model.config),
@@ -106,6 +86,20 @@ def _plain_content(
             for key, value in model.state_dict().items()
         },
     }
+    if not isinstance(path_or_fileobj, str | os.PathLike):
+        torch.save(content, path_or_fileobj)
+        return
+    path = Path(path_or_fileobj)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:  # given a path, torch.save would write its name into the file
+            if path.suffix == ".safetensors":
+                stream.write(to_safetensors(content))
+            else:
+                torch.save(content, stream)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(source: bytes, *, name: str) -> LoadedModel:
@@ -239,8 +233,9 @@ def load_imagenet_trunk(model: DmaSta, source: bytes, name: str) -> None:
         UserError: If the file is not an ImageNet file of this backbone; the model is then unchanged.
     """
     state = state_dicts.as_state_dict(read_weights_file(source, name=name), name=name)
-    expected = {key: value for key, value in model.state_dict().items() if state_dicts.is_trunk_key(key)}
+    own = model.state_dict()
+    shared = [key for key in own if not (key.startswith(("fc.", "ta.")) or ".sa." in key)]
     trunk = {key: value for key, value in state.items() if not key.startswith("fc.")}
     of = f"torchvision's {model.config.backbone} trained on ImageNet"
-    state_dicts.check_state(expected, trunk, name=name, of=of)
+    state_dicts.check_state({key: own[key] for key in shared}, trunk, name=name, of=of)
     state_dicts.copy_state(model, trunk)

@@ -64,7 +64,12 @@ def infer_config(state: Mapping[str, Tensor], *, name: str) -> DmaStaConfig:
     backbone = _infer_backbone(state)
     num_classes = _infer_size(state, "fc.weight", axis=0)
     if backbone is None or num_classes is None:
-        raise UserError(f"{name} is not a DMA-STA checkpoint: {_what_is_there(state)}")
+        wanted = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
+        missing = [key for key in wanted if key not in state]
+        lacks = (
+            f"it lacks {_some(missing)}" if missing else "its blocks match no ResNet-10, 18, 34, 50 or 101"
+        )
+        raise UserError(f"{name} is not a DMA-STA checkpoint: {lacks}; it has {_some([*state])}")
     if num_classes == _IMAGENET_CLASSES and not (spatial or temporal):
         raise UserError(
             f"{name} contains ImageNet weights of a {backbone} (1000 classes, no 'sa' and 'ta' keys), not a "
@@ -97,18 +102,6 @@ def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone | None:
 
 def _infer_size(state: Mapping[str, Tensor], key: str, *, axis: int) -> int | None:
     return state[key].shape[axis] if key in state and state[key].ndim == 2 else None
-
-
-def _what_is_there(state: Mapping[str, Tensor]) -> str:
-    wanted = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
-    missing = [key for key in wanted if key not in state]
-    lacks = f"it lacks {_some(missing)}" if missing else "its blocks match no ResNet-10, 18, 34, 50 or 101"
-    return f"{lacks}; it has {_some(list(state))}"
-
-
-def is_trunk_key(key: str) -> bool:
-    """Whether ``key`` can come from torchvision's ImageNet weights: not fc, sa or ta."""
-    return not (key.startswith(("fc.", "ta.")) or ".sa." in key)
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, name: str, of: str) -> None:

@@ -38,11 +38,8 @@ class Run:
         return self.offsets[-1] + 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class FramePlan:
-    """The runs to decode of a video."""
-
-    runs: tuple[Run, ...]
+Runs = tuple[Run, ...]
+"""The runs to decode of a video, in order."""
 
 
 def split_evenly(total: int, parts: int) -> list[int]:
@@ -59,7 +56,7 @@ def usable_keys(keys: Indices, *, num_frames: int, run_length: int) -> Indices:
     return np.array(chosen, dtype=np.int64)
 
 
-def plan_keyframe_runs(keys: Indices, *, num_frames: int, wanted: int, runs: int) -> FramePlan | None:
+def plan_keyframe_runs(keys: Indices, *, num_frames: int, wanted: int, runs: int) -> Runs | None:
     """Plan ``wanted`` frames in ``runs`` runs over the video, in fewer runs if it has fewer key frames.
 
     ``keys`` are the ascending positions of the key frames, shape ``(K,)``, here and below. The result is
@@ -71,32 +68,31 @@ def plan_keyframe_runs(keys: Indices, *, num_frames: int, wanted: int, runs: int
         if len(usable) >= num_runs:
             middles = (2 * np.arange(num_runs) + 1) * len(usable) // (2 * num_runs)
             pairs = zip(usable[middles].tolist(), lengths, strict=True)
-            return FramePlan(runs=tuple(Run(key=key, offsets=tuple(range(length))) for key, length in pairs))
+            return tuple(Run(key=key, offsets=tuple(range(length))) for key, length in pairs)
     return None
 
 
-def plan_head(keys: Indices, *, num_frames: int, wanted: int) -> FramePlan | None:
+def plan_head(keys: Indices, *, num_frames: int, wanted: int) -> Runs | None:
     """Plan the first ``wanted`` frames from the first key frame."""
     if not len(keys) or keys[0] + wanted > num_frames:
         return None
-    return FramePlan(runs=(Run(key=int(keys[0]), offsets=tuple(range(wanted))),))
+    return (Run(key=int(keys[0]), offsets=tuple(range(wanted))),)
 
 
-def plan_uniform(keys: Indices, *, num_frames: int, wanted: int) -> FramePlan | None:
+def plan_uniform(keys: Indices, *, num_frames: int, wanted: int) -> Runs | None:
     """Plan ``wanted`` evenly spaced frames, each decoded from the key frame before it."""
     if not len(keys) or num_frames - keys[0] < wanted:
         return None
     first = int(keys[0])
     targets = first + (2 * np.arange(wanted) + 1) * (num_frames - first) // (2 * wanted)
     governing = keys[np.searchsorted(keys, targets, side="right") - 1]
-    runs = [
+    return tuple(
         Run(key=int(key), offsets=tuple((targets[governing == key] - key).tolist()))
         for key in np.unique(governing)
-    ]
-    return FramePlan(runs=tuple(runs))
+    )
 
 
-def plan_frames(strategy: str, keys: Indices, *, num_frames: int, wanted: int, runs: int) -> FramePlan | None:
+def plan_frames(strategy: str, keys: Indices, *, num_frames: int, wanted: int, runs: int) -> Runs | None:
     """Plan by the name of a strategy, see :class:`dfdm_ray.config.PlanConfig`."""
     if strategy == "keyframe_runs":
         return plan_keyframe_runs(keys, num_frames=num_frames, wanted=wanted, runs=runs)
@@ -107,10 +103,10 @@ def plan_frames(strategy: str, keys: Indices, *, num_frames: int, wanted: int, r
     raise ValueError(f"unknown frame plan {strategy!r}")
 
 
-def other_runs(plan: FramePlan, keys: Indices, *, num_frames: int) -> Iterator[Run]:
+def other_runs(plan: Runs, keys: Indices, *, num_frames: int) -> Iterator[Run]:
     """Yield runs at key frames that ``plan`` does not use, farthest from all earlier runs first."""
-    length = max(len(run.offsets) for run in plan.runs)
-    taken = [run.key for run in plan.runs]
+    length = max(len(run.offsets) for run in plan)
+    taken = [run.key for run in plan]
     rest = usable_keys(keys, num_frames=num_frames, run_length=length)
     distance = np.abs(rest[:, None] - np.array(taken)[None, :]).min(axis=1) if len(rest) else rest
     while len(rest) and distance.max() >= length:
@@ -127,14 +123,10 @@ def presentation_costs(pts: Sequence[int], discarded: Sequence[bool], *, last_dt
         decode order   I0 P4 B2 B1 B3      n      1  2  3  4  5
         shown at        0  4  2  1  3      cost   1  4  4  5  5
 
-    Args:
-        pts: Presentation times of the packets in decode order, from a key frame on.
-        discarded: Whether an edit list hides the packet; it is decoded but never shown.
-        last_dts: Decode time of the last packet, ``None`` if it is the last of the stream.
-
-    Returns:
-        One cost for each frame of known order. A packet is shown no earlier than its decode time, so frames
-        after ``last_dts`` are left out: a later packet may be shown before them.
+    ``pts`` are those of the packets in decode order, from a key frame on. An edit list hides ``discarded``
+    packets: they are decoded but never shown. ``last_dts`` is the decode time of the last packet, ``None`` if
+    it is the last of the stream. A packet is shown no earlier than its decode time, so frames after
+    ``last_dts`` are left out: a later packet may be shown before them.
     """
     order = [index for index in np.argsort(np.asarray(pts), kind="stable").tolist() if not discarded[index]]
     if last_dts is not None:

@@ -154,7 +154,7 @@ def test_only_the_parts_of_a_remote_video_that_are_used_are_read(
             "keyframe_runs", reader.index.keys, num_frames=len(reader.index), wanted=10, runs=2
         )
         assert plan is not None
-        assert sum(len(batch) for batch in reader.read_planned(plan.runs, flexible=True)) == 10
+        assert sum(len(batch) for batch in reader.read_planned(plan, flexible=True)) == 10
     assert 0 < sum(reads) < len(video) / 2
 
 

@@ -80,7 +80,7 @@ def test_a_cut_file_gives_its_whole_frames_and_no_others(name: str, fraction: fl
         for strategy in ("keyframe_runs", "head", "uniform"):
             plan = plan_frames(strategy, reader.index.keys, num_frames=len(reader.index), wanted=6, runs=2)
             assert plan is not None
-            batches = list(reader.read_planned(plan.runs, flexible=strategy == "keyframe_runs"))
+            batches = list(reader.read_planned(plan, flexible=strategy == "keyframe_runs"))
             assert batches
             for batch in batches:
                 check_exact(batch, clean)

@@ -15,7 +15,7 @@ from support.videos import VideoRecipe, frame_number, is_upright, numbered_frame
 from dfdm_ray.video import source
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
-from dfdm_ray.video.plan import FramePlan, Run, plan_frames
+from dfdm_ray.video.plan import Run, Runs, plan_frames
 
 STRATEGIES = ("keyframe_runs", "head", "uniform")
 
@@ -103,7 +103,7 @@ def numbers(batch: FrameBatch) -> list[int]:
     return [frame_number(frame) for frame in batch.rgb]
 
 
-def planned(reader: VideoReader, strategy: str, wanted: int = 10) -> FramePlan:
+def planned(reader: VideoReader, strategy: str, wanted: int = 10) -> Runs:
     plan = plan_frames(strategy, reader.index.keys, num_frames=len(reader.index), wanted=wanted, runs=2)
     assert plan is not None
     return plan
@@ -118,9 +118,9 @@ def test_exactly_the_planned_frames_come_with_their_times(name: str, strategy: s
         assert len(reader.index) == recipe.num_frames
         keys = dict(zip(reader.index.keys.tolist(), key_numbers(path), strict=True))
         plan = planned(reader, strategy)
-        batches = list(reader.read_planned(plan.runs, flexible=False))
-    assert len(batches) == len(plan.runs)
-    for run, batch in zip(plan.runs, batches, strict=True):
+        batches = list(reader.read_planned(plan, flexible=False))
+    assert len(batches) == len(plan)
+    for run, batch in zip(plan, batches, strict=True):
         wanted = [keys[run.key] + offset for offset in run.offsets]
         # after an open GOP's last key frame there are fewer frames than packets
         assert numbers(batch) == [number for number in wanted if number < recipe.num_frames]
@@ -139,7 +139,7 @@ def test_opening_without_a_look_at_frames_changes_nothing(
 
     def read() -> tuple[list[int], FrameBatch]:
         with VideoReader(path) as reader:
-            (batch,) = reader.read_planned(planned(reader, "head").runs, flexible=True)
+            (batch,) = reader.read_planned(planned(reader, "head"), flexible=True)
             return reader.index.seek_time.tolist(), batch
 
     seek_times, batch = read()
@@ -177,10 +177,10 @@ def test_flexible_runs_are_consecutive_frames_from_key_frames_and_sum_up(name: s
     path = write(folder, name)
     with VideoReader(str(path)) as reader:
         plan = planned(reader, "keyframe_runs")
-        batches = list(reader.read_planned(plan.runs, flexible=True))
+        batches = list(reader.read_planned(plan, flexible=True))
         keys = dict(zip(reader.index.keys.tolist(), key_numbers(path), strict=True))
     assert sum(len(batch) for batch in batches) == 10
-    for run, batch in zip(plan.runs, batches, strict=True):
+    for run, batch in zip(plan, batches, strict=True):
         assert numbers(batch) == list(range(keys[run.key], keys[run.key] + len(batch)))
 
 
@@ -203,10 +203,8 @@ def test_flexible_runs_share_no_frame_where_key_frames_are_close(tmp_path: Path)
     """Two B-frames stand before the last of six frames: the cheapest lengths are 7 and 3."""
     with VideoReader(str(write_with_types(tmp_path / "v.mp4", "IPPBBP" * 2))) as reader:
         plan = planned(reader, "keyframe_runs")
-        assert [run.key for run in plan.runs] == [0, 6]
-        found = [
-            number for batch in reader.read_planned(plan.runs, flexible=True) for number in numbers(batch)
-        ]
+        assert [run.key for run in plan] == [0, 6]
+        found = [number for batch in reader.read_planned(plan, flexible=True) for number in numbers(batch)]
     assert len(found) == len(set(found)) == 10
 
 
@@ -223,8 +221,8 @@ def test_the_default_plan_decodes_hardly_more_than_it_uses(crf: int, tmp_path: P
     with VideoReader(str(path)) as reader:
         assert reader.index.keys.tolist() == [0, 250]
         plan = planned(reader, "keyframe_runs")
-        assert sum(run.num_decoded for run in plan.runs) == sum(len(run.offsets) for run in plan.runs) == 10
-        used = sum(len(batch) for batch in reader.read_planned(plan.runs, flexible=True))
+        assert sum(run.num_decoded for run in plan) == sum(len(run.offsets) for run in plan) == 10
+        used = sum(len(batch) for batch in reader.read_planned(plan, flexible=True))
         assert used == 10
         assert reader.num_frames_decoded <= 11
 

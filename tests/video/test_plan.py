@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dfdm_ray.video.plan import (
-    FramePlan,
     Run,
+    Runs,
     cheapest_lengths,
     other_runs,
     plan_frames,
@@ -17,9 +17,9 @@ def keys(*positions: int) -> np.ndarray:
     return np.array(positions, dtype=np.int64)
 
 
-def runs(plan: FramePlan | None) -> list[tuple[int, list[int]]]:
+def runs(plan: Runs | None) -> list[tuple[int, list[int]]]:
     assert plan is not None
-    return [(run.key, list(run.offsets)) for run in plan.runs]
+    return [(run.key, list(run.offsets)) for run in plan]
 
 
 FIVE = [0, 1, 2, 3, 4]
@@ -45,7 +45,7 @@ def test_runs_start_at_key_frames_spread_over_the_video(
     plan = plan_frames("keyframe_runs", positions, num_frames=frames, wanted=wanted, runs=num_runs)
     assert runs(plan) == expected
     assert plan is not None
-    assert sum(len(run.offsets) for run in plan.runs) == sum(run.num_decoded for run in plan.runs) == wanted
+    assert sum(len(run.offsets) for run in plan) == sum(run.num_decoded for run in plan) == wanted
 
 
 @pytest.mark.parametrize("strategy", ["keyframe_runs", "head", "uniform"])
@@ -69,7 +69,7 @@ def test_uniform_reaches_each_frame_from_the_key_frame_before_it() -> None:
     plan = plan_frames("uniform", keys(0, 250), num_frames=400, wanted=4, runs=2)
     assert runs(plan) == [(0, [50, 150]), (250, [0, 100])]
     assert plan is not None
-    assert [run.num_decoded for run in plan.runs] == [151, 101]
+    assert [run.num_decoded for run in plan] == [151, 101]
 
 
 def test_an_unknown_strategy_is_a_bug() -> None:
@@ -79,12 +79,12 @@ def test_an_unknown_strategy_is_a_bug() -> None:
 
 def test_other_runs_come_farthest_first_and_never_overlap() -> None:
     positions = keys(0, 3, 40, 60, 90, 150)
-    plan = FramePlan(runs=(Run(key=40, offsets=tuple(range(5))),))
+    plan = (Run(key=40, offsets=tuple(range(5))),)
     assert [run.key for run in other_runs(plan, positions, num_frames=180)] == [150, 90, 0, 60]
 
 
 def test_a_video_with_one_key_frame_has_no_other_runs() -> None:
-    plan = FramePlan(runs=(Run(key=0, offsets=tuple(range(10))),))
+    plan = (Run(key=0, offsets=tuple(range(10))),)
     assert list(other_runs(plan, keys(0), num_frames=120)) == []
     assert list(other_runs(plan, keys(0, 4, 8), num_frames=120)) == []  # too near to the run at 0
 

@@ -48,6 +48,6 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
 
 
 def _cost(facts: ClipFacts, *, num_used: int) -> str:
-    runs = facts.plan.runs if facts.plan else ()
+    runs = facts.plan or ()
     places = ", ".join(str(run.key + run.offsets[0]) for run in runs)
     return f"{num_used} frames, planned from frame {places}; {facts.num_frames_decoded} decoded"

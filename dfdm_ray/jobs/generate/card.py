@@ -108,15 +108,9 @@ def _middle_faces(dataset: Dataset, scene: Scene, source: str, generators: Seque
     box = np.concatenate([marks.min(axis=0), marks.max(axis=0)]).astype(np.float32)
     paths = [real_paths(dataset.root, scene)[_SHOWN_CRF]]
     paths += [swap_paths(dataset.root, scene, source, generator)[_SHOWN_CRF] for generator in generators]
-    return np.stack(
-        [
-            crop_face(_frame(path, middle - scene.frames.start), box, size=_CROP_PX, margin=3.0)
-            for path in paths
-        ]
-    )
-
-
-def _frame(path: Path, number: int) -> Image:
-    with VideoReader(str(path)) as reader:
-        image: Image = next(islice(reader.read_onwards(), number, None)).rgb[0]
-    return image
+    pictures = []
+    for path in paths:
+        with VideoReader(str(path)) as reader:
+            frame = next(islice(reader.read_onwards(), middle - scene.frames.start, None))
+        pictures.append(crop_face(frame.rgb[0], box, size=_CROP_PX, margin=3.0))
+    return np.stack(pictures)

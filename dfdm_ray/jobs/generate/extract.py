@@ -85,16 +85,11 @@ def extract_faces(
                     align_face(frame.rgb[0], crop_matrix(last, size=size_px, span_mfu=FACE_SPAN_MFU), size_px)
                 )
     _require_one_face(found, num_faces=len(faces))
-    return VideoFaces(landmarks=_smoothed(np.stack(landmarks), smoothing), faces=np.stack(faces))
-
-
-def _smoothed(landmarks: Landmarks, strength: float) -> Landmarks:
-    """Smooth each run of consecutive frames with the subject."""
-    smooth = landmarks.copy()
-    seen = np.flatnonzero(np.isfinite(landmarks[:, 0, 0]))
+    marks = np.stack(landmarks)
+    seen = np.flatnonzero(np.isfinite(marks[:, 0, 0]))
     for stretch in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
-        smooth[stretch] = smooth_landmarks(landmarks[stretch], strength)
-    return smooth
+        marks[stretch] = smooth_landmarks(marks[stretch], smoothing)
+    return VideoFaces(landmarks=marks, faces=np.stack(faces))
 
 
 def _follow(found: Detections, last: Landmarks | None) -> Landmarks | None:
@@ -119,10 +114,9 @@ def _require_one_face(found: list[Detections], *, num_faces: int) -> None:
         raise VideoRejectedError(RejectCode.DECODE_ERROR, "no frame could be decoded")
     if not num_faces:
         raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {len(found)} frames")
-    crowded = [looked for looked in found if _num_comparable(looked) > 1]
+    crowded = [number for number in map(_num_comparable, found) if number > 1]
     if len(crowded) > _CROWDED_FRACTION * len(found):
-        most = max(_num_comparable(looked) for looked in crowded)
-        detail = f"up to {most} faces of similar size in {len(crowded)} of {len(found)} frames"
+        detail = f"up to {max(crowded)} faces of similar size in {len(crowded)} of {len(found)} frames"
         raise VideoRejectedError(RejectCode.SEVERAL_FACES, detail)
 
 

@@ -47,7 +47,8 @@ def read_identities(source: str) -> list[Identity]:
     """
     path = Path(source)
     if path.is_dir():
-        found = {folder.name: _videos(folder) for folder in sorted(path.iterdir()) if folder.is_dir()}
+        tables = {one.name: build_manifest(str(one)).table for one in sorted(path.iterdir()) if one.is_dir()}
+        found = {name: tuple(table["uri"].to_pylist()) for name, table in tables.items()}
     elif path.suffix.lower() == ".csv":
         found = _read_csv(path)
     else:
@@ -59,10 +60,6 @@ def read_identities(source: str) -> list[Identity]:
         )
     numbered = enumerate(sorted(found.items()))
     return [Identity(id=f"id{number}", name=name, videos=videos) for number, (name, videos) in numbered]
-
-
-def _videos(folder: Path) -> tuple[str, ...]:
-    return tuple(build_manifest(str(folder)).table["uri"].to_pylist())
 
 
 def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
@@ -86,9 +83,8 @@ def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence
     texts = []
     for name in sorted(before.keys() | now.keys()):
         was, are = before.get(name, ()), now.get(name, ())
-        changed = [f"- {uri}" for uri in was if uri not in are] + [
-            f"+ {uri}" for uri in are if uri not in was
-        ]
+        changed = [f"- {uri}" for uri in was if uri not in are]
+        changed += [f"+ {uri}" for uri in are if uri not in was]
         if list(was) != list(are):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             texts.append(f"{name}: {changed[0] if changed else 'videos in another order'}{more}")
@@ -146,6 +142,5 @@ def swap_paths(root: Path, scene: Scene, source: str, generator: Generator) -> d
 
 def real_paths(root: Path, scene: Scene) -> dict[int, Path]:
     """Return the files of an unchanged scene, by crf, named as in Celeb-DF."""
-    return {
-        crf: root / "real" / f"crf{crf}" / f"{scene.identity}_{scene.number:04d}.mp4" for crf in QUALITIES
-    }
+    name = f"{scene.identity}_{scene.number:04d}.mp4"
+    return {crf: root / "real" / f"crf{crf}" / name for crf in QUALITIES}

@@ -5,7 +5,7 @@ A task whose files exist returns at once, so tasks can be retried and runs can b
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,28 +108,25 @@ def train(training: Training, device: str) -> None:
     for iteration in range(len(trainer.losses) + 1, training.config.iterations + 1):
         trainer.step()
         if iteration % SAVE_EVERY == 0 or iteration == training.config.iterations:
-            _require_no_divergence(training, trainer.losses)
             _save(training, trainer)
     storage.write_atomic(str(training.folder / "network.pt"), trainer.network_bytes())
     psnr = {side: round(trainer.psnr_db(side), 2) for side in SIDES}
     storage.write_atomic(str(training.folder / "result.json"), json.dumps(psnr).encode())
 
 
-def _require_no_divergence(training: Training, losses: Sequence[float]) -> None:
+def _save(training: Training, trainer: SwapTrainer) -> None:
+    losses = trainer.losses
     if has_diverged(losses):
         raise UserError(
             f"the training of {training.generator} on {' and '.join(training.pair)} has diverged by "
             f"iteration {len(losses)} (loss {min(losses):.2g}, then {losses[-1]:.2g}); give a lower "
             "--train.learning-rate or a --train.clip-norm such as 0.3, and a new --out"
         )
-
-
-def _save(training: Training, trainer: SwapTrainer) -> None:
     files = {
         "preview.png": png(trainer.preview()),
-        "losses.png": draw_losses(trainer.losses),
+        "losses.png": draw_losses(losses),
         "state.pt": trainer.to_bytes(),
-        "progress.txt": str(len(trainer.losses)).encode(),
+        "progress.txt": str(len(losses)).encode(),
     }
     for name, content in files.items():
         storage.write_atomic(str(training.folder / name), content)
@@ -144,13 +141,11 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
     if not missing:
         return
     cv2.setNumThreads(1)
-    swapper = None if training is None else _swapper(training, to)
+    swapper = None
+    if training is not None:
+        network = build_generator(training.generator, width=training.config.width)
+        weights = training.folder / "network.pt"
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
+        swapper = FaceSwapper(network=network, to=to, spans=crops)
     encode_scene(scene.uri, scene.frames, missing, swapper=swapper, landmarks=read_faces(faces).landmarks)
-
-
-def _swapper(training: Training, to: Side) -> FaceSwapper:
-    weights = torch.load(training.folder / "network.pt", map_location="cpu", weights_only=True)
-    network = build_generator(training.generator, width=training.config.width)
-    network.load_state_dict(weights)
-    crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
-    return FaceSwapper(network=network, to=to, spans=crops)

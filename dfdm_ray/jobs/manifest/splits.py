@@ -58,10 +58,7 @@ def assign_splits(table: pa.Table, *, method: Method = "identity", seed: int = 0
     by_video = method == "video"
     wanted = VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS
     rng = np.random.default_rng(seed)
-    if by_video:
-        splits = _split_by_video(table, wanted, rng)
-    else:
-        splits = _split_by_group(table, _groups(table, method), wanted, rng, method)
+    splits = _split_by_video(table, wanted, rng) if by_video else _split_by_group(table, wanted, rng, method)
     metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
     metadata.pop(METADATA_WARNING, None)
     metadata |= {METADATA_METHOD: method.encode(), METADATA_SEED: str(seed).encode()}
@@ -82,13 +79,6 @@ def _split_by_video(table: pa.Table, wanted: Mapping[str, float], rng: np.random
     return pa.array(np.array(list(wanted), dtype=object)[codes], pa.string())
 
 
-def _groups(table: pa.Table, method: Method) -> pa.ChunkedArray:
-    """Return for each row the name of the group that must stay together, null if unknown."""
-    if method == "identity":
-        return table["target_identity"]
-    return pc.binary_join_element_wise(table["target_identity"], table["scene"], "/")
-
-
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Return a sort key that puts ``id2/9`` before ``id2/10``."""
     parts = re.split(r"(\d+)", name)
@@ -96,12 +86,11 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _split_by_group(
-    table: pa.Table,
-    groups: pa.ChunkedArray,
-    wanted: Mapping[str, float],
-    rng: np.random.Generator,
-    method: Method,
+    table: pa.Table, wanted: Mapping[str, float], rng: np.random.Generator, method: Method
 ) -> pa.Array:
+    groups = table["target_identity"]
+    if method == "scene":
+        groups = pc.binary_join_element_wise(groups, table["scene"], "/")
     names = sorted(groups.drop_null().unique().to_pylist(), key=_natural)
     if len(names) < len(wanted):
         kind = {"identity": "target identities", "scene": "scenes of a target"}[method]
@@ -162,18 +151,13 @@ def _choose(counts: _Floats, fractions: _Floats, rng: np.random.Generator) -> _I
 
 
 def _choose_runs(counts: _Floats, targets: _Ints, fractions: _Floats, rng: np.random.Generator) -> _Ints:
-    """Return the split of each scene, ``(G,)``.
+    """Return the split of each scene, ``(G,)``, from its videos in each cell, ``(G, cells)``.
 
     The scenes of a target form one run for each split, in the order of the splits or its reverse, at
     random. No run is empty if there are enough scenes. Targets follow in random order. Runs end where
     the sum over splits and cells of ``(count - wanted count)^2 / videos of the target in the cell`` is
-    least; the next target makes up for what a split lacks or has too much of.
-
-    Args:
-        counts: Videos of each scene in each cell, ``(G, cells)``; the scenes of a target in order.
-        targets: Index of the target of each scene, ``(G,)``.
-        fractions: Wanted share of each split, ``(splits,)``.
-        rng: Source of the direction of each target's runs and of the order of targets.
+    least; the next target makes up for what a split lacks or has too much of. ``targets`` is the index of the
+    target of each scene; the scenes of a target are in order.
     """
     missing = np.zeros((len(fractions), counts.shape[1]))
     filled = np.zeros(len(fractions), dtype=bool)
@@ -196,11 +180,8 @@ def _best_starts(
 ) -> list[int]:
     """Return the index of the scene at which each split's run starts, for one target.
 
-    Args:
-        counts: Videos of each scene, ``(scenes, cells)``.
-        missing: Videos that each split still lacks, ``(splits, cells)``.
-        weights: Weight of each cell, ``(cells,)``.
-        needed: Whether the run of each split must not be empty, ``(splits,)``.
+    ``counts`` are the videos of each scene, ``(scenes, cells)``, ``missing`` those that each split still
+    lacks, ``(splits, cells)``. The runs of splits in ``needed`` must not be empty.
     """
     before = np.vstack([np.zeros(counts.shape[1]), counts.cumsum(axis=0)])
     products = (before * weights) @ before.T
