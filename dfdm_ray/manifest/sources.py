@@ -180,20 +180,18 @@ def _glob_source(pattern: str) -> Listing:
     num_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     base = "/".join(parts[:num_fixed]) or "/"
     unlistable: list[OSError] = []
-    paths = dict.fromkeys(_matches(base, parts[num_fixed:], unlistable))
-    entries = [_matched(path, base) for path in paths]
+    entries: list[FileEntry | ListingProblem] = []
+    for path in dict.fromkeys(_matches(base, parts[num_fixed:], unlistable)):
+        if os.path.isdir(path):
+            reason = "a folder, not a file; end the pattern in /** to include its files"
+            entries.append(listing.listing_problem(path, reason, relative_to=base))
+        else:
+            entries.append(listing.local_entry(path, relative_to=base))
     entries += [
         listing.listing_problem(str(error.filename), error.strerror or str(error), relative_to=base)
         for error in unlistable
     ]
     return _sorted_out(entries, base)
-
-
-def _matched(path: str, base: str) -> FileEntry | ListingProblem:
-    if os.path.isdir(path):
-        reason = "a folder, not a file; end the pattern in /** to include its files"
-        return listing.listing_problem(path, reason, relative_to=base)
-    return listing.local_entry(path, relative_to=base)
 
 
 def _matches(folder: str, parts: list[str], unlistable: list[OSError]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dfdm_ray.errors import UserError
@@ -73,8 +73,7 @@ class ClipScorer:
                 np.empty((0, self._config.num_classes), np.float32),
                 np.empty((0, self._config.num_frames), np.float32),
             )
-        output = self._forward(crops_u8)
-        return ClipScores(_to_numpy(output.logits), _to_numpy(output.temporal_attention))
+        return ClipScores(*(values.float().cpu().numpy() for values in self._forward(crops_u8)))
 
     @torch.inference_mode()
     def _forward(self, crops_u8: npt.NDArray[np.uint8]) -> DmaStaOutput:
@@ -86,11 +85,6 @@ class ClipScorer:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
             output: DmaStaOutput = self._model(x_BTCHW)
         return output
-
-
-def _to_numpy(values: Tensor) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = values.float().cpu().numpy()
-    return array
 
 
 def _checked_device(name: str) -> torch.device:

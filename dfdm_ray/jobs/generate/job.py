@@ -200,11 +200,7 @@ def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> li
 
 
 def _unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
-    """Yield the number of tasks that still run, every few seconds, until none does.
-
-    Raises:
-        UserError: If a task raised it.
-    """
+    """Yield the number of tasks that still run, every few seconds, until none does; raise their errors."""
     while running:
         ready, running = ray.wait(running, timeout=_POLL_S)
         try:

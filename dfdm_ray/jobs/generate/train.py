@@ -139,10 +139,8 @@ class SwapTrainer:
             UserError: If it was trained with other settings, except for the number of iterations.
         """
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
-        before, now = (
-            {**config, "iterations": 0} for config in (state["config"], dataclasses.asdict(self.config))
-        )
-        if before != now or state["generator"] != str(self.generator):
+        now = {**dataclasses.asdict(self.config), "iterations": state["config"]["iterations"]}
+        if state["config"] != now or state["generator"] != str(self.generator):
             raise UserError(f"{name} was trained with other settings; give a new --out or the old settings")
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -18,8 +18,6 @@ SCENE_NOTE = (
     "seen in training"
 )
 
-_TRIPLE = ["target_identity", "source_identity", "scene"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCounts:
@@ -69,7 +67,8 @@ def split_report(table: pa.Table) -> SplitReport:
         num_shared_target_identities=_num_shared(table, ["target_identity"]),
         num_shared_source_identities=_num_shared(table, ["source_identity"]),
         num_shared_triples=_num_shared(
-            table.filter(pc.is_in(table["split"], pa.array(["train", "test"]))), _TRIPLE
+            table.filter(pc.is_in(table["split"], pa.array(["train", "test"]))),
+            ["target_identity", "source_identity", "scene"],
         ),
     )
 
