@@ -90,9 +90,10 @@ def decode_outputs(
         box = anchors[kept]
         centre = box[:, :2] + _CENTRE_VARIANCE * deltas[kept, :2] * box[:, 2:]
         sides = box[:, 2:] * np.exp(_SIZE_VARIANCE * deltas[kept, 2:])
-        corners: Floats = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * scale
+        corners = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1, dtype=np.float32)
+        corners *= scale
         spread = points[kept].reshape(-1, 5, 2) * (_CENTRE_VARIANCE * box[:, None, 2:])
-        landmarks: Floats = (box[:, None, :2] + spread) * scale
+        landmarks = ((box[:, None, :2] + spread) * scale).astype(np.float32, copy=False)
         best = _suppress(corners, scores[kept], threshold)
         found.append(
             Detections(boxes_xyxy=corners[best], scores=scores[kept][best], landmarks=landmarks[best])
