@@ -70,7 +70,27 @@ def save_checkpoint(
         ValueError: If ``classes`` are not ``model.config.num_classes`` different names.
     """
     _check_classes(classes, model.config)
-    content: dict[str, object] = {
+    content = _plain_content(model, classes, preprocessing, note)
+    if not isinstance(path_or_fileobj, str | os.PathLike):
+        torch.save(content, path_or_fileobj)
+        return
+    path = Path(path_or_fileobj)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:  # given a path, torch.save would write its name into the file
+            if path.suffix == ".safetensors":
+                stream.write(to_safetensors(content))
+            else:
+                torch.save(content, stream)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain_content(
+    model: DmaSta, classes: Sequence[str], preprocessing: Preprocessing, note: str
+) -> dict[str, object]:
+    return {
         "format": FORMAT,
         "version": VERSION,
         "config": dataclasses.asdict(model.config),
@@ -86,20 +106,6 @@ def save_checkpoint(
             for key, value in model.state_dict().items()
         },
     }
-    if not isinstance(path_or_fileobj, str | os.PathLike):
-        torch.save(content, path_or_fileobj)
-        return
-    path = Path(path_or_fileobj)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:  # given a path, torch.save would write its name into the file
-            if path.suffix == ".safetensors":
-                stream.write(to_safetensors(content))
-            else:
-                torch.save(content, stream)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(source: bytes, *, name: str) -> LoadedModel:
