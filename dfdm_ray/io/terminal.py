@@ -21,12 +21,8 @@ def visible(text: str, *, keep: str = "") -> str:
 
     Characters in ``keep``, such as the line ends of a traceback, stay as they are.
     """
-    return "".join(
-        one.encode("unicode_escape").decode()
-        if one not in keep and unicodedata.category(one) in _HARMFUL
-        else one
-        for one in text
-    )
+    harmful = {one for one in set(text) - set(keep) if unicodedata.category(one) in _HARMFUL}
+    return "".join(one.encode("unicode_escape").decode() if one in harmful else one for one in text)
 
 
 def say(console: Console, text: str, style: str = "") -> None:

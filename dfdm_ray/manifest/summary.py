@@ -63,9 +63,7 @@ def _with_facts(table: pa.Table) -> list[tuple[DfdmVideo, str]]:
     names = [field.name for field in fields(DfdmVideo)]
     rows = table.select([*names, "video_id"]).drop_null().to_pylist()
     found = [(DfdmVideo(*(row[name] for name in names)), row["video_id"]) for row in rows]
-    return [
-        (video, name) for video, name in found if video.crf in QUALITIES and video.generator in GENERATORS
-    ]
+    return [pair for pair in found if pair[0].crf in QUALITIES and pair[0].generator in GENERATORS]
 
 
 def show_manifest(build: ManifestBuild, console: Console) -> None:
@@ -77,9 +75,8 @@ def show_manifest(build: ManifestBuild, console: Console) -> None:
         _show_dfdm(table, console)
     show_list(console, "problems", [*map(str, build.problems)])
     if build.num_other_files:
-        kinds = ", ".join(
-            f"{count:,} {kind or 'without extension'}" for kind, count in build.num_other_files.items()
-        )
+        counts = build.num_other_files.items()
+        kinds = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in counts)
         say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
 
 

@@ -162,12 +162,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _read_tar(content: bytes) -> object:
-    """Return the object in a torch 0.1 tar; parameters become plain tensors.
-
-    Raises:
-        pickle.UnpicklingError: If the file names code; the text contains ``GLOBAL`` and the name.
-        Exception: Any other type if the file is damaged.
-    """
+    """Return the object in a torch 0.1 tar; parameters become plain tensors."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
         storages = _read_storages(_member(archive, "storages"))
         tensors = _read_tensors(_member(archive, "tensors"), storages)

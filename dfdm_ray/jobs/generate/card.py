@@ -79,9 +79,8 @@ def _card(dataset: Dataset, config: GenerateConfig) -> dict[str, object]:
 
 
 def _reconstructions(trainings: Sequence[tasks.Training]) -> Table:
-    table = Table(title="PSNR of reconstructed faces, dB", box=SIMPLE_HEAD)
-    for heading in ("pair", "generator", "A->A", "B->B"):
-        table.add_column(heading)
+    headings = ("pair", "generator", "A->A", "B->B")
+    table = Table(*headings, title="PSNR of reconstructed faces, dB", box=SIMPLE_HEAD)
     for training in trainings:
         psnr = training.result or {}
         table.add_row(

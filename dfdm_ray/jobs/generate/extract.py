@@ -3,6 +3,7 @@
 The detector sees every frame, because conversion pastes a face into every frame.
 """
 
+import io
 from dataclasses import dataclass
 from itertools import islice
 
@@ -31,6 +32,18 @@ class VideoFaces:
     """Shape ``(N, 5, 2)``, pixels, smoothed over time; NaN in frames without the subject."""
     faces: npt.NDArray[np.uint8]
     """Aligned faces of the frames with the subject, RGB, shape ``(M, S, S, 3)``, ``FACE_SPAN_MFU`` wide."""
+
+    def to_bytes(self) -> bytes:
+        """Return the arrays as an ``npz`` file."""
+        out = io.BytesIO()
+        np.savez_compressed(out, landmarks=self.landmarks, faces=self.faces)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "VideoFaces":
+        """Read the content of such a file."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(landmarks=arrays["landmarks"], faces=arrays["faces"])
 
     def scenes(self, length: int) -> list[range]:
         """Return consecutive spans of ``length`` frames with the subject in every frame."""

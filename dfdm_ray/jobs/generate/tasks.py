@@ -4,7 +4,6 @@ A task whose files exist returns at once, so tasks can be retried and runs can b
 """
 
 import functools
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,17 +74,14 @@ def extract(uri: str, out: str, weights: bytes, config: GenerateConfig) -> str |
         )
     except VideoRejectedError as rejected:
         return str(rejected)
-    content = io.BytesIO()
-    np.savez_compressed(content, landmarks=found.landmarks, faces=found.faces)
-    storage.write_atomic(out, content.getvalue())
+    storage.write_atomic(out, found.to_bytes())
     return None
 
 
 @functools.lru_cache(maxsize=4)
 def read_faces(path: str) -> VideoFaces:
     """Read a file that :func:`extract` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return VideoFaces(landmarks=arrays["landmarks"], faces=arrays["faces"])
+    return VideoFaces.from_bytes(Path(path).read_bytes())
 
 
 def train(training: Training, device: str) -> None:

@@ -87,10 +87,8 @@ def show_splits(report: SplitReport, console: Console) -> None:
         f"{report.num_shared_triples:,} swaps (target, source, scene)",
     )
     if report.num_without_split:
-        say(
-            console,
-            f"without a split, because the target identity or scene is unknown: {report.num_without_split:,}",
-        )
+        reason = "without a split, because the target identity or scene is unknown"
+        say(console, f"{reason}: {report.num_without_split:,}")
 
 
 def _table(report: SplitReport) -> Table:
