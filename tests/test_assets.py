@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import threading
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -228,3 +229,13 @@ def test_the_list_can_be_read_at_80_columns() -> None:
     lines = stream.getvalue().splitlines()[:-1]  # the last is the folder of the cache
     assert len(lines) == 4 * len(assets.REGISTRY)
     assert [line for line in lines if len(line) > 80 and "https://" not in line] == []
+
+
+def test_every_data_file_is_installed_with_the_package() -> None:
+    root = Path(__file__).parents[1]
+    package_data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    installed = {path for glob in package_data["dfdm_ray"] for path in (root / "dfdm_ray").glob(glob)}
+    files = {
+        path for path in (root / "dfdm_ray").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert installed == {path for path in files if path.suffix != ".py"}

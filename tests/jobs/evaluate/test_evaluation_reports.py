@@ -1,9 +1,7 @@
 import io
 import json
 import re
-import tomllib
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,16 +210,6 @@ def test_cross_quality_table_has_inputs_in_rows_and_qualities_in_columns() -> No
     got = cross_quality_table(report(*rows, names=("x", "y")))
     assert got.headings == ("predictions", "crf 0", "crf 23", "unknown", "all")
     assert got.rows[1] == ("y", "100.0% (1)", "0.0% (1)", "100.0% (1)", "66.7% (3)")
-
-
-def test_the_templates_and_the_style_are_installed_with_the_package() -> None:
-    root = Path(__file__).parents[3]
-    package_data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    installed = {path for glob in package_data["dfdm_ray"] for path in (root / "dfdm_ray").glob(glob)}
-    for kind in ("*.j2", "*.mplstyle"):
-        files = set((root / "dfdm_ray").rglob(kind))
-        assert files
-        assert files <= installed
 
 
 def test_undefined_values_are_dashes() -> None:
