@@ -15,13 +15,16 @@ of the same name, so a driver that was thought dead does no harm: the next run r
 """
 
 import json
+import sys
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dfdm_ray.engine.record import now, status_of, versions
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.listing import FileEntry, list_files
@@ -29,6 +32,7 @@ from dfdm_ray.io.listing import FileEntry, list_files
 RECORD = "run.json"
 MANIFEST_FILE = "manifest.parquet"
 _ROWS_PER_PART = 1000
+_MOST_CHANGES = 8
 _JOB_OF_FILE = {
     "predictions": "score",
     "videos": "crops",
@@ -102,6 +106,23 @@ class OutputFolder:
                 f"earlier settings to continue it, {replace}or give a new --out"
             )
         return record
+
+    @contextmanager
+    def recorded(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Add a run to ``record`` and yield its entry; its status is stored before and after the block."""
+        run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
+        record["runs"] = [*record["runs"], run]
+        self.write_record(record)
+        try:
+            yield run
+            run["status"] = "complete"
+        except BaseException as error:
+            run["status"] = status_of(error)
+            raise
+        finally:
+            run["finished_at"] = now()
+            record["versions"] = versions()
+            self.write_record(record)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: ``record``, the job and its settings."""
@@ -274,13 +295,15 @@ def read_record(uri: str, *, lenient: bool = False) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return one text for each value in which two flat settings differ: ``name: before -> now``."""
+    """Return texts for the values in which two flat settings differ: ``name: before -> now``, at most 8."""
     names = sorted(before.keys() | now.keys())
-    return [
+    found = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
         for name in names
         if before.get(name) != now.get(name)
     ]
+    more = len(found) - _MOST_CHANGES
+    return [*found[:_MOST_CHANGES], f"and {more} more"] if more > 0 else found
 
 
 def unfinished(manifest: pa.Table, done: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
+from dfdm_ray.errors import IncompleteError
 from dfdm_ray.io.terminal import say
 from dfdm_ray.schemas import REJECTED
 
@@ -66,6 +67,14 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status in ``run.json`` of a run that ``error`` ended."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # Ray turns SIGTERM into SystemExit
+        return "interrupted"
+    kind = "incomplete" if isinstance(error, IncompleteError) else "failed"
+    return f"{kind}: {error!s:.500}"
 
 
 def show_rejects(rejected: pa.Table, console: Console) -> None:

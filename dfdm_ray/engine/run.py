@@ -7,7 +7,6 @@
 
 import hashlib
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.observe import Observer
 from dfdm_ray.engine.progress import Counts, Show, progress
-from dfdm_ray.engine.record import now, num_rejected, totals, versions
+from dfdm_ray.engine.record import num_rejected, totals
 from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.session import without_restart_warning
 from dfdm_ray.engine.shares import blocks, total
@@ -69,7 +68,14 @@ class Run:
     """A run into an open folder; :func:`open_run` makes one."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, resumed: Resumed, console: Console, *, verb: str
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        resumed: Resumed,
+        console: Console,
+        *,
+        verb: str,
+        record: dict[str, Any],
     ) -> None:
         earlier = resumed.earlier
         rejected = num_rejected(earlier)
@@ -77,9 +83,9 @@ class Run:
         """Rows of the manifest without a result."""
         self.rows = earlier
         """All rows in the folder, sorted by ``video_id``, once the run is over."""
-        self.record: dict[str, Any] = {}
+        self.record = record
         """Content of ``run.json``."""
-        self.this: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
+        self.this: dict[str, Any] = record["runs"][-1]
         """Entry of this run in the record."""
         self._config, self._folder, self._console, self._verb = config, folder, console, verb
         self._started_s = time.monotonic()
@@ -90,17 +96,6 @@ class Run:
             earlier=earlier.num_rows,
             verb=verb,
         )
-
-    def begin(self, manifest: pa.Table, not_listed: Sequence[str]) -> None:
-        """Store what is planned; the record comes first."""
-        self.record = {
-            "config": asdict(self._config),
-            "not_listed": {"count": len(not_listed), "entries": [*not_listed]},
-            "runs": [*self._folder.earlier_runs, self.this],
-        }
-        self._folder.write_record(self.record)
-        with writing_to(self._folder.root):
-            storage.write_parquet(self._folder.manifest, manifest)
 
     def through(
         self, stages: Sequence[Stage], nodes: Sequence[Mapping[str, float]], resources: Mapping[str, Any]
@@ -172,17 +167,14 @@ class Run:
             )
 
     def close(self) -> None:
-        """Store waiting rows and the counts, the counts even where the rows cannot be stored."""
-        self.this["finished_at"] = now()
+        """Store waiting rows and count all, also where the rows cannot be stored."""
         folder = self._folder
         try:
             folder.flush()
             folder.settle()
         finally:
             self.rows = folder.read().sort_by("video_id")
-            counts = totals(self.rows, planned=self._counts.planned, verb=self._verb)
-            self.record |= {"versions": versions(), **counts}
-            folder.write_record(self.record)
+            self.record |= totals(self.rows, planned=self._counts.planned, verb=self._verb)
 
 
 @contextmanager
@@ -206,30 +198,25 @@ def open_run(
         IncompleteError: If the block ended without an error and a planned video has no row.
     """
     resumed = resume(folder, manifest, overwrite=config.overwrite, retry=config.retry)
-    run = Run(config, folder, resumed, console, verb=verb)
-    run.begin(resumed.manifest, not_listed)
-    show_list(console, "not listed, hence without a row", not_listed)
-    for remark in resumed.remarks:
-        say(console, remark)
-    try:
-        yield run
-        folder.flush()
-        run.require_complete()
-        run.this["status"] = "complete"
-    except BaseException as error:
-        run.this["status"] = status_of(error)
-        raise
-    finally:
-        run.close()
+    record = {
+        "config": asdict(config),
+        "not_listed": {"count": len(not_listed), "entries": [*not_listed]},
+        "runs": folder.earlier_runs,
+    }
+    with folder.recorded(record):
+        with writing_to(folder.root):
+            storage.write_parquet(folder.manifest, resumed.manifest)
+        show_list(console, "not listed, hence without a row", not_listed)
+        for remark in resumed.remarks:
+            say(console, remark)
+        run = Run(config, folder, resumed, console, verb=verb, record=record)
+        try:
+            yield run
+            folder.flush()
+            run.require_complete()
+        finally:
+            run.close()
     folder.remove_unfinished()
-
-
-def status_of(error: BaseException) -> str:
-    """Return the status in ``run.json`` of a run that ``error`` ended."""
-    if isinstance(error, KeyboardInterrupt | SystemExit):  # Ray turns SIGTERM into SystemExit
-        return "interrupted"
-    kind = "incomplete" if isinstance(error, IncompleteError) else "failed"
-    return f"{kind}: {error!s:.500}"
 
 
 def _next(iterator: Iterator[pa.Table], *, quiet: bool) -> pa.Table | None:

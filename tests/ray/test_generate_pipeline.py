@@ -138,7 +138,7 @@ def test_a_training_that_died_goes_on_from_its_checkpoint(made: Path, people: Pa
     state = (folder / "state.pt").read_bytes()
     before = {path for path in made.rglob("*") if path.is_file()}
     (folder / "result.json").unlink()
-    for name in ("work/faces/id0_0000.npz", "work/settings.json", "dataset.json", folder / "progress.txt"):
+    for name in ("work/faces/id0_0000.npz", "run.json", "dataset.json", folder / "progress.txt"):
         (made / f"{name}.0123abcd.part").touch()  # of writers that were killed
     run(config(people, made))
     assert {path for path in made.rglob("*") if path.is_file()} == before
@@ -147,7 +147,7 @@ def test_a_training_that_died_goes_on_from_its_checkpoint(made: Path, people: Pa
 
 def test_other_settings_on_the_same_folder_are_refused(made: Path, people: Path) -> None:
     changed = SwapTrainConfig(iterations=4, width=0.03, batch_size=2, face_px=64)
-    with pytest.raises(UserError, match="made with other settings"):
+    with pytest.raises(UserError, match="contains a run with other settings"):
         run(config(people, made, changed))
 
 

@@ -25,16 +25,13 @@ def summarise(
     """Return the metrics of selected rows, an entry of ``runs`` in ``metrics.json``.
 
     Each interval rests on ``num_samples`` resamples; ``mistakes`` lists the ``num_mistakes`` most confident.
-
-    Raises:
-        UserError: If a scored row contradicts itself or the classes.
+    A scored row that contradicts itself or the classes raises ``UserError``.
     """
     cases = as_cases(fates["scored"], classes, origin=name)
     by_group = metrics.group_confusions(cases.truth, cases.predicted, cases.groups, len(classes))
     drawn = rates(metrics.resample(by_group, num_samples=num_samples, seed=seed))
     areas = metrics.one_vs_rest_auc(cases.truth, cases.probabilities)
     num_right = int((cases.truth == cases.predicted).sum())
-    majority = float(np.bincount(cases.truth).max() / len(cases.truth))
     by_crf, by_target = (
         _breakdown(values, cases, len(classes), num_samples=num_samples, seed=seed)
         for values in (cases.crfs, cases.targets)
@@ -46,7 +43,10 @@ def summarise(
         "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
         "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),
         "macro_auc": number(np.nanmean(areas)) if np.isfinite(areas).any() else None,
-        "chance": {"one_in_k": 1 / len(classes), "majority_share": majority},
+        "chance": {
+            "one_in_k": 1 / len(classes),
+            "majority_share": float(np.bincount(cases.truth).max() / len(cases.truth)),
+        },
         "generators": _generators(by_group, drawn, areas, classes),
         "confusion": _confusion(by_group.sum(axis=0), classes),
         "qualities": [{"crf": value, **accuracy} for value, accuracy in by_crf],

@@ -12,6 +12,7 @@ finishes an interrupted run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from dfdm_ray.jobs.generate.plan import (
     real_paths,
     swap_paths,
 )
-from dfdm_ray.jobs.generate.settings import require_networks, require_same_settings
+from dfdm_ray.jobs.generate.settings import dataset_folder, require_networks
 from dfdm_ray.labels import GENERATORS
 
 _RETRIES = 3
@@ -59,9 +60,11 @@ def generate(config: GenerateConfig, console: Console) -> None:
     networks = root if config.networks is None else Path(config.networks).absolute()
     if networks != root:
         require_networks(networks, identities, config)
-    require_same_settings(root, identities, config)
+    folder = dataset_folder(root, identities, config)
+    record = folder.open_record(has_overwrite=False)
+    record["config"] = asdict(config)
     _, weights = load_detector(config.detector)
-    with ray_session(config.ray_address):
+    with folder.recorded(record), ray_session(config.ray_address):
         faces, rejected = _extract(config, root, identities, weights, console)
         paired = [one for one in identities if one.id in chain(*pairs)]
         scenes = {one.id: _scenes(config, one, faces, rejected) for one in paired}
@@ -70,19 +73,19 @@ def generate(config: GenerateConfig, console: Console) -> None:
             _train(trainings, console)
         _require_trained(trainings)
         _convert(root, trainings, scenes, faces, console)
-    dataset = Dataset(
-        root=root,
-        identities=identities,
-        pairs=pairs,
-        faces=faces,
-        rejected=rejected,
-        scenes=scenes,
-        trainings=trainings,
-    )
-    describe(dataset, config, console)
+        dataset = Dataset(
+            root=root,
+            identities=identities,
+            pairs=pairs,
+            faces=faces,
+            rejected=rejected,
+            scenes=scenes,
+            trainings=trainings,
+        )
+        describe(dataset, config, console)
     work = root / "work"
-    for folder in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
-        storage.remove_unfinished(str(folder))
+    for each in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
+        storage.remove_unfinished(str(each))
 
 
 def _extract(

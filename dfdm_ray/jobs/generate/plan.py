@@ -78,19 +78,6 @@ def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def other_people(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one text for each name whose videos differ, such as ``bob: + b.mp4``."""
-    texts = []
-    for name in sorted(before.keys() | now.keys()):
-        was, are = before.get(name, ()), now.get(name, ())
-        changed = [f"- {uri}" for uri in was if uri not in are]
-        changed += [f"+ {uri}" for uri in are if uri not in was]
-        if list(was) != list(are):
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            texts.append(f"{name}: {changed[0] if changed else 'videos in another order'}{more}")
-    return texts
-
-
 def choose_pairs(
     identities: Sequence[Identity], named: Sequence[str], *, sample: int | None, seed: int
 ) -> list[tuple[str, str]]:

@@ -1,59 +1,66 @@
 """What an output folder of ``generate`` was made of: whether it may be continued or its networks used."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dfdm_ray.engine.folder import changes
+from dfdm_ray.engine.folder import RECORD, OutputFolder, changes, read_record
 from dfdm_ray.errors import UserError
-from dfdm_ray.io import storage
 from dfdm_ray.jobs.generate.config import GenerateConfig
-from dfdm_ray.jobs.generate.plan import Identity, other_people
+from dfdm_ray.jobs.generate.plan import Identity
 
 _TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
 """Settings that the networks depend on."""
+_EARLIER_RECORD = "work/settings.json"
+"""Record of earlier versions."""
 
 
-def _settings(config: GenerateConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(config).items() if name in names}
-    as_read_back: dict[str, Any] = json.loads(json.dumps(settings))
-    return as_read_back
-
-
-def require_same_settings(root: Path, identities: Sequence[Identity], config: GenerateConfig) -> None:
-    """Write down what the files depend on: settings and identities, whose order numbers people and scenes.
-
-    Raises:
-        UserError: If those of an earlier run differ.
-    """
-    path = root / "work" / "settings.json"
-    now = _settings(config, (*_TRAINED_WITH, "scene_frames"))
-    people = {one.name: list(one.videos) for one in identities}
-    if path.exists():
-        before = json.loads(path.read_text())
-        others = other_people(before.pop("identities", people), people)
-        if others:
-            raise UserError(
-                f"--out {root} holds data made of other --identities ({'; '.join(others)}); give a new --out"
-            )
-        if changed := changes(before, now):
-            raise UserError(
-                f"--out {root} holds data made with other settings ({'; '.join(changed)}); give a new --out"
-            )
-    storage.write_atomic(str(path), json.dumps({**now, "identities": people}, indent=2).encode())
+def dataset_folder(root: Path, identities: Sequence[Identity], config: GenerateConfig) -> OutputFolder:
+    """Return the output folder; its files depend on settings and on identities, whose order numbers them."""
+    videos = _flat({"identities": {one.name: one.videos for one in identities}})
+    settings = _settings(config, (*_TRAINED_WITH, "scene_frames")) | videos
+    if not (root / RECORD).exists() and (root / _EARLIER_RECORD).exists():
+        stored = videos | _stored_settings(root)
+        OutputFolder(str(root), job="generate", settings=stored).write_record({"runs": []})
+    return OutputFolder(str(root), job="generate", settings=settings)
 
 
 def require_networks(networks: Path, identities: Sequence[Identity], config: GenerateConfig) -> None:
     """Refuse networks of other people or settings."""
-    files = (networks / "work" / "settings.json", networks / "dataset.json")
     try:
-        settings, card = (json.loads(file.read_text()) for file in files)
+        settings = _stored_settings(networks)
+        card = json.loads((networks / "dataset.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"--networks {networks} is no finished --out of `dfdm-ray generate`") from error
-    before = {name: settings[name] for name in _TRAINED_WITH}
-    if changed := changes(before, _settings(config, _TRAINED_WITH)):
+        raise UserError(f"--networks {networks} is not a finished --out of `dfdm-ray generate`") from error
+    now = _settings(config, _TRAINED_WITH)
+    if changed := changes({name: settings.get(name) for name in now}, now):
         raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
     if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
         raise UserError(f"--networks {networks} was trained on other --identities")
+
+
+def _stored_settings(root: Path) -> dict[str, Any]:
+    record = root / RECORD
+    if record.exists():
+        return dict(read_record(str(record))["settings"])
+    return _flat(json.loads((root / _EARLIER_RECORD).read_text()))
+
+
+def _settings(config: GenerateConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    return _flat({name: value for name, value in asdict(config).items() if name in names})
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings as one level: ``train.iterations``, ``identities.anna.0``."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+        if isinstance(inner, Mapping):
+            found |= {
+                f"{name}.{key}": leaf for key, leaf in _flat({str(k): v for k, v in inner.items()}).items()
+            }
+        else:
+            found[name] = value
+    return found

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from dfdm_ray.engine.record import now, versions
+from dfdm_ray.engine.record import now
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import of_training_worker, total, training_workers
 from dfdm_ray.errors import UserError
@@ -82,9 +81,6 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
     folder = training_folder(config, task)
     record = folder.open_record(overwrite=config.overwrite, defaults=crops_settings(folder.settings))
     record["config"] = dataclasses.asdict(config)
-    run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
-    record["runs"].append(run)
-    folder.write_record(record)
     say(
         console,
         f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
@@ -92,21 +88,15 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
     )
     if line := random_start(config):
         say(console, line)
-    try:
-        if len(_history(config)) < config.recipe.epochs:
-            run |= _run(config, task, console)
-        run["status"] = "complete"
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        run["status"] = "interrupted" if stopped else f"failed: {error!s:.500}"
-        raise
-    finally:
-        run["finished_at"] = now()
-        history = _history(config)
-        record |= {"versions": versions(), "epochs": len(history)}
-        folder.write_record(record)
-        if history:
-            storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
+    with folder.recorded(record) as run:
+        try:
+            if len(_history(config)) < config.recipe.epochs:
+                run |= _run(config, task, console)
+        finally:
+            history = _history(config)
+            record["epochs"] = len(history)
+            if history:
+                storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
     storage.remove_unfinished(config.out)
     return TrainResult(checkpoint=storage.join(config.out, CHECKPOINT), history=history)
 

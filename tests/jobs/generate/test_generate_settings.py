@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.plan import Identity
-from dfdm_ray.jobs.generate.settings import require_same_settings
+from dfdm_ray.jobs.generate.settings import dataset_folder, require_networks
 
 
 def people(**videos: tuple[str, ...]) -> list[Identity]:
@@ -19,37 +19,75 @@ CONFIG = GenerateConfig(identities="people", out="out")
 FIRST = people(anna=("a.mp4", "b.mp4"), carl=("c.mp4",))
 
 
+def begin(root: Path, identities: list[Identity], config: GenerateConfig = CONFIG) -> None:
+    folder = dataset_folder(root, identities, config)
+    with folder.recorded(folder.open_record(has_overwrite=False)):
+        pass
+
+
 @pytest.mark.parametrize(
     ("now", "says"),
     [
-        (people(anna=("a.mp4", "b.mp4"), bob=("d.mp4",), carl=("c.mp4",)), r"bob: \+ d\.mp4"),
-        (people(anna=("a.mp4", "b.mp4")), r"carl: - c\.mp4"),
-        (people(anna=("0.mp4", "a.mp4", "b.mp4"), carl=("c.mp4",)), r"anna: \+ 0\.mp4"),
-        (people(anna=("x.mp4", "y.mp4"), carl=("c.mp4",)), r"anna: - a\.mp4 and 3 more"),
-        (people(anna=("b.mp4", "a.mp4"), carl=("c.mp4",)), r"anna: videos in another order"),
+        (
+            people(anna=("a.mp4", "b.mp4"), bob=("d.mp4",), carl=("c.mp4",)),
+            r"identities\.bob\.0: None -> d\.mp4",
+        ),
+        (people(anna=("a.mp4", "b.mp4")), r"identities\.carl\.0: c\.mp4 -> None"),
+        (
+            people(anna=("0.mp4", "a.mp4", "b.mp4"), carl=("c.mp4",)),
+            r"identities\.anna\.0: a\.mp4 -> 0\.mp4; .*anna\.2: None -> b\.mp4",
+        ),
+        (people(anna=tuple("abcdefghijkl"), carl=("c.mp4",)), r"identities\.anna\.0: .*; and 4 more"),
+        (people(anna=("b.mp4", "a.mp4"), carl=("c.mp4",)), r"identities\.anna\.0: a\.mp4 -> b\.mp4; .*"),
     ],
 )
 def test_other_people_or_videos_on_the_same_folder_are_refused(
     tmp_path: Path, now: list[Identity], says: str
 ) -> None:
-    require_same_settings(tmp_path, FIRST, CONFIG)
-    require_same_settings(tmp_path, FIRST, replace(CONFIG, pairs=("anna:carl",)))
-    with pytest.raises(UserError, match=rf"other --identities \({says}\); give a new --out"):
-        require_same_settings(tmp_path, now, CONFIG)
+    begin(tmp_path, FIRST)
+    begin(tmp_path, FIRST, replace(CONFIG, pairs=("anna:carl",)))
+    with pytest.raises(UserError, match=rf"other settings \({says}\); .* or give a new --out"):
+        begin(tmp_path, now)
 
 
-def test_a_folder_that_does_not_tell_its_people_is_continued_and_then_tells_them(tmp_path: Path) -> None:
-    require_same_settings(tmp_path, FIRST, CONFIG)
-    file = tmp_path / "work" / "settings.json"
-    settings = json.loads(file.read_text())
-    del settings["identities"]
-    file.write_text(json.dumps(settings))
-    require_same_settings(tmp_path, FIRST[:1], CONFIG)
-    with pytest.raises(UserError, match=r"carl: \+ c\.mp4"):
-        require_same_settings(tmp_path, FIRST, CONFIG)
+@pytest.mark.parametrize("with_people", [True, False])
+def test_a_folder_of_an_earlier_version_is_continued_and_then_has_a_record(
+    tmp_path: Path, with_people: bool
+) -> None:
+    settings = asdict(CONFIG)
+    names = ("smoothing", "max_frames", "detector", "train", "seed", "scene_frames")
+    stored = {name: settings[name] for name in names}
+    if with_people:
+        stored["identities"] = {one.name: list(one.videos) for one in FIRST}
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "settings.json").write_text(json.dumps(stored))
+    begin(tmp_path, FIRST)
+    assert [run["status"] for run in json.loads((tmp_path / "run.json").read_text())["runs"]] == ["complete"]
+    with pytest.raises(UserError, match=r"identities\.carl\.0: c\.mp4 -> None"):
+        begin(tmp_path, FIRST[:1])
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
-    require_same_settings(tmp_path, FIRST, CONFIG)
-    with pytest.raises(UserError, match=r"other settings \(scene_frames: 100 -> 50\)"):
-        require_same_settings(tmp_path, FIRST, replace(CONFIG, scene_frames=50))
+    begin(tmp_path, FIRST)
+    changed = replace(CONFIG, scene_frames=50, train=replace(CONFIG.train, width=0.5))
+    with pytest.raises(UserError, match=r"\(scene_frames: 100 -> 50; train\.width: 1\.0 -> 0\.5\)"):
+        begin(tmp_path, FIRST, changed)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.mp4").touch()
+    with pytest.raises(UserError, match=r"contains files but no run\.json \(holiday\.mp4\)"):
+        begin(tmp_path, FIRST)
+
+
+def test_networks_of_other_settings_or_people_are_refused(tmp_path: Path) -> None:
+    begin(tmp_path, FIRST)
+    with pytest.raises(UserError, match="is not a finished --out"):
+        require_networks(tmp_path, FIRST, CONFIG)
+    card = {"identities": [asdict(one) for one in FIRST]}
+    (tmp_path / "dataset.json").write_text(json.dumps(card))
+    require_networks(tmp_path, FIRST, replace(CONFIG, scene_frames=50))
+    with pytest.raises(UserError, match=r"trained with other settings \(seed: 0 -> 1\)"):
+        require_networks(tmp_path, FIRST, replace(CONFIG, seed=1))
+    with pytest.raises(UserError, match="trained on other --identities"):
+        require_networks(tmp_path, FIRST[:1], CONFIG)
