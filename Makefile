@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 RIVAL := daft==0.7.26
 export RAY_USAGE_STATS_ENABLED := 0
 
-# Tests that share a Ray run in one of the workers, see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests that share a Ray run in one of the two workers, see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 .PHONY: demo test quick lint lock bench clean setup
 .DELETE_ON_ERROR:

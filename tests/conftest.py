@@ -2,7 +2,9 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from support.checkpoints import write_untrained
 from support.dfdm_tree import dfdm, dfdm_tree  # noqa: F401 - fixtures
 from support.token_cluster import TokenCluster, run_token_cluster
+from xdist.scheduler import LoadScopeScheduling
 
 from dfdm_ray import assets
 
@@ -19,23 +22,37 @@ NUM_FRAMES = 4
 CROP_SIZE = 64
 
 
-SHARED = ("token_cluster", "ray_cluster", "dfdm_tree")
-"""Fixtures that are costly to make and last for the session."""
+SHARED = ("token_cluster", "ray_cluster")
+"""Fixtures that start a Ray for the session."""
 
 
-@pytest.hookimpl(tryfirst=True)
+@cache
+def _group(file: Path) -> str:
+    """Return the shared Ray that a test file uses, else its own name."""
+    text = file.read_text()
+    return next((name for name in SHARED if name in text), str(file))
+
+
+class Together(LoadScopeScheduling):
+    """Gives all tests of a group to one worker of pytest-xdist."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(Path(self.config.rootpath, nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests by a costly fixture, else by file, for pytest-xdist; the longest groups come first."""
-    for item in items:
-        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
-    items.sort(key=_place)
-
-
-def _place(item: pytest.Item) -> int:
-    names = getattr(item, "fixturenames", ())
-    before = [*(name in names for name in SHARED), item.get_closest_marker("ray") is not None]
-    return before.index(True) if any(before) else len(before)
+    """Put first what takes longest: tests that share a Ray, then those that start one."""
+    order = (*SHARED, True, False)
+    items.sort(
+        key=lambda item: order.index(
+            group if (group := _group(item.path)) in SHARED else item.get_closest_marker("ray") is not None
+        )
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
