@@ -11,6 +11,8 @@ from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.labels import Generator
 
+pytestmark = pytest.mark.slow
+
 SIDE_PX = 64
 STEPS = 30
 

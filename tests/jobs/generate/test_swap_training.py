@@ -71,6 +71,7 @@ def test_a_gpu_takes_the_same_steps_as_the_cpu(generator: Generator) -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_training_brings_the_reconstruction_nearer() -> None:
     config = SwapTrainConfig(iterations=60, width=0.06, batch_size=4, learning_rate=2e-3, face_px=80)
     one = trainer(config=config)

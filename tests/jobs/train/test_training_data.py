@@ -61,7 +61,7 @@ def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path)
     assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
 
 
-@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("processes", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_video_that_cannot_be_read_is_one_line_whoever_reads_it(tmp_path: Path, processes: int) -> None:
     videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
     whole = WholeVideos(videos=videos, num_frames=2)
@@ -75,6 +75,7 @@ class WhoReads(Dataset[int]):
         return os.getpid()
 
 
+@pytest.mark.slow
 def test_processes_that_read_stay_for_the_next_pass() -> None:
     reader, dataset = Reader(processes=1, device="cpu"), WhoReads()
     first, second = (
@@ -83,6 +84,7 @@ def test_processes_that_read_stay_for_the_next_pass() -> None:
     assert first == second != {os.getpid()}
 
 
+@pytest.mark.slow
 def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None:
     files = [prepared_row(tmp_path, f"{n}.mp4", make_crops(frames=4, size=32))["file"] for n in range(3)]
     videos = Videos(root=str(tmp_path), files=tuple(files), video_ids=("a", "b", "c"), labels=(0, 1, 0))

@@ -26,6 +26,8 @@ from dfdm_ray.models.attention import TemporalAttention
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
 
+pytestmark = pytest.mark.slow
+
 THREE = ("faceswap", "iae", "dfaker")
 RECIPE = Recipe(epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, augment=NO_AUGMENTATION)
 PLAIN = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
