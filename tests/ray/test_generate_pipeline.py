@@ -163,7 +163,7 @@ def test_other_scenes_are_made_with_the_networks_of_an_earlier_run(
         run(replace(job, smoothing=0.0))
     with pytest.raises(UserError, match=r"no trained network in .*/iae"):
         run(replace(job, generators=(Generator.IAE,)))
-    with pytest.raises(UserError, match="no finished --out of `dfdm-ray generate`"):
+    with pytest.raises(UserError, match="not a finished --out of `dfdm-ray generate`"):
         run(replace(job, networks=str(people)))
 
 

