@@ -24,8 +24,8 @@ from dfdm_ray.clips.child import ClipWork
 from dfdm_ray.clips.crops_dataset import CROPS_FOLDER, INDEX_FOLDER, prepared, read_crops
 from dfdm_ray.clips.stage import SaveCrops
 from dfdm_ray.config import DecodeConfig, RunConfig
-from dfdm_ray.engine.folder import RunFolder, changes
-from dfdm_ray.engine.record import cost_line, show_rejects
+from dfdm_ray.engine.folder import RunFolder
+from dfdm_ray.engine.record import changes, cost_line, show_rejects
 from dfdm_ray.engine.run import open_run
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import decode_only, file_limits, total

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfdm_ray.engine.record import now, status_of, versions
+from dfdm_ray.engine.record import changes, now, read_record, status_of, versions
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.listing import FileEntry, list_files
@@ -32,7 +32,6 @@ from dfdm_ray.io.listing import FileEntry, list_files
 RECORD = "run.json"
 MANIFEST_FILE = "manifest.parquet"
 _ROWS_PER_PART = 1000
-_MOST_CHANGES = 8
 _JOB_OF_FILE = {
     "predictions": "score",
     "videos": "crops",
@@ -280,30 +279,6 @@ def read_part(uri: str, schema: pa.Schema) -> pa.Table:
         return storage.read_parquet(uri, what="part").cast(schema)
     except (UserError, pa.ArrowInvalid, ValueError) as error:
         raise UserError(f"{error}; delete {uri}, and its videos are processed again") from error
-
-
-def read_record(uri: str, *, lenient: bool = False) -> dict[str, Any]:
-    """Return the record at ``uri``; a damaged one is ``{}`` if ``lenient``."""
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="run record"))
-        record["runs"], record["settings"] = list(record["runs"]), dict(record["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-        if lenient:
-            return {}
-        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
-    return record
-
-
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return texts for the values in which two flat settings differ: ``name: before -> now``, at most 8."""
-    names = sorted(before.keys() | now.keys())
-    found = [
-        f"{name}: {before.get(name)} -> {now.get(name)}"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
-    more = len(found) - _MOST_CHANGES
-    return [*found[:_MOST_CHANGES], f"and {more} more"] if more > 0 else found
 
 
 def unfinished(manifest: pa.Table, done: pa.Table) -> pa.Table:

@@ -1,6 +1,8 @@
 """What ``run.json`` contains of a run besides its settings, and the lines about it at the end."""
 
+import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -9,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
-from dfdm_ray.errors import IncompleteError
+from dfdm_ray.errors import IncompleteError, UserError
+from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.schemas import REJECTED
 
+_MOST_CHANGES = 8
 _PACKAGES = (
     "dfdm-ray",
     "ray",
@@ -67,6 +71,30 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_record(uri: str, *, lenient: bool = False) -> dict[str, Any]:
+    """Return the record at ``uri``; a damaged one is ``{}`` if ``lenient``."""
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(uri, what="run record"))
+        record["runs"], record["settings"] = list(record["runs"]), dict(record["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        if lenient:
+            return {}
+        raise UserError(f"{uri} is damaged; give --overwrite or a new --out") from error
+    return record
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return texts for the values in which two flat settings differ: ``name: before -> now``, at most 8."""
+    names = sorted(before.keys() | now.keys())
+    found = [
+        f"{name}: {before.get(name)} -> {now.get(name)}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+    more = len(found) - _MOST_CHANGES
+    return [*found[:_MOST_CHANGES], f"and {more} more"] if more > 0 else found
 
 
 def status_of(error: BaseException) -> str:

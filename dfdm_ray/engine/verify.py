@@ -14,7 +14,8 @@ from rich.table import Table
 
 from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.config import VerifyConfig
-from dfdm_ray.engine.folder import MANIFEST_FILE, RECORD, read_part, read_record
+from dfdm_ray.engine.folder import MANIFEST_FILE, RECORD, read_part
+from dfdm_ray.engine.record import read_record
 from dfdm_ray.errors import RejectCode, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.run_folders import SETTINGS, a_run, rows, run_folder
 
-from dfdm_ray.engine.folder import RunFolder, changes, unfinished
+from dfdm_ray.engine.folder import RunFolder, unfinished
+from dfdm_ray.engine.record import changes
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS
 

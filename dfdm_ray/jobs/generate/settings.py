@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dfdm_ray.engine.folder import RECORD, OutputFolder, changes, read_record
+from dfdm_ray.engine.folder import RECORD, OutputFolder
+from dfdm_ray.engine.record import changes, read_record
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.plan import Identity

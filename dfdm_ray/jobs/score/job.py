@@ -23,7 +23,8 @@ from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import CropConfig
-from dfdm_ray.engine.folder import RunFolder, changes
+from dfdm_ray.engine.folder import RunFolder
+from dfdm_ray.engine.record import changes
 from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import Shares, file_limits, share_out, total
