@@ -8,7 +8,7 @@ from tyro.conf import Positional
 from dfdm_ray.errors import RejectCode, UserError
 
 Strategy = Literal["keyframe_runs", "head", "uniform"]
-"""How the frames of a clip are chosen."""
+"""Choice of the frames of a clip."""
 
 
 def at_least(minimum: float, **values: float | None) -> None:
@@ -20,7 +20,7 @@ def at_least(minimum: float, **values: float | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RunsConfig:
-    """Which frames of a video are used."""
+    """Frames of a video that are used."""
 
     strategy: Strategy = "keyframe_runs"
     """keyframe_runs: runs of consecutive frames that start at key frames spread over the video, the
@@ -58,7 +58,7 @@ class PlanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceConfig:
-    """How faces are found and which one is the subject."""
+    """Detection of faces and choice of the subject."""
 
     detector: Literal["mobilenet0.25", "resnet50"] = "mobilenet0.25"
     """RetinaFace with this trunk. mobilenet0.25 runs on the CPU with onnxruntime."""
@@ -83,7 +83,7 @@ class FaceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How a face is cropped."""
+    """Crop of a face."""
 
     size: int = 224
     """Side of the square crop (S), pixels."""

@@ -1,4 +1,4 @@
-"""Which part of a video becomes the model's input: configuration and checkpoint resolved to final values."""
+"""Part of a video that becomes the model's input: configuration and checkpoint resolved to final values."""
 
 from dataclasses import dataclass
 from typing import get_args

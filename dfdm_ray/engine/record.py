@@ -1,4 +1,4 @@
-"""What ``run.json`` contains of a run besides its settings, and the lines about it at the end."""
+"""Content of ``run.json`` besides the settings, and the lines about a run at its end."""
 
 import json
 import sys

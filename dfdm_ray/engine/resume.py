@@ -1,4 +1,4 @@
-"""What an earlier run into the same folder did, and what is left to do."""
+"""Results of earlier runs into the same folder, and the videos that are left."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass

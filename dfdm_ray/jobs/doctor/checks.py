@@ -19,7 +19,7 @@ _SHARE_FIX = "mount the same file system at this path on all nodes, or use s3://
 
 
 class Status(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARN = "warn"  # jobs run, but more slowly or less safely

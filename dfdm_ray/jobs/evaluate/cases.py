@@ -31,7 +31,7 @@ _SUM_TOLERANCE = 1e-3
 Row = dict[str, Any]
 
 FATES = (SCORED, REJECTED, "unknown_generator", "no_class", "other_split", "other_quality")
-"""What a row can count for; ``no_class``: the true generator is not a class of the model."""
+"""Outcomes of a row; ``no_class``: the true generator is not a class of the model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

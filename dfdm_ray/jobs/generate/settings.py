@@ -1,4 +1,4 @@
-"""What an output folder of ``generate`` was made of: whether it may be continued or its networks used."""
+"""Settings and identities on which the files of ``generate`` depend."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -54,7 +54,7 @@ class ScoreResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where crops come from; checked before Ray starts, so that a mistake costs a second and not a minute."""
+    """Source of crops; checked before Ray starts, so that a mistake costs a second and not a minute."""
 
     rows: pa.Table
     """:data:`schemas.MANIFEST`, maybe with more columns."""
