@@ -145,8 +145,8 @@ def _fit(task: TrainTask, scaling: ScalingConfig, callback: UserCallback) -> Non
             raise error.controller_failure from None
         raise
     except SystemExit as stop:
-        if stop.code == 0:
-            raise KeyboardInterrupt from stop  # Ray Train's handler of Ctrl-C exits as if all were well
+        if stop.code in (0, 1):  # from Ray Train's handler of Ctrl-C
+            raise KeyboardInterrupt from stop
         raise
     finally:
         signal.signal(signal.SIGINT, handler)  # Ray Train leaves its own
