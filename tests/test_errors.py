@@ -6,6 +6,7 @@ from dfdm_ray import errors
 from dfdm_ray.errors import DfdmError, RejectCode, UserError, VideoRejectedError
 
 EXAMPLES = [
+    errors.IncompleteError("2 of 9 videos have no row"),
     DfdmError("x"),
     UserError("mend this"),
     VideoRejectedError(RejectCode.NO_FACE, "none in 16 frames"),

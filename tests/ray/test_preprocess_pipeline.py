@@ -145,7 +145,6 @@ def test_other_settings_and_other_splits_are_refused(
         run(config(tmp_path / "m.parquet", out))
 
 
-@pytest.mark.logs_an_error
 def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
     made: tuple[Path, str], manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
