@@ -159,7 +159,7 @@ class Run:
 
     def require_complete(self) -> None:
         """Raise :class:`IncompleteError` if a planned video has no row."""
-        missing = self._counts.planned - self._folder.read().num_rows
+        missing = self._counts.planned - self.rows.num_rows
         if missing > 0:
             raise IncompleteError(
                 f"{missing} of {self._counts.planned} videos have no row in {self._folder.root}; "
@@ -212,10 +212,9 @@ def open_run(
         run = Run(config, folder, resumed, console, verb=verb, record=record)
         try:
             yield run
-            folder.flush()
-            run.require_complete()
         finally:
             run.close()
+        run.require_complete()
     folder.remove_unfinished()
 
 
