@@ -119,6 +119,11 @@ def test_a_run_with_fewer_rows_than_planned_is_not_complete(tmp_path: Path) -> N
     assert record(tmp_path)["runs"][-1]["status"] == "complete"
 
 
+def test_two_rows_of_a_video_do_not_hide_a_video_without_a_row(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match="1 of 3 videos have no row in"):
+        consume(tmp_path, manifest("a", "b", "c"), rows("b", "c"), rows("b"))
+
+
 def test_too_many_rejects_stop_the_run_and_the_rows_so_far_are_stored(tmp_path: Path) -> None:
     names = [str(number) for number in range(60)]
     rejected = [{**row, "status": "rejected"} for row in rows(*names).to_pylist()]
