@@ -1,7 +1,6 @@
 """A training that is killed, or one of whose workers is, ends with the figures of one that is not."""
 
 import re
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -40,48 +39,34 @@ def history(out: Path) -> list[EpochResult]:
     return read_history(file.read_text()) if file.exists() else []
 
 
-@pytest.fixture(scope="module")
-def undisturbed(
-    crops: Path, token_cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory
-) -> list[EpochResult]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with train(crops, out, token_cluster) as job:
-        finish(job)
-    return history(out)
-
-
-def under_way(out: Path) -> Callable[[], bool]:
-    return lambda: 2 <= len(history(out)) < EPOCHS - 2
-
-
-def assert_same(out: Path, undisturbed: list[EpochResult]) -> None:
+def assert_same(out: Path, undisturbed: Path) -> None:
     found = history(out)
     assert [one.epoch for one in found] == list(range(1, EPOCHS + 1))
-    for one, other in zip(found, undisturbed, strict=True):
+    for one, other in zip(found, history(undisturbed), strict=True):
         seconds = {"seconds": one.seconds}
         assert asdict(one) == pytest.approx({**asdict(other), **seconds}, rel=1e-3, abs=1e-4)
 
 
-def test_a_killed_worker_is_replaced(
-    crops: Path, undisturbed: list[EpochResult], token_cluster: TokenCluster, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    with train(crops, out, token_cluster) as job:
-        wait_until(under_way(out), job)
-        assert kill_worker(job, WORKER, token_cluster)
-        text = finish(job)
-    assert_same(out, undisturbed)
-    assert re.findall(r"^epoch (\d)/8: loss .* s(?: left)?$", text, re.MULTILINE) == list("12345678")
+def epochs_shown(text: str) -> list[str]:
+    return re.findall(rf"^epoch (\d)/{EPOCHS}: loss .* s(?: left)?$", text, re.MULTILINE)
 
 
-def test_a_killed_training_with_a_ray_of_its_own_is_continued_by_the_same_command(
-    crops: Path, undisturbed: list[EpochResult], token_cluster: TokenCluster, tmp_path: Path
+def test_a_killed_worker_is_replaced_and_a_killed_training_is_continued_by_the_same_command(
+    crops: Path, token_cluster: TokenCluster, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    with train(crops, out) as job:
-        wait_until(under_way(out), job)
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    with train(crops, undisturbed, token_cluster) as job:
+        assert epochs_shown(finish(job)) == list("12345678")
+    with train(crops, out) as job:  # in a Ray of its own
+        wait_until(lambda: history(out) and kill_worker(job, WORKER), job)
+        before = len(history(out))
+        wait_until(lambda: len(history(out)) > before + 1, job)
         kill_driver(job, worker=WORKER)
+        first = epochs_shown(job.stdout.read())
     assert 2 <= len(history(out)) < EPOCHS
     with train(crops, out, token_cluster) as job:
-        finish(job)
+        last = epochs_shown(finish(job))
     assert_same(out, undisturbed)
+    shown = [*first, *last]
+    assert shown == sorted(set(shown))
+    assert set("12345678") - set(shown) <= {str(int(last[0]) - 1)}  # recorded when the driver was killed

@@ -2,18 +2,20 @@ import io
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import pyarrow.parquet as pq
 import pytest
+import ray
 from rich.console import Console
 
 from dfdm_ray import assets
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
-from dfdm_ray.jobs.generate.job import generate
+from dfdm_ray.jobs.generate.job import generate, unfinished
 from dfdm_ray.labels import Generator
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -180,3 +182,13 @@ def test_a_training_that_diverges_stops_the_run_with_one_line(people: Path, tmp_
         run(config(people, tmp_path / "out", wild))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("network.pt"))
+
+
+def test_when_one_task_fails_the_others_are_stopped() -> None:
+    def fail() -> None:
+        raise UserError("no face")
+
+    running = [ray.remote(fail).remote(), ray.remote(time.sleep).remote(600)]
+    with pytest.raises(UserError, match=r"^no face$"):
+        list(unfinished(running))
+    assert ray.wait(running, num_returns=2, timeout=0)[1] == []

@@ -57,50 +57,19 @@ def test_a_users_mistake_fails_the_job_with_one_line(token_cluster: TokenCluster
     assert "Traceback" not in text
 
 
+def exported(cluster: TokenCluster) -> set[str]:
+    """Return the names of this package's metrics that the head exports for Prometheus."""
+    with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics") as answer:
+        return set(re.findall(r"^ray_dfdm_ray_\w+", answer.read().decode(), re.MULTILINE))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """A run of `score` that was submitted."""
 
     out: Path
     printed: str
-    metrics: frozenset[str]
-    """Names of what the head exported for Prometheus after it."""
-
-
-def score(
-    cluster: TokenCluster,
-    folder: Path,
-    checkpoint: Path,
-    *job: str,
-    variables: Sequence[str] = (),
-    options: Sequence[str] = (),
-) -> Scored:
-    (folder / "videos").mkdir()
-    for name in NAMES:
-        shutil.copy(assets.get(name), folder / "videos")
-    paths = [
-        "--videos",
-        str(folder / "videos"),
-        "--checkpoint",
-        str(checkpoint),
-        "--out",
-        str(folder / "out"),
-    ]
-    command = ["env", *variables, "python", "ray_jobs/score.py", *paths, *job]
-    done = submit(cluster, *command, options=options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics") as answer:
-        names = re.findall(r"^ray_dfdm_ray_\w+", answer.read().decode(), re.MULTILINE)
-    return Scored(out=folder / "out", printed=done.stdout, metrics=frozenset(names))
-
-
-@pytest.fixture(scope="module")
-def whole(
-    token_cluster: TokenCluster, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Scored:
-    """A run with as many decode workers as nodes of a CPU, which leave a model worker its place."""
-    job = ["--resources.decode-workers", "3", "--resources.model-workers", "1"]
-    return score(token_cluster, tmp_path_factory.mktemp("whole"), tiny_checkpoint, *job)
+    metrics: set[str]
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +77,15 @@ def faulty(
     token_cluster: TokenCluster, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scored:
     """A run whose driver holds a CPU of three, logs JSON, and has no time for any video."""
-    return score(
-        token_cluster,
-        tmp_path_factory.mktemp("faulty"),
-        tiny_checkpoint,
-        *("--limits.seconds", "0.1"),
-        variables=["RAY_LOGGING_CONFIG_ENCODING=JSON"],
-        options=["--entrypoint-num-cpus", "1"],
-    )
-
-
-def test_a_submitted_job_scores_videos_and_shows_progress_as_lines(whole: Scored) -> None:
-    assert "2/2 videos: 1 scored, 1 rejected" in whole.printed
-    table = pq.read_table(whole.out / "predictions").sort_by("video_id")
-    assert table["video_id"].to_pylist() == list(NAMES)
-    assert table["reject_code"].to_pylist() == [None, "no_face"]
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "videos").mkdir()
+    for name in NAMES:
+        shutil.copy(assets.get(name), folder / "videos")
+    paths = ["--videos", folder / "videos", "--checkpoint", tiny_checkpoint, "--out", folder / "out"]
+    command = ["env", "RAY_LOGGING_CONFIG_ENCODING=JSON", "python", "ray_jobs/score.py", *map(str, paths)]
+    done = submit(token_cluster, *command, "--limits.seconds", "0.1", options=["--entrypoint-num-cpus", "1"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Scored(out=folder / "out", printed=done.stdout, metrics=exported(token_cluster))
 
 
 def test_a_driver_that_holds_cpus_leaves_them_out_when_it_sizes_the_pools(faulty: Scored) -> None:
@@ -131,18 +94,17 @@ def test_a_driver_that_holds_cpus_leaves_them_out_when_it_sizes_the_pools(faulty
     assert (run["resources"]["decode_workers"], run["resources"]["model_workers"]) == (1, 2)
 
 
-def test_runs_export_what_the_dashboard_draws(whole: Scored, faulty: Scored) -> None:
-    dashboard = json.loads((REPOSITORY / "cluster" / "grafana" / "dfdm-ray.json").read_text())
-    targets = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    drawn = set(re.findall(r"ray_dfdm_ray_\w+", "\n".join(targets)))
-    assert drawn
-    assert drawn <= whole.metrics | faulty.metrics
-
-
 def test_a_run_logs_what_was_rejected(faulty: Scored) -> None:
     logged = [json.loads(line) for line in faulty.printed.splitlines() if line.startswith("{")]
     codes = {line["video_id"]: line["reject_code"] for line in logged if "video_id" in line}
     assert codes == dict.fromkeys(NAMES, "timed_out")
+
+
+def drawn_metrics() -> set[str]:
+    """Return the names of the metrics that the dashboard draws."""
+    dashboard = json.loads((REPOSITORY / "cluster" / "grafana" / "dfdm-ray.json").read_text())
+    targets = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return set(re.findall(r"ray_dfdm_ray_\w+", "\n".join(targets)))
 
 
 def write_dfdm(root: Path) -> int:
@@ -164,12 +126,12 @@ def write_people(root: Path) -> None:
 
 
 def test_the_documented_commands_take_a_dataset_through_every_job(
-    token_cluster: TokenCluster, tmp_path: Path
+    token_cluster: TokenCluster, faulty: Scored, tmp_path: Path
 ) -> None:
     planned = write_dfdm(tmp_path / "DFDM")
     write_people(tmp_path / "people")
     settings = {**token_cluster.environment, "RAY_API_SERVER_ADDRESS": token_cluster.dashboard}
-    said = ""
+    said, metrics = "", faulty.metrics
     for code in documented_jobs():
         here = code.replace("/data", str(tmp_path))
         done = subprocess.run(
@@ -183,7 +145,11 @@ def test_the_documented_commands_take_a_dataset_through_every_job(
         )
         assert done.returncode == 0, f"{here}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
         said += done.stdout
+        metrics |= exported(token_cluster)
     assert "ready: nothing failed" in said
+    assert f"{planned}/{planned} videos: {planned} scored, 0 rejected" in said
+    assert (drawn := drawn_metrics())
+    assert drawn <= metrics
     table = pq.read_table(tmp_path / "out" / "predictions")
     assert len(set(table["video_id"].to_pylist())) == table.num_rows == planned
     assert set(table["status"].to_pylist()) == {"scored"}

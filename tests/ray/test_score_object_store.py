@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
-import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from dfdm_ray import assets
@@ -39,6 +37,9 @@ CONSOLE = Console(quiet=True)
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """URI of a bucket with one DFDM-named video, one without a face and one broken; and its options."""
+    import boto3  # two seconds for every process that collects tests
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()

@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-
 BUCKET = "archive"
 _ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>injected</Message></Error>"
 KINDS = ("500 InternalError", "503 SlowDown", "stall")
@@ -29,6 +25,8 @@ class FlakyS3:
     def __init__(
         self, *, share: float, kinds: tuple[str, ...] = KINDS, stall_s: float = 30.0, seed: int = 0
     ) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app  # a second to import
+
         self.share = share
         self.injected: Counter[str] = Counter()
         self.requests: list[tuple[str, str]] = []
@@ -57,6 +55,8 @@ class FlakyS3:
 @contextmanager
 def serving(app: FlakyS3) -> Iterator[str]:
     """Serve ``app`` with an empty bucket; yields a URI with ``{}`` where a key goes."""
+    from werkzeug.serving import make_server
+
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -73,6 +73,8 @@ def serving(app: FlakyS3) -> Iterator[str]:
 
 
 def client(endpoint: str) -> Any:
+    import boto3
+
     return boto3.client(
         "s3",
         endpoint_url=endpoint,

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchmetrics.functional.classification import binary_auroc
 
 NUM_BINS = 15
 """Bins of the calibration error; 15 as in Guo et al., On Calibration of Modern Neural Networks, 2017."""
@@ -82,6 +81,8 @@ def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
     The area of a class with no videos, or with all of them, is NaN. torchmetrics' multiclass function would
     count it as 0 in the mean, so its binary function is used here.
     """
+    from torchmetrics.functional.classification import binary_auroc  # seconds to import
+
     areas = np.full(probabilities.shape[1], np.nan)
     for index, is_class in enumerate(truth == np.arange(len(areas))[:, None]):
         if is_class.any() and not is_class.all():

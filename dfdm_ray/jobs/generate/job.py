@@ -12,6 +12,7 @@ finishes an interrupted run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -85,7 +86,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
         describe(dataset, config, console)
     work = root / "work"
     for each in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
-        storage.remove_unfinished(str(each))
+        storage.removeunfinished(str(each))
 
 
 def _extract(
@@ -156,7 +157,7 @@ def _train(trainings: Sequence[tasks.Training], console: Console) -> None:
     running = [train.remote(one, device) for one in slowest_first if one.result is None]
     work = Work(planned=sum(one.config.iterations for one in trainings), unit="iterations")
     with progress(work, console, title="training") as show:
-        for _ in _unfinished(running):
+        for _ in unfinished(running):
             work.done = sum(one.iterations_done for one in trainings)
             show()
 
@@ -195,21 +196,31 @@ def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> li
     """Show how many tasks are done until all are; return their results in order."""
     work = Work(planned=len(running), unit=title)
     with progress(work, console, title=title) as show:
-        for num_left in _unfinished(running):
+        for num_left in unfinished(running):
             work.done = len(running) - num_left
             show()
     results: list[Any] = ray.get(running)
     return results
 
 
-def _unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
+def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
     """Yield the number of tasks that still run, every few seconds, until none does; raise their errors."""
     while running:
         ready, running = ray.wait(running, timeout=_POLL_S)
         try:
             ray.get(ready)
         except ray.exceptions.RayTaskError as error:
+            _cancel(running)
             if isinstance(error.cause, UserError):  # without the traceback of the worker
                 raise error.cause from None
             raise
         yield len(running)
+
+
+def _cancel(running: list[ray.ObjectRef[Any]]) -> None:
+    """Stop the tasks; fetch their errors, which Ray would log as unhandled."""
+    for task in running:
+        ray.cancel(task)
+    for task in running:
+        with suppress(ray.exceptions.RayError):
+            ray.get(task)

@@ -1,10 +1,18 @@
+from types import ModuleType
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torchmetrics.functional import classification as reference
 
 from dfdm_ray.jobs.evaluate.metrics import calibration, group_confusions, one_vs_rest_auc, rates
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    from torchmetrics.functional import classification  # seconds to import
+
+    return classification
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:
@@ -44,7 +52,7 @@ def test_a_class_without_videos_that_is_named_lowers_only_the_others() -> None:
     assert got.macro_f1 == pytest.approx(2 / 3)
 
 
-def test_rates_agree_with_torchmetrics() -> None:
+def test_rates_agree_with_torchmetrics(reference: ModuleType) -> None:
     random = np.random.default_rng(3)
     truth, predicted = random.integers(0, 5, 400), random.integers(0, 5, 400)
     confusion = group_confusions(truth, predicted, np.zeros(400, np.int64), num_classes=5)[0]
@@ -95,7 +103,7 @@ def test_calibration_of_a_case_worked_by_hand() -> None:
     assert bins[0]["accuracy"] is None
 
 
-def test_calibration_error_agrees_with_torchmetrics_where_no_probability_is_1() -> None:
+def test_calibration_error_agrees_with_torchmetrics_where_no_probability_is_1(reference: ModuleType) -> None:
     random = np.random.default_rng(5)
     probabilities = random.dirichlet(np.full(5, 0.5), 300)
     truth, predicted = random.integers(0, 5, 300), probabilities.argmax(axis=1)
