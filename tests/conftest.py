@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from support.checkpoints import write_untrained
 from support.dfdm_tree import dfdm, dfdm_tree  # noqa: F401 - fixtures
-from support.token_cluster import TokenCluster, run_token_cluster
+from support.token_cluster import CALM, TokenCluster, run_token_cluster
 from xdist.scheduler import LoadScopeScheduling
 
 from dfdm_ray import assets
-
-torch.set_num_threads(1)  # Ray's workers and other tests share the cores; waiting threads would only spin
 
 NUM_FRAMES = 4
 CROP_SIZE = 64
@@ -56,13 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    wanted = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available() and not wanted:
-        pytest.skip("no CUDA device")
+    if item.get_closest_marker("gpu") and os.environ.get("FAIL_WITHOUT_CUDA") != "1":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
 
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_for_every_test() -> None:
+    import torch  # not at the top: the process that only hands out tests does without
+
+    torch.set_num_threads(1)  # Ray's workers and other tests share the cores; waiting threads would only spin
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -99,6 +100,8 @@ def sky() -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random DMA-STA on ResNet-18 with 4 frames of 64 pixels, so that a test takes no time."""
+    from support.checkpoints import write_untrained
+
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
     return write_untrained(path, backbone="resnet18", num_frames=NUM_FRAMES, crop_size=CROP_SIZE)
 
@@ -109,7 +112,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ.update(
-        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true", **CALM
     )
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield

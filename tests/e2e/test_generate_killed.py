@@ -7,12 +7,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 from support.killed import dfdm_ray, finish, kill_driver, kill_worker, wait_until
-from support.token_cluster import TokenCluster
 
 from dfdm_ray import assets
+from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
+from dfdm_ray.jobs.generate.job import generate
+from dfdm_ray.labels import Generator
 
-pytestmark = [pytest.mark.ray, pytest.mark.e2e]
+pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.usefixtures("ray_cluster")]
 
 ITERATIONS = 300
 """Enough for three checkpoints, one every 100 iterations."""
@@ -29,11 +32,25 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def generate(people: Path, out: Path, cluster: TokenCluster) -> AbstractContextManager[psutil.Popen]:
+def config(people: Path, out: Path) -> GenerateConfig:
+    train = SwapTrainConfig(iterations=ITERATIONS, width=0.05, batch_size=2, face_px=64)
+    return GenerateConfig(
+        identities=str(people),
+        out=str(out),
+        generators=(Generator.FACESWAP,),
+        scene_frames=10,
+        scenes_per_identity=1,
+        max_frames=30,
+        train=train,
+    )
+
+
+def command(people: Path, out: Path) -> AbstractContextManager[psutil.Popen]:
+    """Start a process of that configuration which joins the Ray of this one."""
     flags = "--generators faceswap --scene-frames 10 --scenes-per-identity 1 --max-frames 30"
     train = f"--train.iterations {ITERATIONS} --train.width 0.05 --train.batch-size 2 --train.face-px 64"
     paths = ["--identities", str(people), "--out", str(out)]
-    return dfdm_ray("generate", *paths, *flags.split(), *train.split(), cluster=cluster)
+    return dfdm_ray("generate", *paths, *flags.split(), *train.split(), joins=True)
 
 
 def iterations_done(out: Path) -> int:
@@ -45,20 +62,17 @@ def files(out: Path) -> set[str]:
     return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and path.name not in kept}
 
 
-def test_killed_drivers_and_workers_change_no_file_of_the_dataset(
-    people: Path, token_cluster: TokenCluster, tmp_path: Path
-) -> None:
+def test_killed_drivers_and_workers_change_no_file_of_the_dataset(people: Path, tmp_path: Path) -> None:
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
-    with generate(people, undisturbed, token_cluster) as job:
-        finish(job)
-    with generate(people, out, token_cluster) as job:
+    generate(config(people, undisturbed), Console(quiet=True))
+    with command(people, out) as job:
         wait_until(lambda: iterations_done(out) >= 100, job)
-        kill_driver(job, worker="train", cluster=token_cluster)
+        kill_driver(job, worker="train")
     assert iterations_done(out) < ITERATIONS
     assert not list(out.rglob("*.mp4"))
-    with generate(people, out, token_cluster) as job:
-        wait_until(lambda: iterations_done(out) >= 200 and kill_worker(job, "train", token_cluster), job)
-        wait_until(lambda: kill_worker(job, "convert", token_cluster), job)
+    with command(people, out) as job:
+        wait_until(lambda: iterations_done(out) >= 200 and kill_worker("train"), job)
+        wait_until(lambda: kill_worker("convert"), job)
         finish(job)
     assert files(out) == files(undisturbed)
     (result,) = undisturbed.glob("work/models/*/*/result.json")

@@ -1,5 +1,6 @@
 """The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
 
+import io
 import itertools
 import json
 import os
@@ -11,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from support.cluster_files import REPOSITORY, documented_jobs
 from support.token_cluster import RAY, TokenCluster
 
 from dfdm_ray import assets
+from dfdm_ray.jobs.ablate.config import AblateConfig
+from dfdm_ray.jobs.ablate.job import ablate
+from dfdm_ray.jobs.train.config import NetworkConfig, Recipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
@@ -100,13 +106,6 @@ def test_a_run_logs_what_was_rejected(faulty: Scored) -> None:
     assert codes == dict.fromkeys(NAMES, "timed_out")
 
 
-def drawn_metrics() -> set[str]:
-    """Return the names of the metrics that the dashboard draws."""
-    dashboard = json.loads((REPOSITORY / "cluster" / "grafana" / "dfdm-ray.json").read_text())
-    targets = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    return set(re.findall(r"ray_dfdm_ray_\w+", "\n".join(targets)))
-
-
 def write_dfdm(root: Path) -> int:
     """Write videos under names of DFDM, two scenes of four people by two generators; return how many."""
     video, count = assets.get("carphone_pristine.mp4"), 0
@@ -125,15 +124,27 @@ def write_people(root: Path) -> None:
         shutil.copy(assets.get(video), root / name)
 
 
-def test_the_documented_commands_take_a_dataset_through_every_job(
-    token_cluster: TokenCluster, faulty: Scored, tmp_path: Path
-) -> None:
-    planned = write_dfdm(tmp_path / "DFDM")
-    write_people(tmp_path / "people")
+@dataclass(frozen=True, kw_only=True)
+class Documented:
+    """The documented jobs after they were submitted one after the other."""
+
+    data: Path
+    """Folder in place of /data."""
+    planned: int
+    """Number of videos."""
+    printed: str
+    metrics: set[str]
+
+
+@pytest.fixture(scope="module")
+def documented(token_cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory) -> Documented:
+    data = tmp_path_factory.mktemp("data")
+    planned = write_dfdm(data / "DFDM")
+    write_people(data / "people")
     settings = {**token_cluster.environment, "RAY_API_SERVER_ADDRESS": token_cluster.dashboard}
-    said, metrics = "", faulty.metrics
+    printed, metrics = "", set()
     for code in documented_jobs():
-        here = code.replace("/data", str(tmp_path))
+        here = code.replace("/data", str(data))
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", here],
             cwd=REPOSITORY,
@@ -144,23 +155,57 @@ def test_the_documented_commands_take_a_dataset_through_every_job(
             check=False,
         )
         assert done.returncode == 0, f"{here}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
-        said += done.stdout
+        printed += done.stdout
         metrics |= exported(token_cluster)
-    assert "ready: nothing failed" in said
-    assert f"{planned}/{planned} videos: {planned} scored, 0 rejected" in said
-    assert (drawn := drawn_metrics())
-    assert drawn <= metrics
-    table = pq.read_table(tmp_path / "out" / "predictions")
+    return Documented(data=data, planned=planned, printed=printed, metrics=metrics)
+
+
+def test_the_documented_commands_take_a_dataset_through_every_job(documented: Documented) -> None:
+    planned, data = documented.planned, documented.data
+    assert "ready: nothing failed" in documented.printed
+    assert f"{planned}/{planned} videos: {planned} scored, 0 rejected" in documented.printed
+    table = pq.read_table(data / "out" / "predictions")
     assert len(set(table["video_id"].to_pylist())) == table.num_rows == planned
     assert set(table["status"].to_pylist()) == {"scored"}
-    assert "accuracy" in json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert set(json.loads((tmp_path / "ablation" / "ablation.json").read_text())["variants"]) == {
-        "default",
-        "no-attention",
-    }
-    made = pq.read_table(tmp_path / "made" / "manifest.parquet")
+    assert "accuracy" in json.loads((data / "evaluation" / "metrics.json").read_text())
+    made = pq.read_table(data / "made" / "manifest.parquet")
     generators, qualities = ({None, "faceswap", "dfaker"}, {0, 10, 23})
     assert (set(made["generator"].to_pylist()), set(made["crf"].to_pylist())) == (generators, qualities)
+
+
+def test_runs_export_what_the_dashboard_draws(documented: Documented, faulty: Scored) -> None:
+    dashboard = json.loads((REPOSITORY / "cluster" / "grafana" / "dfdm-ray.json").read_text())
+    targets = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    drawn = set(re.findall(r"ray_dfdm_ray_\w+", "\n".join(targets)))
+    assert drawn
+    assert drawn <= documented.metrics | faulty.metrics
+
+
+def test_variants_are_tested_and_compared_and_not_trained_twice(documented: Documented) -> None:
+    out = documented.data / "ablation"
+    found = json.loads((out / "ablation.json").read_text())
+    assert list(found["variants"]) == ["default", "no-attention"]
+    for variant in ("default", "no-attention"):
+        rows = pq.read_table(out / variant / "seed-0" / "test" / "predictions")
+        assert set(rows["split"].to_pylist()) == {"test"}
+        accuracy = pc.mean(pc.equal(rows["generator"], rows["true_generator"])).as_py()
+        assert found["variants"][variant]["all"]["values"] == [pytest.approx(accuracy)]
+    assert {path.name for path in out.iterdir()} >= {"ablation.md", "ablation.png", "evaluation"}
+    before = (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns
+    again = AblateConfig(
+        crops=str(documented.data / "crops"),
+        out=str(out),
+        variants=("default", "no-attention"),
+        seeds=(0,),
+        network=NetworkConfig(backbone="resnet10"),
+        recipe=Recipe(epochs=1),
+    )
+    printed = io.StringIO()
+    ablate(again, Console(file=printed, width=200))
+    assert "epoch 1/1" not in printed.getvalue()
+    assert "2/2: no-attention 0" in printed.getvalue()
+    assert f"on {found['num_videos']} test videos" in " ".join(printed.getvalue().split())
+    assert (out / "default" / "seed-0" / "dma_sta.pt").stat().st_mtime_ns == before
 
 
 def test_every_job_is_among_the_documented_commands() -> None:

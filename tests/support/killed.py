@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import psutil
-
-from support.token_cluster import TokenCluster
+import ray
 
 
 @contextmanager
 def dfdm_ray(
-    *arguments: str, variables: Mapping[str, str] | None = None, cluster: TokenCluster | None = None
+    *arguments: str, variables: Mapping[str, str] | None = None, joins: bool = False
 ) -> Iterator[psutil.Popen]:
-    """Start the job as a user would, in its own Ray or on ``cluster``; its children are gone afterwards."""
-    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment = {**cluster.environment, "RAY_ADDRESS": cluster.address} if cluster else alone
+    """Start the job as a user would; its children are gone afterwards.
+
+    Args:
+        joins: Whether the job joins the Ray of this process; without, it has its own.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    if joins:
+        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     job = psutil.Popen(
         [sys.executable, "-m", "dfdm_ray.cli", *arguments],
         env={**environment, "RAY_USAGE_STATS_ENABLED": "0", **(variables or {})},
@@ -44,17 +48,15 @@ def wait_until(happened: Callable[[], object], job: psutil.Popen, *, limit_s: fl
         time.sleep(0.02)
 
 
-def workers(job: psutil.Popen, name: str, cluster: TokenCluster | None = None) -> list[psutil.Process]:
-    """Return the living workers of that name."""
-    processes = cluster.processes() if cluster else job.children(recursive=True)
+def workers(name: str) -> list[psutil.Process]:
+    """Return the living workers of that name, of the Ray of this process or of a job."""
+    processes = psutil.Process().children(recursive=True)
     return [one for one in processes if f"ray::{name}" in command_of(one) and is_alive(one)]
 
 
-def kill_driver(
-    job: psutil.Popen, *, worker: str, cluster: TokenCluster | None = None, limit_s: float = 60
-) -> None:
+def kill_driver(job: psutil.Popen, *, worker: str, limit_s: float = 60) -> None:
     """Kill the job; workers of that name end by themselves, and its agents, which take longer, are killed."""
-    own, its_workers = job.children(recursive=True), workers(job, worker, cluster)
+    own, its_workers = job.children(recursive=True), workers(worker)
     assert its_workers
     job.kill()
     end = time.monotonic() + limit_s
@@ -86,9 +88,9 @@ def finish(job: psutil.Popen, *, limit_s: float = 400) -> str:
     return out
 
 
-def kill_worker(job: psutil.Popen, worker: str, cluster: TokenCluster | None = None) -> bool:
+def kill_worker(worker: str) -> bool:
     """Kill one worker of that name; whether there was one."""
-    for one in workers(job, worker, cluster)[:1]:
+    for one in workers(worker)[:1]:
         one.kill()
         return True
     return False

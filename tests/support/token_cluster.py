@@ -15,8 +15,6 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-import psutil
-
 from support.cluster_files import REPOSITORY, commands, fences
 
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -25,6 +23,8 @@ START_S = 300.0
 ATTEMPTS = 3
 PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_health_check_timeout_ms": "60000"}
 """For a busy machine, and for nodes that a test stops for a minute."""
+CALM = {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3"}
+"""Ray looks for new log files every 3 s; its default, all the time, takes a tenth of a core."""
 
 
 def free_port() -> int:
@@ -101,10 +101,6 @@ class TokenCluster:
             return dict(json.load(answer))
         return None
 
-    def processes(self) -> list[psutil.Process]:
-        """Return the processes of all nodes, workers among them."""
-        return [one for node in self.nodes for one in psutil.Process(node.pid).children(recursive=True)]
-
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
@@ -131,7 +127,7 @@ class TokenCluster:
         with self.log(name).open("ab") as stream:
             return subprocess.Popen(
                 [*command, *agent, *options],
-                env={**self.environment, **PATIENCE, "PYTHONPATH": path},
+                env={**self.environment, **PATIENCE, **CALM, "PYTHONPATH": path},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

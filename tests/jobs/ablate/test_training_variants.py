@@ -1,10 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from support.crops_rows import write_patterns
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.ablate.config import AblateConfig, Variant, variant_config
+from dfdm_ray.jobs.ablate.job import ablate
 from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe, paper_config, random_start
 
 BASE = AblateConfig(
@@ -75,3 +79,24 @@ def test_a_paper_training_is_known_by_its_recipe_however_long_and_on_whatever_ca
 def test_what_cannot_be_compared_is_an_error(values: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         AblateConfig(crops="c", out="o", **values)
+
+
+@pytest.mark.parametrize(
+    ("each", "variants", "says"),
+    [
+        ({"train": 3, "val": 2}, ("default",), "has no videos in the split test"),
+        (
+            {"train": 6, "val": 3, "test": 4},
+            ("default", "frames-5"),
+            r"--network\.frames is 5, but the clips of .* have 2",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_reported_before_anything_is_trained(
+    tmp_path: Path, each: dict[str, int], variants: tuple[Variant, ...], says: str
+) -> None:
+    write_patterns(tmp_path / "crops", generators=("faceswap", "iae"), each=each)
+    job = replace(BASE, crops=str(tmp_path / "crops"), out=str(tmp_path / "out"), variants=variants)
+    with pytest.raises(UserError, match=says):
+        ablate(job, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
