@@ -20,7 +20,7 @@ test: $(READY)  ## all tests; the demo media and weights are fetched first, the 
 	$(BIN)/dfdm-ray assets get > /dev/null
 	$(PYTEST) $(ARGS)
 
-quick: $(READY)  ## the tests that start no Ray and train nothing, in about a minute on two cores
+quick: $(READY)  ## the tests of pure functions and small inputs, in under a minute on two cores
 	$(BIN)/dfdm-ray assets get > /dev/null
 	$(PYTEST) -m "not ray and not e2e and not slow" $(ARGS)
 

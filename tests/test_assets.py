@@ -15,6 +15,8 @@ from rich.console import Console
 from dfdm_ray import assets
 from dfdm_ray.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b"seven\x00bytes"
 MODULE = b"import os\nos.environ['DFDM_WAS_EXECUTED'] = '1'\nOTHER = 3\nWEIGHTS = b'seven\\x00bytes'\n"
 

@@ -15,6 +15,8 @@ from support.child_acts import Act, Broken, KilledAtStart
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode
 
+pytestmark = pytest.mark.slow
+
 MANY = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
 

@@ -16,6 +16,8 @@ from dfdm_ray.errors import RejectCode
 from dfdm_ray.jobs.png_tree.read import ReadFolders
 from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
 
+pytestmark = pytest.mark.slow
+
 FRAMES, SIZE = 2, 32
 SHAPE = (1, FRAMES, SIZE, SIZE, 3)
 ROW = {**clip_work.NOTHING_KNOWN, **clip_work.NO_CLIPS, "seconds_decode": 0.0, "status": SCORED}

@@ -15,6 +15,8 @@ from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
 
+pytestmark = pytest.mark.slow
+
 ALLOWANCE = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
 

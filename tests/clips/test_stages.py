@@ -19,6 +19,8 @@ from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS
 
+pytestmark = pytest.mark.slow
+
 FACES = FaceConfig()
 CROP = CropConfig(size=64)
 ALLOWANCE = Allowance(seconds=60, memory_bytes=2 * 2**30)

@@ -15,6 +15,8 @@ from dfdm_ray import __version__
 from dfdm_ray.cli import main
 from dfdm_ray.schemas import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 OK = 0
 MISTAKE = 2
 

@@ -31,7 +31,7 @@ TWO = ("faceswap", "iae")
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("crops")
-    write_patterns(root, generators=TWO, each={"train": 20, "val": 5})
+    write_patterns(root, generators=TWO, each={"train": 8, "val": 3})
     return root
 
 
@@ -55,7 +55,7 @@ def undisturbed(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing stopped."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     text = run(config(crops, out))
-    assert "40 videos to train on, 10 to validate" in text
+    assert "16 videos to train on, 6 to validate" in text
     assert epochs_shown(text) == ALL
     return out
 

@@ -19,6 +19,8 @@ from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
 from dfdm_ray.faces.retinaface_resnet import ResNetRetinaFace
 from dfdm_ray.faces.tracks import iou
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights() -> bytes:

@@ -15,6 +15,8 @@ from dfdm_ray.io import listing, object_store, storage
 from dfdm_ray.io.object_store import drain_failures, may_pass, persistently
 from dfdm_ray.video.decode import VideoReader
 
+pytestmark = pytest.mark.slow
+
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
 
 

@@ -15,6 +15,8 @@ from dfdm_ray.models.checkpoint import LoadedModel, Preprocessing, random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
 from dfdm_ray.models.inference import ClipScorer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = DmaStaConfig(backbone="resnet18", num_frames=3)
 PREPROCESSING = Preprocessing(crop_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 

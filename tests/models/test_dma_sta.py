@@ -10,6 +10,8 @@ from dfdm_ray.labels import Backbone
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig, high_pass, normalize
 
+pytestmark = pytest.mark.slow
+
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=3)
 
 

@@ -11,6 +11,8 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=4)
 State = dict[str, Tensor]
 

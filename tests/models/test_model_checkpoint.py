@@ -19,6 +19,8 @@ from dfdm_ray.models.checkpoint import (
 )
 from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = DmaStaConfig(backbone="resnet18", num_frames=4)
 State = dict[str, Tensor]
 Content = dict[str, Any]

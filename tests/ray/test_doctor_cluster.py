@@ -41,16 +41,6 @@ def findings(cluster: TokenCluster, *options: str) -> tuple[int, list[dict[str, 
     return done.returncode, [one for one in found if one["status"] != "ok"]
 
 
-def test_sound_nodes_are_ready(token_cluster: TokenCluster, tmp_path: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    read = ["--reads", str(tmp_path / "videos"), "--writes", str(tmp_path / "out")]
-    done = doctor(token_cluster, *read, "--driver-writes", str(tmp_path / "scores"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 of 3 nodes" in done.stdout
-    assert "ready: nothing failed" in done.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
-
-
 def test_a_wrong_token_is_told_in_one_line(token_cluster: TokenCluster, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("f" * 32)
     refused, missing = "refuses this token", "there is no token"

@@ -55,11 +55,11 @@ def test_a_job_without_the_token_is_refused(token_cluster: TokenCluster) -> None
 
 
 def test_a_users_mistake_fails_the_job_with_one_line(token_cluster: TokenCluster, tmp_path: Path) -> None:
-    job = ["--videos", str(tmp_path), "--checkpoint", "gone.pt", "--out", str(tmp_path / "out")]
-    done = submit(token_cluster, "python", "ray_jobs/score.py", *job)
+    job = ["--videos", str(tmp_path / "gone"), "--out", str(tmp_path / "m.parquet")]
+    done = submit(token_cluster, "python", "ray_jobs/manifest.py", *job)
     assert done.returncode != 0
     text = done.stdout + done.stderr
-    assert "error: cannot read the checkpoint gone.pt" in text
+    assert "error: no such" in text
     assert "Traceback" not in text
 
 
@@ -156,12 +156,15 @@ def documented(token_cluster: TokenCluster, tmp_path_factory: pytest.TempPathFac
         )
         assert done.returncode == 0, f"{here}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
         printed += done.stdout
+        if "doctor.py" in code:
+            assert {path.name for path in data.iterdir()} == {"DFDM", "people"}  # no file of a probe
         metrics |= exported(token_cluster)
     return Documented(data=data, planned=planned, printed=printed, metrics=metrics)
 
 
 def test_the_documented_commands_take_a_dataset_through_every_job(documented: Documented) -> None:
     planned, data = documented.planned, documented.data
+    assert "3 of 3 nodes" in documented.printed
     assert "ready: nothing failed" in documented.printed
     assert f"{planned}/{planned} videos: {planned} scored, 0 rejected" in documented.printed
     table = pq.read_table(data / "out" / "predictions")

@@ -12,6 +12,8 @@ from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Run, plan_frames
 
+pytestmark = pytest.mark.slow
+
 B_FRAMES = x264(bf="3", b_strategy="0", b_pyramid="normal")
 OPEN_GOP = {**B_FRAMES, "g": "23", "sc_threshold": "0", "x264-params": "open-gop=1"}
 

@@ -17,6 +17,8 @@ from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Run, Runs, plan_frames
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = ("keyframe_runs", "head", "uniform")
 
 PYRAMID = x264(bf="3", b_pyramid="normal", b_strategy="0")

@@ -12,6 +12,8 @@ from support.videos import numbered_frame
 
 from dfdm_ray.video.encode import QualityWriter
 
+pytestmark = pytest.mark.slow
+
 QUALITIES = (0, 10, 23)
 
 

@@ -86,7 +86,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
         describe(dataset, config, console)
     work = root / "work"
     for each in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
-        storage.removeunfinished(str(each))
+        storage.remove_unfinished(str(each))
 
 
 def _extract(

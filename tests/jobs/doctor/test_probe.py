@@ -19,6 +19,8 @@ from dfdm_ray.io import storage
 from dfdm_ray.jobs.doctor import probe
 from dfdm_ray.jobs.doctor.probe import Stored, marked, within
 
+pytestmark = pytest.mark.slow
+
 
 def test_sent_by_value_it_reports_what_the_machine_is(tmp_path: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(probe)

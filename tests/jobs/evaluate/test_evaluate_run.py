@@ -8,6 +8,8 @@ from support.evaluation_rows import rejected, run_folder, scored, table
 from dfdm_ray.cli import main
 from dfdm_ray.manifest.build import build_manifest
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     scored("a", "iae", "iae", 0.9),
     scored("b", "iae", "dfaker", 0.7, scene="1"),

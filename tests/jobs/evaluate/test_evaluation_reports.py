@@ -24,6 +24,8 @@ from dfdm_ray.jobs.evaluate.report import (
 from dfdm_ray.jobs.evaluate.summary import summarise
 from dfdm_ray.labels import GENERATORS
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>&|`*_[x](y)$a$\x1b[31m\x00\n\u202e\"'.mp4"
 
 
