@@ -199,28 +199,22 @@ def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> li
         for num_left in unfinished(running):
             work.done = len(running) - num_left
             show()
-    results: list[Any] = ray.get(running)
-    return results
+    return list(ray.get(running))
 
 
 def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
-    """Yield the number of tasks that still run, every few seconds, until none does; raise their errors."""
+    """Yield the number of tasks that still run, every few seconds, until none does. An error stops all."""
     while running:
         ready, running = ray.wait(running, timeout=_POLL_S)
         try:
             ray.get(ready)
         except ray.exceptions.RayTaskError as error:
-            _cancel(running)
+            for task in running:
+                ray.cancel(task)
+            for task in running:  # Ray logs an error that nobody fetches
+                with suppress(ray.exceptions.RayError):
+                    ray.get(task)
             if isinstance(error.cause, UserError):  # without the traceback of the worker
                 raise error.cause from None
             raise
         yield len(running)
-
-
-def _cancel(running: list[ray.ObjectRef[Any]]) -> None:
-    """Stop the tasks; fetch their errors, which Ray would log as unhandled."""
-    for task in running:
-        ray.cancel(task)
-    for task in running:
-        with suppress(ray.exceptions.RayError):
-            ray.get(task)

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import torch
+from matplotlib.figure import Figure
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
@@ -228,8 +229,6 @@ def epoch_line(result: EpochResult, *, epochs: int) -> str:
 
 def draw_curves(history: Sequence[EpochResult]) -> bytes:
     """Return loss and accuracy of training and validation over the epochs as a PNG file."""
-    from matplotlib.figure import Figure  # no worker draws
-
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [result.epoch for result in history]
