@@ -100,9 +100,8 @@ def _extract(
     }
     extract = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.extract)
     shared = ray.put(weights)
-    reasons = _wait(
-        [extract.remote(uri, out, shared, config) for uri, out in files.items()], "faces", console
-    )
+    running = [extract.remote(uri, out, shared, config) for uri, out in files.items()]
+    reasons = _wait(running, "faces", console)
     rejected = {uri: str(reason) for uri, reason in zip(files, reasons, strict=True) if reason}
     for uri, reason in rejected.items():
         say(console, f"left out: {uri}: {reason}")
