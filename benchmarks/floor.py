@@ -30,10 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.checkpoints import write_untrained
 
-from dfdm_ray.clips.cut import ClipFacts, find_tracks, load_detector, make_detector, prepare_clips
+from dfdm_ray.clips.cut import ClipFacts, load_detector, make_detector, prepare_clips
 from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.faces.crops import crop_face
+from dfdm_ray.faces.tracks import find_tracks
 from dfdm_ray.labels import QUALITIES
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.dma_sta import normalize

@@ -56,3 +56,12 @@ def parse_generator(name: str) -> Generator | None:
         if key == generator.replace("-", ""):
             return generator
     return _ALIASES.get(key)
+
+
+def class_name(name: str) -> str | None:
+    """Return the class that a user's ``name`` spells, such as ``IAE``, else ``name``; blank is ``None``.
+
+    ``original`` stays as it is: it means real videos in most data sets, and Faceswap as a tag of DFDM.
+    """
+    generator = None if "original" in name.lower() else parse_generator(name)
+    return name.strip() or None if generator is None else str(generator)

@@ -1,8 +1,11 @@
 """Arrow schemas of all files and of the rows between stages, and the check of a manifest."""
 
+from collections import Counter
+
 import pyarrow as pa
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.labels import GENERATORS, class_name
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
@@ -140,6 +143,8 @@ PREDICTIONS = pa.schema(
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
+    Generators get the names of their classes, see :func:`class_names`.
+
     Raises:
         UserError: If columns are missing or have another type, ids repeat, or required values are null.
     """
@@ -156,4 +161,18 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     num_ids = len(table["video_id"].unique())
     if num_ids != table.num_rows:
         raise UserError(f"{origin} has {table.num_rows} rows but only {num_ids} different video_id")
-    return table
+    return class_names(table, "generator")
+
+
+def class_names(table: pa.Table, column: str) -> pa.Table:
+    """Return ``table`` with the names of classes in ``column``, see :func:`dfdm_ray.labels.class_name`."""
+    known = {name: class_name(name) for name in table[column].drop_null().unique().to_pylist()}
+    names = [known.get(name) for name in table[column].to_pylist()]
+    at = table.schema.get_field_index(column)
+    return table.set_column(at, table.schema.field(at), pa.array(names, pa.string()))
+
+
+def count_other_generators(table: pa.Table) -> str:
+    """Return the generators that are no class, each with its number of videos: ``fsgan (12)``."""
+    counts = Counter(name for name in table["generator"].to_pylist() if name and name not in GENERATORS)
+    return ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfdm_ray.labels import DFDM_TAGS, GENERATORS, Generator, parse_generator
+from dfdm_ray.labels import DFDM_TAGS, GENERATORS, Generator, class_name, parse_generator
 
 
 def test_the_class_order_is_that_of_the_tags() -> None:
@@ -38,3 +38,23 @@ def test_the_class_order_is_that_of_the_tags() -> None:
 )
 def test_every_spelling_is_understood_and_nothing_else(name: str, expected: Generator | None) -> None:
     assert parse_generator(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Faceswap", "faceswap"),
+        ("IAE", "iae"),
+        (" dfl_h128 ", "dfl-h128"),
+        ("4dfaker", "dfaker"),
+        # real videos, or Faceswap: undecided
+        ("original", "original"),
+        ("1original", "1original"),
+        # not ours
+        ("FSGAN", "FSGAN"),
+        # blank
+        (" ", None),
+    ],
+)
+def test_a_users_name_becomes_that_of_its_class(name: str, expected: str | None) -> None:
+    assert class_name(name) == expected

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, check_manifest
+from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, check_manifest, count_other_generators
 
 ROW = {"video_id": "a.mp4", "uri": "/a.mp4", "size_bytes": 1}
 
@@ -35,6 +35,15 @@ def test_columns_may_be_more_in_another_order_and_of_a_type_that_fits() -> None:
     assert checked.schema.equals(MANIFEST)
     large = table(ROW, schema=retyped("uri", pa.large_string()))
     assert check_manifest(large, origin="m.parquet").schema.equals(MANIFEST)
+
+
+def test_generators_get_the_names_of_their_classes_and_others_are_counted() -> None:
+    spelled = ["Faceswap", "IAE", "", "FSGAN", None, "FSGAN"]
+    rows = [{**ROW, "video_id": str(at), "generator": name} for at, name in enumerate(spelled)]
+    checked = check_manifest(table(*rows).replace_schema_metadata({"a": "b"}), origin="m.parquet")
+    assert checked["generator"].to_pylist() == ["faceswap", "iae", None, "FSGAN", None, "FSGAN"]
+    assert checked.schema.metadata == {b"a": b"b"}
+    assert count_other_generators(checked) == "FSGAN (2)"
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.crops import crop_face
-from dfdm_ray.faces.detector import Detections, FaceDetector
+from dfdm_ray.faces.detector import FaceDetector
 from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
-from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, join, link
+from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, find_tracks, join
+from dfdm_ray.faces.turns import as_shown, find_turn, turn_back
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Runs, other_runs, plan_frames
@@ -81,6 +82,8 @@ class _Seen:
     batches: list[FrameBatch] = field(default_factory=list)
     tracks: list[list[RunTrack]] = field(default_factory=list)
     subject: FaceTrack | None = None
+    turns: int | None = None
+    """Quarter turns clockwise of the faces in the frames; ``None`` until a face is found."""
 
     def add(self, batch: FrameBatch, tracks: list[RunTrack], facts: ClipFacts) -> None:
         self.batches.append(batch)
@@ -139,7 +142,7 @@ def _collect(
         raise VideoRejectedError(RejectCode.TOO_SHORT, _too_short(reader, spec))
     facts.plan = plan
     for batch in _batches(reader, plan, detector, spec, facts):
-        tracks = _timed_tracks(batch, detector, spec.detect_every, facts)
+        batch, tracks = _upright_tracks(batch, detector, spec.detect_every, facts, seen)
         if tracks:
             seen.add(batch, tracks, facts)
         if seen.num_frames >= spec.frames_wanted:
@@ -217,6 +220,26 @@ def _stacked(frames: Sequence[FrameBatch]) -> FrameBatch:
     )
 
 
+def _upright_tracks(
+    batch: FrameBatch, detector: FaceDetector, every: int, facts: ClipFacts, seen: _Seen
+) -> tuple[FrameBatch, list[RunTrack]]:
+    """Return the frames and their tracks, turned so that the first subject found is upright."""
+    if seen.turns:
+        batch = _turned(batch, seen.turns)
+    tracks = _timed_tracks(batch, detector, every, facts)
+    if seen.turns is None and (subject := choose_subject(join([tracks]), frame_size=batch.rgb.shape[1:3])):
+        part = subject.parts[0]
+        seen.turns = find_turn(batch.rgb[part.frames[0]], part, detector)
+        if seen.turns:
+            batch = _turned(batch, seen.turns)
+            tracks = _timed_tracks(batch, detector, every, facts)
+    return batch, tracks
+
+
+def _turned(batch: FrameBatch, turns: int) -> FrameBatch:
+    return FrameBatch(rgb=turn_back(batch.rgb, turns), pts_s=batch.pts_s)
+
+
 def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: ClipFacts) -> list[RunTrack]:
     facts.num_frames_looked_at += len(batch)
     started = time.perf_counter()
@@ -224,25 +247,6 @@ def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: 
         return find_tracks(batch, detector, every=every)
     finally:
         facts.seconds_detect += time.perf_counter() - started
-
-
-def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
-    """Return the face tracks of a run of frames.
-
-    Faces are detected in every ``every``-th frame and in the last. If there are faces but none from the first
-    frame to the last, a face came or went in between, and they are detected in all frames.
-    """
-    looked = sorted({*range(0, len(batch), every), len(batch) - 1})
-    detections = _detect(batch, detector, looked)
-    tracks = link(detections)
-    if tracks and max(len(track.frames) for track in tracks) < len(batch):
-        rest = [frame for frame in range(len(batch)) if frame not in detections]
-        tracks = link(detections | _detect(batch, detector, rest)) if rest else tracks
-    return tracks
-
-
-def _detect(batch: FrameBatch, detector: FaceDetector, frames: list[int]) -> dict[int, Detections]:
-    return dict(zip(frames, detector.detect([batch.rgb[frame] for frame in frames]), strict=True))
 
 
 def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
@@ -272,10 +276,12 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
         crop_face(batch.rgb[part.frames[row]], part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)
         for batch, part, row in chosen
     ]
+    turns, size = seen.turns or 0, seen.batches[0].rgb.shape[1:3]
+    corners = as_shown(boxes.reshape(-1, 2, 2), turns, size)
     return FaceClips(
         crops=np.stack(crops).reshape(spec.shape),
         pts_s=np.array([batch.pts_s[part.frames[row]] for batch, part, row in chosen]),
-        boxes_xyxy=boxes,
-        landmarks=np.stack([part.landmarks[row] for _, part, row in chosen]),
+        boxes_xyxy=np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),
+        landmarks=as_shown(np.stack([part.landmarks[row] for _, part, row in chosen]), turns, size),
         face_score=float(np.mean([part.scores[row] for _, part, row in chosen])),
     )

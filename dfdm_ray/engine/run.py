@@ -31,7 +31,8 @@ from dfdm_ray.errors import IncompleteError, UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.schemas import check_manifest
+from dfdm_ray.manifest.names import find_copies
+from dfdm_ray.schemas import check_manifest, count_other_generators
 
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
@@ -207,6 +208,7 @@ def open_run(
         with writing_to(folder.root):
             storage.write_parquet(folder.manifest, resumed.manifest)
         show_list(console, "not listed, hence without a row", not_listed)
+        _show_oddities(manifest, console)
         for remark in resumed.remarks:
             say(console, remark)
         run = Run(config, folder, resumed, console, verb=verb, record=record)
@@ -239,3 +241,12 @@ def own_words(error: Exception) -> UserError | None:
 def flush_after_s(elapsed_s: float) -> float:
     """Return how long rows may wait in a run of that age: a kill costs at most a twentieth of it."""
     return min(20.0, max(1.0, 0.05 * elapsed_s))
+
+
+def _show_oddities(manifest: pa.Table, console: Console) -> None:
+    """Print the generators that are no class, and the videos that look like copies of others."""
+    if others := count_other_generators(manifest):
+        say(console, f"warning: generators that are no class; `train` leaves them out: {others}", "yellow")
+    sizes = dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
+    copies = [f"{copy}, of {original}" for copy, original in find_copies(sizes).items()]
+    show_list(console, "look like copies, with the same size; both count", copies)

@@ -1,7 +1,8 @@
 """Face tracks of a video, and the choice of its subject.
 
 Detections are linked by overlap inside a run of consecutive frames, and boxes between them are
-interpolated. The tracks of separate runs, which may be minutes apart, are joined by place and size.
+interpolated. The tracks of separate runs, which may be minutes apart, are joined by place and size. Faces
+that do not look alike stay apart: after a cut, another person may be at the same place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dfdm_ray.faces.detector import Detections, Floats
+from dfdm_ray.faces.detector import Detections, FaceDetector, Floats
+from dfdm_ray.faces.looks import alike, face_look
+from dfdm_ray.video.frames import FrameBatch
 
 _LINK_IOU = 0.3
 """Smallest overlap of one face in two frames of a run."""
@@ -31,6 +34,8 @@ class RunTrack:
     """Shape ``(n, 5, 2)``, pixels."""
     scores: Floats
     """Shape ``(n,)``, 0..1."""
+    look: Floats
+    """Look of the face in its first frame, see :mod:`dfdm_ray.faces.looks`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,8 +62,38 @@ def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     return overlap
 
 
-def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
-    """Link the detections of one run, by position of the frame, greedily by overlap from frame to frame."""
+def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
+    """Return the face tracks of a run of frames.
+
+    Faces are detected in every ``every``-th frame and in the last. If there are faces but none from the first
+    frame to the last, a face came or went in between, and they are detected in all frames.
+    """
+    looked = sorted({*range(0, len(batch), every), len(batch) - 1})
+    detections = _detect(batch, detector, looked)
+    tracks = _linked(batch, detections)
+    if tracks and max(len(track.frames) for track in tracks) < len(batch):
+        rest = [frame for frame in range(len(batch)) if frame not in detections]
+        tracks = _linked(batch, detections | _detect(batch, detector, rest)) if rest else tracks
+    return tracks
+
+
+def _linked(batch: FrameBatch, detections: dict[int, Detections]) -> list[RunTrack]:
+    looks = {
+        frame: [face_look(batch.rgb[frame], box) for box in found.boxes_xyxy]
+        for frame, found in detections.items()
+    }
+    return link(detections, looks)
+
+
+def _detect(batch: FrameBatch, detector: FaceDetector, frames: list[int]) -> dict[int, Detections]:
+    return dict(zip(frames, detector.detect([batch.rgb[frame] for frame in frames]), strict=True))
+
+
+def link(detections: Mapping[int, Detections], looks: Mapping[int, Sequence[Floats]]) -> list[RunTrack]:
+    """Link the detections of one run, by position of the frame, greedily by overlap from frame to frame.
+
+    ``looks`` are those of the detections; a face is linked only if it looks like the first of its track.
+    """
     tracks: list[list[tuple[int, int]]] = []
     previous: list[tuple[int, int]] = []  # (track, detection) in the frame before
     earlier = -1
@@ -72,7 +107,10 @@ def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
             for pair in np.argsort(-overlap, axis=None).tolist():
                 row, face = divmod(pair, len(now))
                 track = previous[row][0]
-                if overlap[row, face] >= _LINK_IOU and face in free and track not in {t for t, _ in current}:
+                if overlap[row, face] < _LINK_IOU or face not in free or track in {t for t, _ in current}:
+                    continue
+                first, at = tracks[track][0]
+                if alike(looks[first][at], looks[frame][face]):
                     current.append((track, face))
                     free.remove(face)
         for face in sorted(free):
@@ -81,11 +119,13 @@ def link(detections: Mapping[int, Detections]) -> list[RunTrack]:
         for track, face in current:
             tracks[track].append((frame, face))
         previous, earlier = current, frame
-    return [interpolate(track, detections) for track in tracks]
+    return [interpolate(track, detections, looks[track[0][0]][track[0][1]]) for track in tracks]
 
 
-def interpolate(faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections]) -> RunTrack:
-    """Interpolate linearly between the detections ``(frame, face)`` of one track."""
+def interpolate(
+    faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections], look: Floats
+) -> RunTrack:
+    """Interpolate linearly between the detections ``(frame, face)`` of one track with this ``look``."""
     seen = np.array([frame for frame, _ in faces], dtype=np.int64)
     frames = np.arange(seen[0], seen[-1] + 1)
 
@@ -99,11 +139,12 @@ def interpolate(faces: Sequence[tuple[int, int]], detections: Mapping[int, Detec
         boxes_xyxy=fill([detections[frame].boxes_xyxy[face] for frame, face in faces]),
         landmarks=fill([detections[frame].landmarks[face] for frame, face in faces]),
         scores=fill([detections[frame].scores[face] for frame, face in faces]),
+        look=look,
     )
 
 
 def join(runs: Sequence[Sequence[RunTrack]]) -> list[FaceTrack]:
-    """Join tracks of separate runs into face tracks if their places and sizes are near."""
+    """Join tracks of separate runs into face tracks if their places, sizes and looks are near."""
     faces: list[dict[int, RunTrack]] = []
     for position, tracks in enumerate(runs):
         for track in sorted(tracks, key=lambda track: -_side(track)):
@@ -134,7 +175,8 @@ def _distance(a: RunTrack, b: RunTrack) -> float | None:
     """Return the distance of two tracks in box sides, or ``None`` if they cannot be one face."""
     smaller, larger = sorted((_side(a), _side(b)))
     distance = float(np.linalg.norm(_centre(a) - _centre(b))) / max((smaller + larger) / 2, 1e-9)
-    return None if distance > _JOIN_DISTANCE or larger > _JOIN_SIZE_RATIO * smaller else distance
+    near = distance <= _JOIN_DISTANCE and larger <= _JOIN_SIZE_RATIO * smaller
+    return distance if near and alike(a.look, b.look) else None
 
 
 def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> FaceTrack | None:

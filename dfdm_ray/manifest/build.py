@@ -12,7 +12,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry
 from dfdm_ray.io.terminal import visible
-from dfdm_ray.manifest.names import DfdmFacts, parse_path
+from dfdm_ray.manifest.names import DfdmFacts, find_copies, parse_path, system_part
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
 from dfdm_ray.schemas import MANIFEST
 
@@ -41,7 +41,8 @@ class ManifestBuild:
     not_listed: tuple[Problem, ...]
     """The problems that have no row: unreadable folders and links to folders, with unknown content."""
     num_other_files: dict[str, int]
-    """Number of files without a video's extension, by extension; ``""`` for none."""
+    """Number of files without a video's extension, by extension (``""`` for none), and of files of operating
+    systems, by folder or as ``._*``."""
     is_dfdm: bool
     """Whether any name or folder looks like DFDM; if none does, names that do not parse are no problems."""
 
@@ -57,19 +58,22 @@ def build_manifest(source: str) -> ManifestBuild:
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
     """
-    listed = list_source(source)
+    listed, num_system_files = _without_system_files(list_source(source))
     videos, num_other_files, clashes = _videos(listed)
+    num_other_files = dict(sorted({**num_other_files, **num_system_files}.items()))
     if not videos:
         raise nothing_found(source, listed, num_other_files)
     facts = [parse_path(_path(video.relative), root=listed.root) for video in videos]
     is_dfdm = any(fact.looks_like_dfdm for fact in facts)
     troubles = (*listed.unreadable, *listed.doubled)
     problems = [Problem(trouble.relative, trouble.reason) for trouble in troubles] + clashes
-    if is_dfdm:
-        reasons = [
-            (video.relative, "; ".join(fact.reasons)) for video, fact in zip(videos, facts, strict=True)
-        ]
-        problems += [Problem(name, reason) for name, reason in reasons if reason]
+    copies = find_copies({video.relative: video.size_bytes for video in videos})
+    for video, fact in zip(videos, facts, strict=True):
+        reasons = [*fact.reasons] if is_dfdm else []
+        if original := copies.get(video.relative):
+            reasons.append(f"looks like a copy of {original}, with the same size; both count")
+        if reasons:
+            problems.append(Problem(video.relative, "; ".join(reasons)))
     uris = {video.uri for video in videos}
     lost = [Problem(one.relative, one.reason) for one in listed.unreadable if one.uri not in uris]
     return ManifestBuild(
@@ -123,6 +127,16 @@ def _videos(listed: Listing) -> tuple[list[FileEntry], dict[str, int], list[Prob
     found += [FileEntry(uri=one.uri, relative=one.relative, size_bytes=0) for one in called]
     by_id, clashes = _by_id(found)
     return [by_id[key] for key in sorted(by_id)], dict(sorted(num_other_files.items())), clashes
+
+
+def _without_system_files(listed: Listing) -> tuple[Listing, Counter[str]]:
+    """Return ``listed`` without files of operating systems, and their number by kind; lists stay whole."""
+    if listed.is_list:
+        return listed, Counter()
+    kinds = {one.uri: system_part(_path(one.relative)) for one in (*listed.files, *listed.unreadable)}
+    files = tuple(one for one in listed.files if not kinds[one.uri])
+    unreadable = tuple(one for one in listed.unreadable if not kinds[one.uri])
+    return replace(listed, files=files, unreadable=unreadable), Counter(filter(None, kinds.values()))
 
 
 def _by_id(videos: Iterable[FileEntry]) -> tuple[dict[str, FileEntry], list[Problem]]:

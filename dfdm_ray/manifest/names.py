@@ -13,7 +13,9 @@ sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so 
 counts as a generator only above a DFDM name or together with a quality folder.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator, parse_generator
@@ -24,6 +26,18 @@ _REAL_NAME = re.compile(r"(id[0-9]+)_([0-9]+)", re.IGNORECASE)
 _QUALITY_FOLDER = re.compile(r"(?:dfdm[_-]?)?crf[_-]?([0-9]+)", re.IGNORECASE)
 _NUM_ROOT_FOLDERS = 3
 """Number of last folders of the root that count: quality, generator and one between."""
+_SYSTEM_FOLDERS = {
+    *("__macosx", ".appledouble", ".trash", ".trashes", ".spotlight-v100", ".fseventsd", "@eadir"),
+    *("$recycle.bin", "system volume information", "#recycle", "@recycle", ".@__thumb"),
+}
+"""Folders of macOS, Linux, Windows, Synology and QNAP, lower case: thumbnails, indices and deleted files."""
+_COPY = re.compile(
+    r"^(?:cop(?:y|ie|ia)|kopie) (?:of|de|von) "
+    r"|(?:(?: [-\u2013])? |_)(?:cop(?:y|ie|ia)|kopie)(?: \(?[0-9]+\)?)?$"
+    r"| ?\([0-9]+\)$| [0-9]+$",
+    re.IGNORECASE,
+)
+"""Mark of a copy: ``x (1)``, ``x copy``, ``x copy 2``, ``x - Copy (2)``, ``x 2``, ``Copy of x``."""
 _KNOWN_QUALITIES = ", ".join(map(str, QUALITIES))
 _KNOWN_TAGS = ", ".join(DFDM_TAGS.values())
 
@@ -113,3 +127,35 @@ def _generator(tag: str | None, folder: str | None) -> tuple[Generator | None, s
     if folder is not None and parse_generator(folder) != generator:
         return generator, f"the name says {generator}, but the folder is {folder}; the name is used"
     return generator, None
+
+
+def system_part(path: str) -> str | None:
+    """Return why ``path`` is a system's own file: its first system folder, ``._*``, or ``None``.
+
+    macOS puts a file ``._x.mp4`` with the attributes of ``x.mp4`` beside it on exFAT disks and file servers.
+    """
+    *folders, name = path.split("/")
+    for folder in folders:
+        if folder.lower() in _SYSTEM_FOLDERS or folder.lower().startswith(".trash-"):
+            return folder
+    return "._*" if name.startswith("._") else None
+
+
+def find_copies(sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the paths that a file manager gave to copies, each with the original's.
+
+    A copy has the size of a file whose name, or name of a folder, lacks only the mark of a copy.
+
+    Args:
+        sizes: Bytes by path.
+    """
+    found = {}
+    for path, size in sizes.items():
+        *folders, stem, end = *path.split("/")[:-1], *os.path.splitext(path.rpartition("/")[2])
+        parts = [*folders, stem]
+        plain = [_COPY.sub("", part) or part for part in parts]
+        one_by_one = [[*parts[:at], part, *parts[at + 1 :]] for at, part in enumerate(plain)]
+        originals = ("/".join(names) + end for names in [*one_by_one, plain] if names != parts)
+        if original := next((one for one in originals if size and sizes.get(one) == size), None):
+            found[path] = original
+    return found

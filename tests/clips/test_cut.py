@@ -17,10 +17,11 @@ from support.videos import (
 )
 
 from dfdm_ray import assets
-from dfdm_ray.clips.cut import ClipFacts, FaceClips, find_tracks, load_detector, prepare_clips
+from dfdm_ray.clips.cut import ClipFacts, FaceClips, load_detector, prepare_clips
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.tracks import find_tracks
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 
@@ -90,7 +91,7 @@ def test_a_face_in_every_frame_costs_only_the_planned_frames(video: Path) -> Non
     assert facts.seconds_decode > 0
     assert facts.seconds_detect > 0
     np.testing.assert_allclose(clips.boxes_xyxy, [FACE] * 10)
-    assert clips.face_score == pytest.approx(0.9)
+    assert clips.face_score == pytest.approx(0.999)
 
 
 def test_each_crop_is_cut_from_the_frame_its_time_names(video: Path) -> None:

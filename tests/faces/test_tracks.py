@@ -1,7 +1,10 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.videos import detections
 
+from dfdm_ray.faces.detector import Detections
+from dfdm_ray.faces.looks import face_look
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, iou, join, link
 
 Box = tuple[float, float, float, float]
@@ -11,13 +14,23 @@ def box(x: float, y: float, side: float = 20) -> Box:
     return (x, y, x + side, y + side)
 
 
-def track(*boxes: Box) -> RunTrack:
+def look(colour: tuple[int, int, int] = (180, 130, 110)) -> npt.NDArray[np.float32]:
+    return face_look(np.full((8, 8, 3), colour, np.uint8), np.array([0, 0, 8, 8], np.float32))
+
+
+def linked(detections: dict[int, Detections]) -> list[RunTrack]:
+    """Link faces of one look."""
+    return link(detections, {frame: [look()] * len(found) for frame, found in detections.items()})
+
+
+def track(*boxes: Box, colour: tuple[int, int, int] = (180, 130, 110)) -> RunTrack:
     found = detections(boxes)
     return RunTrack(
         frames=np.arange(len(boxes)),
         boxes_xyxy=found.boxes_xyxy,
         landmarks=found.landmarks,
         scores=found.scores,
+        look=look(colour),
     )
 
 
@@ -28,7 +41,7 @@ def test_overlap_is_shared_area_over_united_area() -> None:
 
 
 def test_boxes_between_two_looks_are_on_a_straight_line() -> None:
-    (found,) = link({0: detections([box(0, 0)]), 4: detections([box(8, 4)])})
+    (found,) = linked({0: detections([box(0, 0)]), 4: detections([box(8, 4)])})
     assert found.frames.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(found.boxes_xyxy[:, 0], [0, 2, 4, 6, 8])
     np.testing.assert_allclose(found.landmarks[2, 0], [4, 2])
@@ -36,7 +49,7 @@ def test_boxes_between_two_looks_are_on_a_straight_line() -> None:
 
 def test_two_faces_that_pass_each_other_stay_two_faces() -> None:
     looks = {t: detections([box(4.0 * t, 0), box(60 - 4.0 * t, 6)]) for t in range(16)}
-    found = link(looks)
+    found = linked(looks)
     assert len(found) == 2
     assert sorted(one.boxes_xyxy[0, 0] for one in found) == [0, 60]
     assert sorted(one.boxes_xyxy[-1, 0] for one in found) == [0, 60]
@@ -45,13 +58,28 @@ def test_two_faces_that_pass_each_other_stay_two_faces() -> None:
 
 def test_a_face_that_comes_later_or_jumps_is_a_track_of_its_own() -> None:
     looks = {0: detections([box(0, 0)]), 1: detections([box(0, 0), box(90, 0)]), 2: detections([box(200, 0)])}
-    assert [one.frames.tolist() for one in link(looks)] == [[0, 1], [1], [2]]
+    assert [one.frames.tolist() for one in linked(looks)] == [[0, 1], [1], [2]]
 
 
 def test_a_look_without_faces_ends_the_tracks() -> None:
     looks = {0: detections([box(0, 0)]), 1: detections([]), 2: detections([box(0, 0)])}
-    assert [one.frames.tolist() for one in link(looks)] == [[0], [2]]
-    assert link({0: detections([])}) == []
+    assert [one.frames.tolist() for one in linked(looks)] == [[0], [2]]
+    assert linked({0: detections([])}) == []
+
+
+def test_faces_at_one_place_that_do_not_look_alike_are_two_tracks() -> None:
+    """After a cut."""
+    found = detections([box(0, 0)])
+    pale, dark = look((230, 190, 170)), look((110, 60, 40))
+    seen = link(dict.fromkeys(range(4), found), {0: [pale], 1: [pale], 2: [dark], 3: [dark]})
+    assert [one.frames.tolist() for one in seen] == [[0, 1], [2, 3]]
+
+
+def test_a_face_that_turns_slowly_into_another_is_two_tracks() -> None:
+    """In a dissolve, each frame looks like the one before."""
+    shades = np.linspace((230, 190, 170), (110, 60, 40), 9).astype(int)
+    looks = {at: [look((r, g, b))] for at, (r, g, b) in enumerate(shades.tolist())}
+    assert len(link(dict.fromkeys(range(9), detections([box(0, 0)])), looks)) > 1
 
 
 JOINS = [
@@ -67,6 +95,10 @@ def test_tracks_of_separate_runs_are_joined_by_place_and_size(second: Box, faces
     found = join([[track(box(0, 0))], [track(second)]])
     assert len(found) == faces
     assert sum(face.num_frames for face in found) == 2
+
+
+def test_tracks_of_separate_runs_that_do_not_look_alike_are_not_joined() -> None:
+    assert len(join([[track(box(0, 0))], [track(box(0, 0), colour=(110, 60, 40))]])) == 2
 
 
 def test_one_run_cannot_give_a_face_two_tracks() -> None:

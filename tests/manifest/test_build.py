@@ -73,6 +73,36 @@ def test_names_of_another_data_set_are_no_problems(tmp_path: Path) -> None:
     assert build.table["generator"].null_count == 2
 
 
+def test_files_of_operating_systems_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "crf23" / "@eaDir" / "b.mp4").mkdir(parents=True)
+    for name in ("crf23/._a.mp4", "__MACOSX/crf23/a.mp4", ".Trashes/501/x.mp4", "crf23/@eaDir/b.mp4/v.mp4"):
+        put(tmp_path / name)
+    put(tmp_path / "crf23" / SWAP)
+    put(tmp_path / "crf23" / ".hidden.mp4")
+    build = build_manifest(str(tmp_path))
+    assert ids(build) == ["crf23/.hidden.mp4", f"crf23/{SWAP}"]
+    assert build.num_other_files == {"._*": 1, ".Trashes": 1, "@eaDir": 2, "__MACOSX": 1}
+    assert [one.name for one in build.problems] == ["crf23/.hidden.mp4"]  # its name is not that of DFDM
+    named = put(tmp_path / "list.txt", b"crf23/._a.mp4\n")
+    assert ids(build_manifest(str(named))) == ["crf23/._a.mp4"]
+
+
+def test_copies_by_name_and_size_are_problems(tmp_path: Path) -> None:
+    for name in ("x.mp4", "x (1).mp4", "x copy.mp4", "scene 2.mp4", "clips/y.mp4", "clips 2/y.mp4"):
+        put(tmp_path / name)
+    put(tmp_path / "x - Copy.mp4", b"of another size")
+    build = build_manifest(str(tmp_path))
+    assert build.table.num_rows == 7
+    assert reasons(build) == {
+        copy: f"looks like a copy of {original}, with the same size; both count"
+        for copy, original in {
+            "clips 2/y.mp4": "clips/y.mp4",
+            "x (1).mp4": "x.mp4",
+            "x copy.mp4": "x.mp4",
+        }.items()
+    }
+
+
 def test_other_files_are_counted_by_extension(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.TXT", "c.txt", "d", ".mp4", "e.tar.gz", "f.mp4.part"):
         put(tmp_path / name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfdm_ray.manifest.names import parse_path
+from dfdm_ray.manifest.names import find_copies, parse_path
 
 NO_CRF = "no quality folder such as DFDM_crf23 above it"
 KNOWN_TAGS = "known are 1original, 2lightweight, 3iae, 4dfaker, 5dfl-h128"
@@ -144,3 +144,32 @@ def test_the_path_goes_before_the_root_and_an_absolute_path_has_no_root() -> Non
 def test_other_data_sets_do_not_look_like_dfdm(path: str) -> None:
     assert not parse_path(path).looks_like_dfdm
     assert parse_path(path).generator is None
+
+
+@pytest.mark.parametrize(
+    ("path", "original"),
+    [
+        ("a/x (1).mp4", "a/x.mp4"),
+        ("a/x(2).mp4", "a/x.mp4"),
+        ("a/x copy.mp4", "a/x.mp4"),
+        ("a/x copy 3.mp4", "a/x.mp4"),
+        ("a/x - Copy (2).mp4", "a/x.mp4"),
+        ("a/x - Kopie.mp4", "a/x.mp4"),
+        ("a/x \u2013 Kopie.mp4", "a/x.mp4"),
+        ("a/Copy of x.mp4", "a/x.mp4"),
+        ("a/Kopie von x.mp4", "a/x.mp4"),
+        ("a/x 2.mp4", "a/x.mp4"),
+        ("a 2/x.mp4", "a/x.mp4"),
+        ("a 2/x (1).mp4", "a/x.mp4"),
+        # other names, and a mark that is the whole name
+        ("a/x2.mp4", None),
+        ("a/xcopy.mp4", None),
+        ("a/x_2.mp4", None),
+        ("b/x.mp4", None),
+        ("a/ (1).mp4", None),
+    ],
+)
+def test_a_copy_has_the_name_and_size_of_another_file(path: str, original: str | None) -> None:
+    found = {path: original} if original else {}
+    assert find_copies({"a/x.mp4": 5, path: 5}) == found
+    assert find_copies({"a/x.mp4": 5, path: 6}) == find_copies({"a/x.mp4": 0, path: 0}) == {}

@@ -165,12 +165,12 @@ class ScriptedDetector:
 
 
 def detections(boxes: Sequence[tuple[float, float, float, float]]) -> Detections:
-    """Return detections of score 0.9 at ``boxes``; the landmarks are each box's corners and centre."""
+    """Return detections of score 0.999 at ``boxes``; the landmarks are each box's corners and centre."""
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
     centre: npt.NDArray[np.floating] = (xyxy[:, :2] + xyxy[:, 2:]) / 2
     corners = [xyxy[:, [left, top]] for left, top in ((0, 1), (2, 1), (0, 3), (2, 3))]
     return Detections(
         boxes_xyxy=xyxy,
-        scores=np.full(len(xyxy), 0.9, np.float32),
+        scores=np.full(len(xyxy), 0.999, np.float32),
         landmarks=np.stack([*corners[:2], centre, *corners[2:]], axis=1).astype(np.float32),
     )

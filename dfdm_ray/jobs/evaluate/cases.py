@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import PREDICTIONS, REJECTED, SCORED
+from dfdm_ray.schemas import PREDICTIONS, REJECTED, SCORED, class_names
 
 _NEEDED = ("video_id", "status", "generator", "probabilities")
 _GROUP = ("target_identity", "source_identity", "scene")
@@ -89,7 +89,7 @@ def check_predictions(table: pa.Table, *, origin: str) -> pa.Table:
             f"{origin}: {count_of(len(repeated), 'video_id')} repeated, for example {repeated[0]!r}; "
             "every video must have one row"
         )
-    return pa.table(columns)
+    return class_names(pa.table(columns), "true_generator")
 
 
 def fill_from_manifest(table: pa.Table, manifest: pa.Table) -> tuple[pa.Table, list[str]]:

@@ -20,6 +20,7 @@ from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, STATE, TENSORBOARD, Tr
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.dma_sta import DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
+from dfdm_ray.schemas import class_names, count_other_generators
 
 CROPS_SETTING = "crops."
 """Prefix of the names of the crops dataset's settings among the settings of the data."""
@@ -33,7 +34,7 @@ def check_task(config: TrainConfig) -> TrainTask:
     Raises:
         UserError: If the dataset or the ImageNet weights cannot be used.
     """
-    index = _usable(config)
+    index, left_out = _usable(config)
     settings = read_settings(config.crops)
     classes = _classes(index, config)
     stored = int(settings["num_frames"])
@@ -58,6 +59,7 @@ def check_task(config: TrainConfig) -> TrainTask:
         network=network,
         preprocessing=preprocessing_of(settings),
         imagenet=None if imagenet is None else storage.read_bytes(imagenet, what="ImageNet weights"),
+        left_out=left_out,
         data_settings={
             **_digest(index),
             "frames": frames,
@@ -87,9 +89,13 @@ def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _usable(config: TrainConfig) -> pa.Table:
-    """Return the prepared videos with a known generator and one of the selected qualities."""
-    index = prepared(read_index(config.crops))
+def _usable(config: TrainConfig) -> tuple[pa.Table, str]:
+    """Return the prepared videos with a known generator and one of the selected qualities, and the others.
+
+    The others are the generators that are no class, with counts.
+    """
+    index = class_names(prepared(read_index(config.crops)), "generator")
+    left_out = count_other_generators(index)
     index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
     if config.crf:
         index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
@@ -107,7 +113,7 @@ def _usable(config: TrainConfig) -> pa.Table:
                 "needs train and val: split with `dfdm-ray manifest` and preprocess, or move some videos of "
                 f"an imported tree to a folder {split}/ and import it into a new --out"
             )
-    return index
+    return index, left_out
 
 
 def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:

@@ -86,6 +86,8 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
         f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
         f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
     )
+    if task.left_out:
+        say(console, f"left out, because the generator is no class: {task.left_out}", "yellow")
     if line := random_start(config):
         say(console, line)
     with folder.recorded(record) as run:

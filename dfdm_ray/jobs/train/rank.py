@@ -47,6 +47,8 @@ class TrainTask:
     """Identity of the selected videos, and the settings of their crops."""
     imagenet: bytes | None = None
     """Content of the file of ImageNet weights to start from."""
+    left_out: str = ""
+    """Generators that are no class, with the number of their videos."""
 
 
 def train_rank(task: TrainTask, device: str) -> Iterator[EpochResult]:

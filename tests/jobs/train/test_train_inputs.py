@@ -46,6 +46,12 @@ def test_crops_that_were_cut_otherwise_are_distinguished(tmp_path: Path) -> None
     assert {name for name in first if first[name] != second[name]} == {"crops.margin"}
 
 
+def test_generators_that_are_no_class_are_left_out_by_name(tmp_path: Path) -> None:
+    write_patterns(tmp_path / "c", generators=("Faceswap", "iae", "FSGAN"), each={"train": 2, "val": 1})
+    task = task_of(tmp_path / "c")
+    assert (task.classes, len(task.train), task.left_out) == (TWO, 4, "FSGAN (3)")
+
+
 def test_a_missing_split_is_reported_with_the_existing_ones_and_the_remedy(tmp_path: Path) -> None:
     write_patterns(tmp_path / "c", generators=TWO, each={"train": 4, "test": 2})
     with pytest.raises(

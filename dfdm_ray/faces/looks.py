@@ -1,0 +1,39 @@
+"""The look of a face: a histogram of its colours, which differ between two people and little in one video."""
+
+import cv2
+import numpy as np
+
+from dfdm_ray.faces.crops import crop_face
+from dfdm_ray.faces.detector import Floats, Frame
+
+_SIDE_PX = 32
+_MEAN = 110
+"""Mean of the pixels before colours are counted, so that the exposure does not matter."""
+_BINS = (24, 24)
+_RANGE = (80, 176)
+"""Range of the bins of a and b, 0..255; values outside count at its ends."""
+_ALIKE = 0.68
+"""Smallest overlap of two looks of one person, 0..1.
+
+On clips of 36 people and of 12 methods of synthesis, it took two frames of one clip for two people in none of
+245 pairs 5 frames apart and in 2% of 428 pairs far apart, and two people for one in 0.7% of 1,120 pairs; in
+7% of 336 where one studio recorded both.
+"""
+
+
+def face_look(rgb: Frame, box_xyxy: Floats) -> Floats:
+    """Return the shares of the colours in a face box, in CIELAB; shape ``(576,)``, sum 1.
+
+    Only a and b count; all grey videos look alike.
+    """
+    face = crop_face(rgb, box_xyxy, size=_SIDE_PX, margin=0)
+    even = cv2.convertScaleAbs(face, alpha=_MEAN / max(float(face.mean()), 1))
+    lab = np.clip(cv2.cvtColor(even, cv2.COLOR_RGB2LAB), _RANGE[0], _RANGE[1] - 1)
+    counts = cv2.calcHist([lab], [1, 2], None, _BINS, _RANGE * 2)
+    look: Floats = (counts.ravel() / counts.sum()).astype(np.float32)
+    return look
+
+
+def alike(a: Floats, b: Floats) -> bool:
+    """Whether two looks may be of one person."""
+    return float(np.minimum(a, b).sum()) >= _ALIKE
