@@ -34,6 +34,8 @@ class Display:
         self._ratio = None if ratio == context.sample_aspect_ratio else ratio
         """Pixel aspect ratio in the container, if it differs from that in the stream, which may change."""
         self._colour = context.color_trc, context.color_primaries
+        self._fields_apart = context.name == "hevc"
+        """Whether a decoded interlaced frame is one field: HEVC stores fields as pictures of their own."""
         self._layout: tuple[int, int, str] | None = None
         self.corrections: set[str] = set()
         """Changes that frames needed, see ``corrections`` in :data:`dfdm_ray.schemas.CLIPS`."""
@@ -52,7 +54,7 @@ class Display:
         scaling = self._scaling(frame, self._ratio or coded_ratio)
         if frame.interlaced_frame:
             self.corrections.add("deinterlaced")
-            frame = self._upper_field(frame)
+            frame = frame if self._fields_apart else self._upper_field(frame)
         if name := colour_name(transfer, primaries):
             self.corrections.add(f"bt709_from_{name}")
             deep = frame.to_ndarray(format="rgb48le", **scaling).astype(np.uint16, copy=False)
@@ -62,14 +64,15 @@ class Display:
         return upright(rgb, _display_matrix(frame))
 
     def _scaling(self, frame: VideoFrame, ratio: Fraction | None) -> dict[str, Any]:
-        width, height = square_size(frame.width, frame.height, ratio)
-        if (width, height) != (frame.width, frame.height):
+        stored = frame.width, frame.height * (2 if frame.interlaced_frame and self._fields_apart else 1)
+        width, height = square_size(*stored, ratio)
+        if (width, height) != stored:
             self.corrections.add("square_pixels")
-            if width * height > self._max_pixels:
-                detail = f"frames of {width} x {height} square pixels; the limit is {self._max_pixels} pixels"
-                raise VideoRejectedError(RejectCode.TOO_LARGE, detail)
         elif not frame.interlaced_frame:
             return {}
+        if width * height > self._max_pixels:
+            detail = f"frames of {width} x {height} square pixels; the limit is {self._max_pixels} pixels"
+            raise VideoRejectedError(RejectCode.TOO_LARGE, detail)
         return {"width": width, "height": height, "interpolation": Interpolation.BICUBIC}
 
     def _upper_field(self, frame: VideoFrame) -> VideoFrame:

@@ -122,6 +122,14 @@ def test_an_interlaced_frame_shows_one_instant(name: str, tmp_path: Path) -> Non
         assert rgb[29:43, 83:97].max() < 160  # and where it is in the lower one
 
 
+def test_fields_that_are_stored_apart_get_the_height_of_the_frame(tmp_path: Path) -> None:
+    recipe = VideoRecipe(codec="libx265", options={"x265-params": "interlace=tff:log-level=none"})
+    batch, corrections = read(write_video(tmp_path / "v.mp4", recipe))
+    assert batch.rgb.shape == (2, 192, 160, 3)
+    assert corrections == ["deinterlaced"]
+    assert numbers(batch) == [0, 1]
+
+
 def test_the_pixels_of_an_interlaced_broadcast_become_square_too(tmp_path: Path) -> None:
     options = {**x264(), "x264-params": "tff=1"}
     recipe = VideoRecipe(pixel_aspect=Fraction(64, 45), options=options)
