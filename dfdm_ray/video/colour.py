@@ -19,7 +19,7 @@ _PEAK_NITS = 1000
 _KNEE = 0.5
 """Light up to this share of white is unchanged: three quarters of the signal, where faces are."""
 _STRIP_PX = 2**16
-"""Pixels that are converted at a time: 64 bytes each in between, gigabytes for a whole 8K frame."""
+"""Pixels that are converted at a time; they take about 64 bytes each meanwhile."""
 
 _MATRICES: dict[int, npt.NDArray[np.float32]] = {
     ColorPrimaries.BT709: np.eye(3, dtype=np.float32),

@@ -143,8 +143,9 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 BARS = np.array([[20, 60, 110], [190, 140, 115], [90, 160, 60], [150, 30, 40], [128] * 3, [40] * 3])
 """Ordinary colours; the second is that of skin."""
-TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+TO_BT2020 = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
 """Linear RGB of BT.709 to that of BT.2020 (ITU-R BT.2087)."""
+TO_P3 = [[0.8225, 0.1774, 0.0], [0.0332, 0.9669, 0.0], [0.0171, 0.0724, 0.9108]]
 
 
 def pq(nits: np.ndarray) -> np.ndarray:
@@ -159,32 +160,32 @@ def hlg(nits: np.ndarray) -> np.ndarray:
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
 
 
-def bt2020(nits: np.ndarray) -> np.ndarray:
+def gamma(nits: np.ndarray) -> np.ndarray:
     return (nits / 203) ** (1 / 2.4)
 
 
-CURVES: dict[int, Curve] = {16: pq, 18: hlg, 14: bt2020}
-"""By number of the transfer characteristics (ITU-T H.273)."""
+WIDE: dict[str, tuple[int, int, Curve, list[list[float]]]] = {
+    "pq": (16, 9, pq, TO_BT2020),
+    "hlg": (18, 9, hlg, TO_BT2020),
+    "bt2020": (14, 9, gamma, TO_BT2020),
+    "p3": (1, 12, gamma, TO_P3),
+}
+"""Transfer characteristics and primaries (ITU-T H.273), curve, and matrix."""
 
 
-def write_bars(path: Path, transfer: int, params: str) -> Path:
-    """Write two frames of vertical bars, as phones do it: BT.2020, HEVC, 10 bits."""
-    nits = (BARS / 255) ** 2.4 * 203 @ TO_BT2020.T
-    bars = (
-        (CURVES[transfer](nits) * 65535).round().astype(np.uint16)[None].repeat(64, axis=0).repeat(32, axis=1)
-    )
+def write_bars(path: Path, name: str, params: str) -> Path:
+    """Write two frames of vertical bars in ``WIDE[name]``, as phones do it: HEVC, 10 bits."""
+    transfer, primaries, curve, matrix = WIDE[name]
+    codes = curve((BARS / 255) ** 2.4 * 203 @ np.transpose(matrix)) * 65535
+    bars = codes.round().astype(np.uint16)[None].repeat(64, axis=0).repeat(32, axis=1)
     options = {"x265-params": f"log-level=none{params}", "crf": "4"}
     with av.open(str(path), "w") as container:
         stream = cast(VideoStream, container.add_stream("libx265", rate=25, options=options))
         stream.height, stream.width = bars.shape[:2]
         stream.pix_fmt = "yuv420p10le"
         context = stream.codec_context
-        context.color_trc, context.color_primaries, context.colorspace, context.color_range = (
-            transfer,
-            9,
-            9,
-            1,
-        )
+        context.color_trc, context.color_primaries = transfer, primaries
+        context.colorspace, context.color_range = 9, 1
         for number in range(2):
             frame = av.VideoFrame.from_ndarray(bars, format="rgb48le")
             frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
@@ -194,11 +195,9 @@ def write_bars(path: Path, transfer: int, params: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("transfer", CURVES)
-@pytest.mark.parametrize(
-    "params", ["", ":transfer=unknown:colorprim=unknown"]
-)  # then only the container says it
-def test_colours_are_those_of_an_ordinary_video(transfer: int, params: str, tmp_path: Path) -> None:
-    batch, corrections = read(write_bars(tmp_path / "v.mp4", transfer, params))
-    assert corrections == [f"bt709_from_{CURVES[transfer].__name__}"]
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("params", ["", ":transfer=unknown:colorprim=unknown"])  # in the container only
+def test_colours_are_those_of_an_ordinary_video(name: str, params: str, tmp_path: Path) -> None:
+    batch, corrections = read(write_bars(tmp_path / "v.mp4", name, params))
+    assert corrections == [f"bt709_from_{name}"]
     np.testing.assert_allclose(batch.rgb[:, 32, 16::32].astype(int), [BARS] * 2, atol=5)
