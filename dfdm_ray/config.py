@@ -136,8 +136,8 @@ class LimitsConfig:
     attempts: int = 2
     """Attempts for a video that kills its decoding process, before it is rejected as crashed."""
     max_pixels: int = 2**26
-    """Pixels of a frame, rows padded to multiples of 64; a larger video is rejected as too_large before any
-    frame is decoded. Default: 8192 x 8192."""
+    """Pixels of a frame, rows padded to multiples of 64, before and after pixels become square; a video with
+    more is rejected as too_large. Default: 8192 x 8192."""
 
     def __post_init__(self) -> None:
         at_least(0.1, **{"limits.seconds": self.seconds, "limits.memory_gib": self.memory_gib})

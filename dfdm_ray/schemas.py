@@ -44,16 +44,24 @@ _CLIP_FACTS = [
     _column("num_frames_scored", pa.int32(), "Frames cropped and passed to the model."),
     _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
     _column(
+        "corrections",
+        pa.list_(pa.string()),
+        "Changes to decoded frames before detection: deinterlaced (one field, at full height), "
+        "square_pixels, bt709_from_pq, bt709_from_hlg, bt709_from_bt2020, bt709_from_p3; most often none.",
+    ),
+    _column(
         "pts_s", pa.list_(pa.float64()), "Time of each scored frame from the start of the stream, seconds."
     ),
     _column(
-        "boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), "Box of the subject in each scored frame, pixels."
+        "boxes_xyxy",
+        pa.list_(pa.list_(pa.float32(), 4)),
+        "Box of the subject in each scored frame, pixels of the upright picture with square pixels.",
     ),
     _column(
         "landmarks",
         pa.list_(pa.list_(pa.list_(pa.float32(), 2), 5)),
-        "Five points (x, y) in each scored frame, pixels: image-left eye, image-right eye, nose, "
-        "image-left and image-right mouth corner.",
+        "Five points (x, y) in each scored frame, pixels as in boxes_xyxy: image-left eye, image-right eye, "
+        "nose, image-left and image-right mouth corner.",
     ),
     _column("face_score", pa.float32(), "Mean detection score of the subject, 0..1.", nullable=True),
     _column("detector", pa.string(), "Name of the face detector."),

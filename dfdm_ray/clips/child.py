@@ -45,6 +45,7 @@ NOTHING_KNOWN: Row = {
     "num_frames_missing": 0,
     "num_frames_decoded": 0,
     "num_faces": 0,
+    "corrections": [],
     "seconds_detect": 0.0,
     "faults": [],
 }

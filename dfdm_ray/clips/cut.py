@@ -39,6 +39,7 @@ class ClipFacts:
     num_frames_missing: int = 0
     num_frames_decoded: int = 0
     num_faces: int = 0
+    corrections: list[str] = field(default_factory=list)
     num_frames_looked_at: int = 0
     seconds_decode: float = 0.0
     seconds_detect: float = 0.0
@@ -121,6 +122,7 @@ def prepare_clips(
                 _collect(reader, detector, spec, facts, seen)
             finally:
                 facts.num_frames_decoded = reader.num_frames_decoded
+                facts.corrections = reader.corrections
         clips = _cut(seen, spec, facts)
     finally:
         facts.seconds_decode = time.perf_counter() - started - facts.seconds_detect

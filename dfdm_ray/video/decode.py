@@ -1,25 +1,21 @@
 """Exact decoding with PyAV: the frames of each run of a plan, in one forward pass."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain, takewhile
-from typing import Any, cast
 
 import av.error
 import numpy as np
-import numpy.typing as npt
-from av.sidedata.sidedata import SideDataContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
 from dfdm_ray.config import LimitsConfig
-from dfdm_ray.video.frames import FrameBatch, upright
+from dfdm_ray.video.display import Display
+from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
 from dfdm_ray.video.source import VideoPacket, VideoSource
 
-_side_data_of = cast(Any, SideDataContainer)  # its stubs lack its argument and its keys
 _MAX_REORDER = 32
 """Packets read after the end of a run for the order of its B-frames; H.264 and HEVC allow 16."""
 
@@ -31,7 +27,8 @@ class RunDamagedError(Exception):
 class VideoReader(AbstractContextManager["VideoReader"]):
     """An open video, with its index and the exact frames of runs.
 
-    Frames of more than ``max_pixels`` are not decoded.
+    Frames of more than ``max_pixels`` are not decoded. Pictures are those that a viewer sees, see
+    :mod:`dfdm_ray.video.display`.
 
     Raises:
         VideoRejectedError: From the constructor, if the file is no readable video; from any method, if
@@ -44,6 +41,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         """Number of packets given to the decoder, one for each frame."""
         self._source = VideoSource(uri, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
+        self._display = Display(self._source.stream, max_pixels=max_pixels)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -62,6 +60,11 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     def rate(self) -> Fraction:
         """Average number of frames per second."""
         return self._source.stream.average_rate or Fraction(30)
+
+    @property
+    def corrections(self) -> list[str]:
+        """Changes that the decoded frames needed, see ``corrections`` in :data:`dfdm_ray.schemas.CLIPS`."""
+        return sorted(self._display.corrections)
 
     def close(self) -> None:
         """Close the file."""
@@ -218,10 +221,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def _batch(self, frames: Sequence[VideoFrame], numbers: Sequence[int]) -> FrameBatch:
         """Return ``frames``; their times, else their ``numbers`` in order of presentation, give ``pts_s``."""
-        rgb = [
-            upright(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), _display_matrix(frame))
-            for frame in frames
-        ]
+        ratio = self._source.stream.codec_context.sample_aspect_ratio
+        rgb = [self._display.rgb(frame, ratio) for frame in frames]
         if any(frame.shape != rgb[0].shape for frame in rgb):
             raise RunDamagedError("the frame size changes within a run")
         if self.index.frame_times is None:
@@ -246,12 +247,3 @@ def _pts(packet: VideoPacket) -> int:
     if packet.pts is None:
         raise RunDamagedError("a packet has no time")
     return packet.pts
-
-
-def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.int32] | None:
-    # Not frame.side_data: PyAV stores it in the frame and it refers to the frame. Only the garbage collector
-    # frees such a cycle, every few hundred objects: gigabytes of 4K frames by then.
-    side_data: Mapping[SideDataType, Any] = _side_data_of(frame)
-    if SideDataType.DISPLAYMATRIX not in side_data:
-        return None
-    return np.frombuffer(bytes(side_data[SideDataType.DISPLAYMATRIX]), dtype=np.int32).reshape(3, 3)

@@ -1,9 +1,15 @@
 """Decoded frames and their times."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+
+_ODDEST_RATIO = 4
+"""Pixel aspect ratios beyond this or its inverse are mistakes; 2.9 occurs (a wide picture of 352 x 576)."""
+_EVEN_RATIO = 1.02
+"""Ratios below this or above its inverse are rounding errors; 12:11 is the smallest of the common ones."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -11,7 +17,7 @@ class FrameBatch:
     """``T`` decoded frames of one video, ascending in time; row ``i`` of both arrays is the same frame."""
 
     rgb: npt.NDArray[np.uint8]
-    """Pixels, upright, shape ``(T, H, W, 3)``, RGB order, 0..255."""
+    """Square pixels, upright, shape ``(T, H, W, 3)``, RGB order, 0..255."""
     pts_s: npt.NDArray[np.float64]
     """Presentation time, shape ``(T,)``, seconds from the start of the stream."""
 
@@ -23,6 +29,17 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.pts_s)
+
+
+def square_size(width: int, height: int, ratio: Fraction | None) -> tuple[int, int]:
+    """Return the size in square pixels of a frame whose pixels are ``ratio`` times as wide as high.
+
+    One side grows, as in HTML's video element, so that no detail is lost. Pixels without a
+    plausible ratio are taken as square.
+    """
+    if not ratio or not _EVEN_RATIO < max(ratio, 1 / ratio) <= _ODDEST_RATIO:
+        return width, height
+    return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 
 
 def upright(rgb: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32] | None) -> npt.NDArray[np.uint8]:

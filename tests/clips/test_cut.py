@@ -1,10 +1,12 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import av
 import numpy as np
 import pytest
 from support.videos import (
@@ -275,6 +277,32 @@ def test_every_real_video_with_a_face_gives_a_clip(name: str) -> None:
     assert clips.face_score > 0.9
     eyes, mouth = clips.landmarks[:, :2, 1].mean(axis=1), clips.landmarks[:, 3:, 1].mean(axis=1)
     assert (eyes < mouth).all()  # upright
+
+
+def test_a_face_in_wide_pixels_is_cropped_like_one_in_square_pixels(tmp_path: Path) -> None:
+    with av.open(str(assets.get("single_face.mp4"))) as container:
+        frames = [frame for frame, _ in zip(container.decode(video=0), range(10), strict=False)]
+    pixels = {
+        Fraction(1): [frame.to_ndarray(format="rgb24") for frame in frames],
+        Fraction(2): [frame.to_ndarray(format="rgb24", width=320, height=360) for frame in frames],
+    }
+    detector, _ = load_detector(FaceConfig())
+    square, wide = (
+        prepare_clips(
+            str(write_video(tmp_path / f"{ratio}.mp4", recipe(ratio, images), draw=images.__getitem__)),
+            detector,
+            spec(),
+            ClipFacts(),
+        )
+        for ratio, images in pixels.items()
+    )
+    np.testing.assert_allclose(wide.boxes_xyxy, square.boxes_xyxy, atol=4)
+    assert np.abs(wide.crops.astype(int) - square.crops).mean() < 4
+
+
+def recipe(ratio: Fraction, images: Sequence[np.ndarray]) -> VideoRecipe:
+    height, width = images[0].shape[:2]
+    return VideoRecipe(num_frames=len(images), size=(width, height), pixel_aspect=ratio)
 
 
 def test_the_sky_has_no_face(sky: Path) -> None:

@@ -68,6 +68,7 @@ def test_a_batch_comes_out_row_for_row_with_rejects_in_place(
     assert clips["reject_code"].to_pylist() == [None, "no_face", "unreadable"]
     assert [len(crops) for crops in clips["crops"].to_pylist()] == [4 * 64 * 64 * 3, 0, 0]
     assert clips["num_frames_in_video"].to_pylist() == [120, 98, 0]
+    assert clips["corrections"].to_pylist() == [["square_pixels"], [], []]
 
 
 def test_the_model_scores_what_was_prepared_and_passes_rejects_through(

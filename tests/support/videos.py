@@ -39,6 +39,8 @@ class VideoRecipe:
     rotation: int = 0
     """Display rotation in degrees, counterclockwise; the stored pixels stay as they are."""
     audio: bool = False
+    pixel_aspect: Fraction | None = None
+    """Width of a pixel by its height; ``None`` is not stored."""
 
 
 def x264(**options: str) -> dict[str, str]:
@@ -91,6 +93,8 @@ def write_video(
         stream.width, stream.height = recipe.size
         stream.pix_fmt = recipe.pix_fmt
         stream.time_base = stream.codec_context.time_base = time_base
+        if recipe.pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = recipe.pixel_aspect
         if recipe.rotation:
             stream.set_display_rotation(recipe.rotation)
         sound = container.add_stream("aac", rate=16000) if recipe.audio else None

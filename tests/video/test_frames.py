@@ -1,9 +1,10 @@
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 
-from dfdm_ray.video.frames import FrameBatch, upright
+from dfdm_ray.video.frames import FrameBatch, square_size, upright
 
 
 def stored() -> np.ndarray:
@@ -44,6 +45,26 @@ def test_an_angle_between_quarter_turns_is_rounded() -> None:
     a, b = (round(65536 * float(value)) for value in (np.cos(degrees), np.sin(degrees)))
     matrix = np.array([[a, b, 0], [-b, a, 0], [0, 0, 1 << 30]], np.int32)
     np.testing.assert_array_equal(upright(stored(), matrix), np.rot90(stored(), k=-1))
+
+
+@pytest.mark.parametrize(
+    ("stored", "ratio", "shown"),
+    [
+        ((720, 576), Fraction(16, 15), (768, 576)),  # PAL, 4:3
+        ((720, 480), Fraction(8, 9), (720, 540)),  # NTSC, 4:3: the lower side grows
+        ((1440, 1080), Fraction(4, 3), (1920, 1080)),  # HDV
+        ((352, 576), Fraction(32, 11), (1024, 576)),  # half the width, 16:9
+        ((640, 360), None, (640, 360)),  # unknown
+        ((640, 360), Fraction(1), (640, 360)),
+        ((1918, 1080), Fraction(960, 959), (1918, 1080)),  # rounded by a muxer
+        ((640, 360), Fraction(5), (640, 360)),  # nonsense, both ways
+        ((640, 360), Fraction(1, 5), (640, 360)),
+    ],
+)
+def test_pixels_become_square_and_none_is_lost(
+    stored: tuple[int, int], ratio: Fraction | None, shown: tuple[int, int]
+) -> None:
+    assert square_size(*stored, ratio) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,6 +26,18 @@ def test_a_scene_keeps_its_frames_and_their_times_whatever_the_source(tmp_path: 
         assert [one.time for one in frames] == pytest.approx(
             [(times[i] - times[20]) / 1000 for i in range(20, 40)], abs=1e-3
         )
+
+
+def test_a_scene_of_wide_interlaced_frames_gets_square_pixels_and_no_combs(tmp_path: Path) -> None:
+    recipe = VideoRecipe(num_frames=10, pixel_aspect=Fraction(2), options={**x264(), "x264-params": "tff=1"})
+    source = write_video(tmp_path / "s.mp4", recipe)
+    encode_scene(str(source), range(2, 6), {0: tmp_path / "x.mp4"}, swapper=None, landmarks=NOBODY)
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.sample_aspect_ratio) in {(320, 96, None), (320, 96, 1)}
+        frames = list(container.decode(stream))
+    assert not any(frame.interlaced_frame for frame in frames)
+    assert [frame_number(frame.to_ndarray(format="rgb24")) for frame in frames] == list(range(2, 6))
 
 
 def test_a_scene_after_the_end_is_told_and_leaves_nothing(tmp_path: Path) -> None:
