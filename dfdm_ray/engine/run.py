@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.schemas import check_manifest
 
+logger = logging.getLogger(__name__)
+
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 _USER_ERROR = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
@@ -50,6 +53,8 @@ def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
     if config.videos is None:
         raise ValueError("ArchiveConfig requires --videos or --manifest")
     build = build_manifest(config.videos)
+    if build.original_note:
+        logger.warning("%s", build.original_note)
     return build.table, [*map(str, build.not_listed)]
 
 
