@@ -87,8 +87,9 @@ def show_splits(report: SplitReport, console: Console) -> None:
         f"{report.num_shared_triples:,} swaps (target, source, scene)",
     )
     if report.num_without_split:
-        reason = "without a split, because the target identity or scene is unknown"
-        say(console, f"{reason}: {report.num_without_split:,}")
+        unnamed = "neither list names them, or both do"
+        reason = unnamed if report.method == "lists" else "the target identity or scene is unknown"
+        say(console, f"without a split, because {reason}: {report.num_without_split:,}")
 
 
 def _table(report: SplitReport) -> Table:

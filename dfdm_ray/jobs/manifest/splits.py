@@ -10,7 +10,8 @@ begin one frame after a training scene, and its nearest picture in training woul
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ Method = Literal["identity", "scene", "video"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
+_Names = npt.NDArray[np.object_]
 
 _COST_OF_EMPTY = 1e12
 """Cost of an empty run; more than any other run costs."""
@@ -59,16 +61,32 @@ def assign_splits(table: pa.Table, *, method: Method = "identity", seed: int = 0
     wanted = VIDEO_FRACTIONS if by_video else GROUP_FRACTIONS
     rng = np.random.default_rng(seed)
     splits = _split_by_video(table, wanted, rng) if by_video else _split_by_group(table, wanted, rng, method)
+    return with_splits(table, splits, method=method, seed=seed)
+
+
+def with_splits(table: pa.Table, splits: _Names, *, method: str, seed: int) -> pa.Table:
+    """Return ``table`` with ``splits``, the split of each row or ``None``, and with metadata on them."""
     metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
     metadata.pop(METADATA_WARNING, None)
     metadata |= {METADATA_METHOD: method.encode(), METADATA_SEED: str(seed).encode()}
-    if by_video:
+    if method == "video":
         metadata[METADATA_WARNING] = LEAK_WARNING.encode()
+    column = pa.array(splits, pa.string())
     index = table.column_names.index("split")
-    return table.set_column(index, MANIFEST.field("split"), splits).replace_schema_metadata(metadata)
+    return table.set_column(index, MANIFEST.field("split"), column).replace_schema_metadata(metadata)
 
 
-def _split_by_video(table: pa.Table, wanted: Mapping[str, float], rng: np.random.Generator) -> pa.Array:
+def pairs_of(table: pa.Table) -> pa.Array:
+    """Return the unordered pair of identities of each row, ``id0+id1``; null if one is unknown.
+
+    A network is trained on a pair and swaps in both directions.
+    """
+    sides = zip(table["target_identity"].to_pylist(), table["source_identity"].to_pylist(), strict=True)
+    pairs = ["+".join(sorted(pair, key=_natural)) if None not in pair else None for pair in sides]
+    return pa.array(pairs, pa.string())
+
+
+def _split_by_video(table: pa.Table, wanted: Mapping[str, float], rng: np.random.Generator) -> _Names:
     if table.num_rows < len(wanted):
         raise UserError(f"cannot split {table.num_rows} videos into {', '.join(wanted)}: too few")
     ends = np.round(np.cumsum(list(wanted.values())) * table.num_rows).astype(np.int64)
@@ -76,7 +94,7 @@ def _split_by_video(table: pa.Table, wanted: Mapping[str, float], rng: np.random
     codes = np.empty(table.num_rows, dtype=np.int64)
     # Ranks are assigned in the order of video_id, so that the order of the rows does not matter.
     codes[pc.sort_indices(table["video_id"]).to_numpy()] = np.searchsorted(ends, rank_of_drawn, side="right")
-    return pa.array(np.array(list(wanted), dtype=object)[codes], pa.string())
+    return np.array(list(wanted), dtype=object)[codes]
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
@@ -87,31 +105,55 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 def _split_by_group(
     table: pa.Table, wanted: Mapping[str, float], rng: np.random.Generator, method: Method
-) -> pa.Array:
+) -> _Names:
     groups = table["target_identity"]
     if method == "scene":
         groups = pc.binary_join_element_wise(groups, table["scene"], "/")
-    names = sorted(groups.drop_null().unique().to_pylist(), key=_natural)
+    grouped = _grouped(table, groups)
+    names = grouped.names
     if len(names) < len(wanted):
         kind = {"identity": "target identities", "scene": "scenes of a target"}[method]
         raise UserError(
             f"cannot split by {method}: {len(names)} {kind} are known, {len(wanted)} splits "
             f"({', '.join(wanted)}) need at least {len(wanted)}; give --split none to list without a split"
         )
-    group = pc.index_in(groups, pa.array(names, pa.string()))
-    known = group.is_valid().to_numpy()
-    rows = group.drop_null().to_numpy().astype(np.int64)
-    cells = table.filter(pa.array(known)).select(["generator", "crf"])
-    counts = _counts_by(cells, rows, num_groups=len(names))
     fractions = np.array(list(wanted.values()))
     if method == "scene":
         targets = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)[1]
-        chosen = _choose_runs(counts, targets, fractions, rng)
-    else:
-        chosen = _choose(counts, fractions, rng)
-    splits = np.full(table.num_rows, None, dtype=object)
-    splits[known] = np.array(list(wanted), dtype=object)[chosen[rows]]
-    return pa.array(splits, pa.string())
+        return grouped.spread(_choose_runs(grouped.counts, targets, fractions, rng), wanted)
+    return grouped.spread(_choose(grouped.counts, fractions, rng), wanted)
+
+
+def split_groups(
+    table: pa.Table, groups: pa.Array, wanted: Mapping[str, float], rng: np.random.Generator
+) -> _Names:
+    """Return a split for each row, ``None`` where its group is null; rows of one group share a split.
+
+    Args:
+        wanted: Share of each split in every generator and quality; none is empty if the groups suffice.
+    """
+    grouped = _grouped(table, groups)
+    return grouped.spread(_choose(grouped.counts, np.array(list(wanted.values())), rng), wanted)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Groups:
+    names: list[str]  # G, in natural order
+    of_row: _Ints  # (N,) index of the group of each row, -1 if unknown
+    counts: _Floats  # (G, cells) videos of each generator and quality
+
+    def spread(self, chosen: _Ints, names: Any) -> _Names:
+        """Return the name of the split of each row, ``(N,)``, from the index for each group, ``(G,)``."""
+        splits: _Names = np.array([*names, None], dtype=object)[np.append(chosen, len(names))[self.of_row]]
+        return splits
+
+
+def _grouped(table: pa.Table, groups: pa.Array) -> _Groups:
+    names = sorted(groups.drop_null().unique().to_pylist(), key=_natural)
+    of_row = pc.fill_null(pc.index_in(groups, pa.array(names, pa.string())), -1).to_numpy().astype(np.int64)
+    cells = table.filter(pa.array(of_row >= 0)).select(["generator", "crf"])
+    counts = _counts_by(cells, of_row[of_row >= 0], num_groups=len(names))
+    return _Groups(names=names, of_row=of_row, counts=counts)
 
 
 def _counts_by(cells: pa.Table, groups: _Ints, *, num_groups: int) -> _Floats:
