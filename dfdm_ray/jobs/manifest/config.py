@@ -15,12 +15,15 @@ class ManifestConfig:
     """A folder (a DFDM tree or any other), a pattern, one video, a list file (.txt), or an s3:// prefix."""
     out: str = "manifest.parquet"
     """Manifest to write (Parquet)."""
-    split: Literal["identity", "scene", "video", "lists", "none"] = "identity"
-    """identity: no target identity is in two splits. scene: no scene is in two splits; the scenes of a
-    target go to train, val and test in their order, so that scenes of test do not adjoin scenes of train,
-    but people are in all splits. video: the paper's 70/30 by file with val taken from the 70; LEAKS
-    content from train to test. lists: train and test are those of --train-list and --test-list. none: no
-    split."""
+    split: Literal["auto", "strict", "network", "identity", "scene", "video", "lists", "none"] = "auto"
+    """strict: no person is in two splits, as target or source, hence no face-swap network is; videos of two
+    people in different splits are left out. network: no pair of people is in two splits, in either
+    direction, hence no network is, but people are. auto: strict if it leaves out at most a third of the
+    videos, else network, else scene. identity: no target is in two splits, but networks are. scene: no scene
+    is in two splits; the scenes of a target go to train, val and test in their order, so that scenes of test
+    do not adjoin scenes of train, but people and networks are in all splits. video: the paper's 70/30 by file
+    with val taken from the 70; LEAKS content from train to test. lists: train and test are those of
+    --train-list and --test-list. none: no split."""
     train_list: str | None = None
     """Text file with the names of the training videos, for --split lists: one a line, with or without folder
     and ending; # starts a comment line. Val is taken from them by pair of identities."""

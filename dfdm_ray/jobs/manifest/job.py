@@ -10,7 +10,7 @@ from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.manifest.split_lists import split_by_lists
 from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
-from dfdm_ray.jobs.manifest.splits import assign_splits
+from dfdm_ray.jobs.manifest.splits import assign_splits, split_by_default
 from dfdm_ray.manifest.build import build_manifest, write_manifest
 from dfdm_ray.manifest.summary import show_manifest
 
@@ -28,12 +28,17 @@ def write(config: ManifestConfig, console: Console) -> None:
     build = build_manifest(config.videos, original=config.original)
     table = build.table
     num_identities = len(table["target_identity"].drop_null().unique())
+    chosen = "" if num_identities else "no target identities in the names: no split"
     if config.split == "lists":
         table, unmatched = split_by_lists(
             table, train_list=str(config.train_list), test_list=str(config.test_list), seed=config.seed
         )
         build = replace(build, problems=(*build.problems, *unmatched))
-    elif config.split != "none" and num_identities:
+    elif config.split == "none" or not num_identities:
+        pass
+    elif config.split == "auto":
+        table, chosen = split_by_default(table, seed=config.seed)
+    else:
         table = assign_splits(table, method=config.split, seed=config.seed)
     problems = write_manifest(config.out, build, table)
     show_manifest(build, console)
@@ -41,6 +46,6 @@ def write(config: ManifestConfig, console: Console) -> None:
         say(console, build.original_note, "yellow")
     if table["split"].null_count < table.num_rows:
         show_splits(split_report(table), console)
-    if not num_identities:
-        say(console, "no target identities in the names: no split")
+    if chosen:
+        say(console, chosen)
     say(console, f"manifest: {config.out}" + (f"; problems: {problems}" if problems else ""))

@@ -99,7 +99,7 @@ class _Videos:
 
     def find(self, line: str) -> list[int]:
         """Return the rows that ``line`` names: as a whole, else by its longest word."""
-        for text in (line, max(re.split(r"[\s,;]+", line.partition(" #")[0]), key=len)):
+        for text in (line, max(re.split(r"[\s,;\"']+", line.partition(" #")[0]), key=len)):
             parts = _parts(text)
             if found := self._by_key.get(parts[-1]) or self._by_key.get(_stem(parts[-1])):
                 return self._best(found, parts)

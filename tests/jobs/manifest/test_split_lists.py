@@ -87,6 +87,7 @@ SPELLINGS = [
     # a class beside the name, before or after, and a comment
     ("id0_id1_0000_3iae.mp4 2", QUALITIES, IAE),
     ("2,id0_id1_0000_3iae.mp4", QUALITIES, IAE),
+    ('"id0_id1_0000_3iae.mp4","iae"', QUALITIES, IAE),
     ("id0_id1_0000_3iae.mp4  # hard", QUALITIES, IAE),
     # without a tag: all generators, or that of the folder
     ("id0_id1_0000", QUALITIES, tuple(DFDM_TAGS.values())),
@@ -224,7 +225,7 @@ def test_the_job_splits_by_lists_and_reports_names_that_match_nothing(tmp_path: 
     write(config, Console(file=stream, width=160))
     assert "split by lists, seed 0" in stream.getvalue()
     assert "train list, line 4: lost.mp4: matches no video" in stream.getvalue()
-    assert "without a split, because neither list names them, or both do: 15" in stream.getvalue()
+    assert "left out, because neither list names them, or both do: 15" in stream.getvalue()
     splits = storage.read_parquet(out, what="manifest")["split"].to_pylist()
     assert {name: splits.count(name) for name in ("train", "val", "test", None)} == {
         "train": 30,
