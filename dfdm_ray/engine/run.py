@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.manifest.names import find_copies
 from dfdm_ray.schemas import check_manifest, count_other_generators
 
+logger = logging.getLogger(__name__)
+
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 _USER_ERROR = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
@@ -51,6 +54,8 @@ def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
     if config.videos is None:
         raise ValueError("ArchiveConfig requires --videos or --manifest")
     build = build_manifest(config.videos)
+    if build.original_note:
+        logger.warning("%s", build.original_note)
     return build.table, [*map(str, build.not_listed)]
 
 

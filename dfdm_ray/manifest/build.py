@@ -12,7 +12,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry
 from dfdm_ray.io.terminal import visible
-from dfdm_ray.manifest.names import DfdmFacts, find_copies, parse_path, system_part
+from dfdm_ray.manifest.names import DfdmFacts, Original, find_copies, parse_path, system_part
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
 from dfdm_ray.schemas import MANIFEST
 
@@ -45,15 +45,17 @@ class ManifestBuild:
     systems, by folder or as ``._*``."""
     is_dfdm: bool
     """Whether any name or folder looks like DFDM; if none does, names that do not parse are no problems."""
+    original_note: str | None = None
+    """How names with the tag ``1original`` were read; ``None`` if there are none."""
 
 
-def build_manifest(source: str) -> ManifestBuild:
+def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestBuild:
     """List the videos of ``source`` and parse their names.
 
     ``source`` is a folder, a local pattern (``**`` is any number of folders), one video, a list file
     (.txt: one path or URI per line, relative to the folder of the list; ``#`` starts a comment line) or a
     remote prefix. An unreadable entry with the name of a video, or in a list file, is a problem and also
-    has a row of size 0, so that scoring reports it.
+    has a row of size 0, so that scoring reports it. ``original`` is the meaning of the tag ``1original``.
 
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
@@ -63,7 +65,8 @@ def build_manifest(source: str) -> ManifestBuild:
     num_other_files = dict(sorted({**num_other_files, **num_system_files}.items()))
     if not videos:
         raise nothing_found(source, listed, num_other_files)
-    facts = [parse_path(_path(video.relative), root=listed.root) for video in videos]
+    paths = [_path(video.relative) for video in videos]
+    facts = [parse_path(path, root=listed.root, original=original) for path in paths]
     is_dfdm = any(fact.looks_like_dfdm for fact in facts)
     troubles = (*listed.unreadable, *listed.doubled)
     problems = [Problem(trouble.relative, trouble.reason) for trouble in troubles] + clashes
@@ -82,6 +85,17 @@ def build_manifest(source: str) -> ManifestBuild:
         not_listed=tuple(lost),
         num_other_files=num_other_files,
         is_dfdm=is_dfdm,
+        original_note=_original_note(sum(fact.is_original for fact in facts), original),
+    )
+
+
+def _original_note(count: int, original: Original) -> str | None:
+    if not count:
+        return None
+    read, other = {"faceswap": ("Faceswap", "real"), "real": ("real videos", "faceswap")}[original]
+    return (
+        f"names with the tag 1original: {count:,}, read as {read}; `dfdm-ray manifest --original {other}` "
+        "changes this, see docs/dfdm.md"
     )
 
 

@@ -11,12 +11,16 @@ The real video behind it, if there is one, is ``id28_0008.mp4``, as in Celeb-DF.
 The target is the person in the video, the source the person whose face was put in. Other data
 sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so the name of a folder
 counts as a generator only above a DFDM name or together with a quality folder.
+
+The tag ``1original`` is disputed. The table of DFDM and its 430 videos per generator say Faceswap; the
+authors once wrote that it marks the real videos (first issue of their repository). ``original`` decides.
 """
 
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator, parse_generator
 
@@ -38,6 +42,8 @@ _COPY = re.compile(
     re.IGNORECASE,
 )
 """Mark of a copy: ``x (1)``, ``x copy``, ``x copy 2``, ``x - Copy (2)``, ``x 2``, ``Copy of x``."""
+Original = Literal["faceswap", "real"]
+"""Meaning of the tag ``1original``."""
 _KNOWN_QUALITIES = ", ".join(map(str, QUALITIES))
 _KNOWN_TAGS = ", ".join(DFDM_TAGS.values())
 
@@ -55,20 +61,26 @@ class DfdmFacts:
     """Why a fact is ``None``, or which folder contradicts the name."""
     looks_like_dfdm: bool
     """Whether the name has the form of DFDM or is below a quality folder."""
+    is_original: bool = False
+    """Whether the tag is ``1original``."""
 
 
-def parse_path(path: str, *, root: str = "") -> DfdmFacts:
+def parse_path(path: str, *, root: str = "", original: Original = "faceswap") -> DfdmFacts:
     """Parse the ``path`` of a video below ``root``; never fails.
 
     The nearest quality folder and the nearest folder with the name of a generator count: first those in
-    ``path``, then the last folders of ``root`` (unless ``path`` is absolute).
+    ``path``, then the last folders of ``root`` (unless ``path`` is absolute). If ``original`` is ``real``,
+    a name with the tag ``1original`` has no generator and no source.
     """
     folders, stem = _folders_and_stem(path, root)
     crf, crf_reason, has_quality_folder = _quality(folders)
     match = _NAME.fullmatch(stem)
     folder = _generator_folder(folders) if match or has_quality_folder else None
     real = _REAL_NAME.fullmatch(stem)
-    if real:
+    tag = (match and match[4]) or ""
+    is_original = "original" in tag.lower() and parse_generator(tag) is not None
+    is_real = real or (is_original and original == "real")
+    if is_real:
         generator, reasons = None, []
     elif match is None:
         reasons = ["name does not match id0_id1_0000_1original"]
@@ -83,10 +95,11 @@ def parse_path(path: str, *, root: str = "") -> DfdmFacts:
         generator=generator,
         crf=crf,
         target_identity=named[1].lower() if (named := match or real) else None,
-        source_identity=match[2].lower() if match else None,
+        source_identity=match[2].lower() if match and not is_real else None,
         scene=match[3] if match else real[2] if real else None,
         reasons=tuple(reasons),
         looks_like_dfdm=has_quality_folder or (match is not None and bool(match[4] or folder)),
+        is_original=is_original,
     )
 
 

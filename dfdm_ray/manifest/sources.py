@@ -125,17 +125,26 @@ def _file_source(uri: str) -> Listing:
     return _sorted_out([FileEntry(uri=uri, relative=name, size_bytes=storage.size_bytes(uri))], folder)
 
 
-def _list_file_source(uri: str) -> Listing:
-    content = storage.read_bytes(uri, what="list of videos")
+def read_lines(uri: str, *, what: str = "list of videos") -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line of a list that is neither blank nor a comment (``#``).
+
+    Raises:
+        UserError: If the list cannot be read or is no text.
+    """
+    content = storage.read_bytes(uri, what=what)
     if b"\0" in content:
-        raise UserError(f"the list of videos {visible(uri)} is not UTF-8 text (UTF-16?); save it as UTF-8")
+        raise UserError(f"the {what} {visible(uri)} is not UTF-8 text (UTF-16?); save it as UTF-8")
+    for number, raw in enumerate(content.decode("utf-8-sig", "surrogateescape").split("\n"), start=1):
+        line = raw.strip()
+        if line and not line.startswith("#"):
+            yield number, line
+
+
+def _list_file_source(uri: str) -> Listing:
     folder = storage.split(uri if storage.is_remote(uri) else os.path.abspath(storage.local_path(uri)))[0]
     lines: dict[str, tuple[int, str]] = {}
     doubled = []
-    for number, raw in enumerate(content.decode("utf-8-sig", "surrogateescape").split("\n"), start=1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
+    for number, line in read_lines(uri):
         line_uri = _line_uri(line, folder)
         if line_uri in lines:
             reason = f"line {number} names the same file as line {lines[line_uri][0]}; the file counts once"

@@ -104,6 +104,15 @@ def test_what_could_not_be_listed_is_reported_and_recorded(tmp_path: Path) -> No
     assert record(tmp_path / "out")["not_listed"] == {"count": 1, "entries": [line]}
 
 
+def test_names_with_1original_in_an_archive_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "id0_id1_0000_1original.mp4").touch()
+    rows, _ = read_manifest(ScoreConfig(checkpoint="c", out="o", videos=str(tmp_path)))
+    assert rows["generator"].to_pylist() == ["faceswap"]
+    assert "names with the tag 1original: 1, read as Faceswap" in caplog.text
+
+
 def test_a_full_disk_is_one_line_and_is_recorded(tmp_path: Path) -> None:
     finished(tmp_path / "out", "a")
     noise = [{**row, "uri": random.randbytes(2000).hex()} for row in rows(*map(str, range(20))).to_pylist()]

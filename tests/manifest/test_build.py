@@ -63,6 +63,19 @@ def test_names_that_do_not_parse_keep_a_row_and_give_a_reason_in_dfdm(tmp_path: 
     assert found["trailer.mp4"].startswith("name does not match")
 
 
+def test_how_names_with_1original_were_read_is_noted(tmp_path: Path) -> None:
+    put(tmp_path / "DFDM_crf0" / "id0_id1_0000_1original.mp4")
+    put(tmp_path / "DFDM_crf0" / "id0_id1_0000_4dfaker.mp4")
+    swapped, real = (build_manifest(str(tmp_path), original=one) for one in ("faceswap", "real"))
+    assert swapped.table["generator"].to_pylist() == ["faceswap", "dfaker"]
+    assert real.table["generator"].to_pylist() == [None, "dfaker"]
+    assert str(swapped.original_note).startswith("names with the tag 1original: 1, read as Faceswap; ")
+    assert "--original real" in str(swapped.original_note)
+    assert str(real.original_note).startswith("names with the tag 1original: 1, read as real videos; ")
+    put(tmp_path / "other" / SWAP)
+    assert build_manifest(str(tmp_path / "other")).original_note is None
+
+
 def test_names_of_another_data_set_are_no_problems(tmp_path: Path) -> None:
     put(tmp_path / "holiday" / "beach.mp4")
     put(tmp_path / "dinner.MOV")

@@ -102,6 +102,29 @@ def test_an_odd_path_tells_what_it_can_and_why_not_more(
     assert parse_path(path).reasons == (reason,)
 
 
+ORIGINALS = [
+    # name, whether its tag is 1original
+    ("DFDM_crf0/FaceSwap/id0_id1_0000_1original.mp4", True),
+    ("DFDM_crf0/id0_id1_0000_1_Original.mp4", True),
+    ("DFDM_crf0/original/id0_id1_0000_original.mp4", True),
+    ("DFDM_crf0/FaceSwap/id0_id1_0000_faceswap.mp4", False),
+    ("DFDM_crf0/FaceSwap/id0_id1_0000.mp4", False),
+    ("DFDM_crf0/id0_id1_0000_1originals.mp4", False),
+]
+
+
+@pytest.mark.parametrize(("path", "is_original"), ORIGINALS)
+def test_the_tag_1original_is_faceswap_or_real_as_wanted(path: str, is_original: bool) -> None:
+    swapped, real = parse_path(path), parse_path(path, original="real")
+    assert (swapped.is_original, real.is_original) == (is_original, is_original)
+    if is_original:
+        assert (swapped.generator, swapped.source_identity) == ("faceswap", "id1")
+        assert (real.generator, real.crf, real.reasons) == (None, 0, ())
+        assert (real.target_identity, real.source_identity, real.scene) == ("id0", None, "0000")
+    else:
+        assert real == swapped
+
+
 def test_two_things_wrong_give_two_reasons() -> None:
     assert parse_path("crf17/a.mp4").reasons == (
         MISMATCH,

@@ -86,7 +86,7 @@ def _report(config: AblateConfig, predictions: Mapping[str, str], console: Conso
         variant: by_seed([runs[f"{variant} {seed}"] for seed in config.seeds]) for variant in config.variants
     }
     first = next(iter(runs.values()))
-    counts = {name: first[name] for name in ("num_videos", "num_groups")}
+    counts = {name: first[name] for name in ("num_videos", "num_groups", "groups")}
     report = {"config": asdict(config), "seeds": list(config.seeds), **counts, "variants": variants}
     table = seeds_table(variants, **counts)
     files = {
@@ -129,7 +129,7 @@ def mean_and_spread(spread: Mapping[str, Any]) -> str:
     return f"{mean:.1%}" if sd is None else f"{100 * mean:.1f} ± {100 * sd:.1f}%"
 
 
-def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups: int) -> Table:
+def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups: int, groups: str) -> Table:
     """Return the accuracy of each variant by quality and overall."""
     first = next(iter(variants.values()))
     headings = ("variant", *(quality(row["crf"]) for row in first["qualities"]), "all")
@@ -137,10 +137,11 @@ def seeds_table(variants: Mapping[str, Metrics], *, num_videos: int, num_groups:
         (name, *map(mean_and_spread, one["qualities"]), mean_and_spread(one["all"]))
         for name, one in variants.items()
     ]
+    alike = "of one network" if groups == "networks" else "of the same target, source and scene"
     remark = (
         f"Mean and standard deviation over {count_of(len(first['all']['values']), 'seed')}, on "
-        f"{count_of(num_videos, 'test video')} in {count_of(num_groups, 'group')} of the same target, source "
-        "and scene. All seeds share the split, so the spread is that of training alone."
+        f"{count_of(num_videos, 'test video')} in {count_of(num_groups, 'group')} {alike}. All seeds share "
+        "the split, so the spread is that of training alone."
     )
     return Table("Accuracy of the variants", headings, rows, remark)
 

@@ -42,7 +42,8 @@ class Cases:
     truth: npt.NDArray[np.int64]  # (N,) class index of the true generator
     predicted: npt.NDArray[np.int64]  # (N,) class index of the attribution
     probabilities: npt.NDArray[np.float64]  # (N, K), rows sum to 1
-    groups: npt.NDArray[np.int64]  # (N,) index of the video's (target, source, scene)
+    groups: npt.NDArray[np.int64]  # (N,) index of the video's network, or of its (target, source, scene)
+    by_network: bool  # whether groups are networks where these are known
     crfs: Sequence[int | None]
     targets: Sequence[str | None]
     num_ungrouped: int  # videos with unknown target, source and scene; each is a group of its own
@@ -170,15 +171,21 @@ def _no_match(option: str, value: Any, found: Sequence[Any], origin: str) -> Use
 def as_cases(rows: Sequence[Row], classes: Sequence[str], *, origin: str) -> Cases:
     """Return scored rows as arrays.
 
+    Groups are networks if any generator has several, because they are then the sample of networks: accuracy
+    differs more between networks than between videos of one. Otherwise groups are scenes.
+
     Raises:
         UserError: If a row contradicts itself or the classes.
     """
     groups, num_ungrouped = [], 0
+    networks = {one for row in rows if (one := _network(row))}
+    by_network = len(networks) > len({generator for *_, generator in networks})
     for row in rows:
         _check_attribution(row, classes, origin)
         group = tuple(row[name] for name in _GROUP)
         num_ungrouped += not any(group)
-        groups.append(group if any(group) else (row["video_id"],))
+        network = _network(row) if by_network else None
+        groups.append(("network", *network) if network else group if any(group) else (row["video_id"],))
     index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     return Cases(
         video_ids=[row["video_id"] for row in rows],
@@ -186,10 +193,19 @@ def as_cases(rows: Sequence[Row], classes: Sequence[str], *, origin: str) -> Cas
         predicted=np.array([classes.index(row["generator"]) for row in rows], np.int64),
         probabilities=np.array([row["probabilities"] for row in rows], np.float64),
         groups=np.array([index[group] for group in groups], np.int64),
+        by_network=by_network,
         crfs=[row["crf"] for row in rows],
         targets=[row["target_identity"] for row in rows],
         num_ungrouped=num_ungrouped,
     )
+
+
+def _network(row: Row) -> tuple[str, str, str] | None:
+    """Return pair and generator of a row: a network is trained on a pair and swaps in both directions."""
+    target, source = row["target_identity"], row["source_identity"]
+    if target is None or source is None:
+        return None
+    return min(target, source), max(target, source), row["true_generator"]
 
 
 def _check_attribution(row: Row, classes: Sequence[str], origin: str) -> None:

@@ -1,8 +1,8 @@
 """Metrics and their bootstrap intervals. ``NaN`` marks an undefined value, such as the recall of no videos.
 
 Rates are computed from confusion matrices with any leading axes, so one function serves the data and all
-resamples. The bootstrap draws groups of videos, not videos: videos of one scene and one pair of people show
-the same frames in other generators and qualities, and intervals from single videos would be too narrow.
+resamples. The bootstrap draws groups of videos, not videos: videos of one network, or of one scene and one
+pair of people, are alike, and intervals from single videos would be too narrow.
 """
 
 import math

@@ -39,6 +39,7 @@ def summarise(
     return {
         "name": name,
         **_accuracy(by_group, drawn),
+        "groups": "networks" if cases.by_network else "scenes",
         "accuracy_rejected_as_wrong": num_right / (len(cases.truth) + len(fates["rejected"])),
         "macro_f1": number(rates(by_group.sum(axis=0)).macro_f1),
         "macro_f1_interval": _span(interval(drawn.macro_f1, len(by_group))),

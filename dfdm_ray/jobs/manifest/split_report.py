@@ -1,5 +1,6 @@
 """Counts of what each split of a manifest contains and of what the splits share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,13 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from dfdm_ray.io.terminal import say
-from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, METADATA_WARNING, SPLITS
+from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, SPLITS, pairs_of
 from dfdm_ray.labels import GENERATORS
 
-SCENE_NOTE = (
-    "split by scene: no scene is in two splits, but people and recordings are; scores hold for people "
-    "seen in training"
-)
+_KINDS = {
+    "target identities": ("target_identity",),
+    "source identities": ("source_identity",),
+    "people": ("person",),
+    "networks": ("pair", "generator"),
+    "swaps": ("target_identity", "source_identity", "scene"),
+}
+"""What splits may share, and the columns that identify it; a person counts as target and as source."""
+_LEAKS = {
+    "swaps": ("splits share content, so scores on test are too high", "bold red"),
+    "networks": ("splits share networks and people, so scores on test do not hold for others", "yellow"),
+    "people": ("splits share people, but no network; scores on test do not hold for other people", "yellow"),
+}
+"""What leaks, worst first, with the consequence and the style of the line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +37,8 @@ class SplitCounts:
     name: str
     num_videos: int
     num_target_identities: int
+    num_networks: int
+    """Unordered pairs of identities, each with each generator; unknown ones are left out."""
     num_videos_of: dict[str, int]
     """By generator; videos of unknown generator are left out."""
 
@@ -36,74 +49,71 @@ class SplitReport:
 
     method: str | None
     seed: int | None
-    warning: str | None
     splits: tuple[SplitCounts, ...]
-    num_without_split: int
-    num_shared_target_identities: int
-    """Target identities in more than one split; 0 for the method identity."""
-    num_shared_source_identities: int
-    """Source identities in more than one split."""
-    num_shared_triples: int
-    """(target, source, scene) that are in train and in test."""
+    num_left_out: int
+    """Videos without a split though target and source are known; if split by lists, all without a split."""
+    num_unknown: int
+    """Other videos without a split."""
+    shared: dict[str, tuple[int, int]]
+    """Number of target identities, source identities, people, networks and swaps (target, source, scene) in
+    more than one split, and in any."""
 
     @property
-    def leaks(self) -> bool:
-        """Whether two splits share content, or people that the method should keep apart."""
-        people = self.num_shared_target_identities if self.method != "scene" else 0
-        return bool(self.warning or people or self.num_shared_triples)
+    def leak(self) -> str | None:
+        """The worst that two splits share: swaps, networks or people; ``None`` if they share none of them."""
+        return next((kind for kind in _LEAKS if self.shared[kind][0]), None)
 
 
 def split_report(table: pa.Table) -> SplitReport:
     """Count what the splits of ``table``, a manifest, contain and share."""
     metadata = {key: value.decode() for key, value in (table.schema.metadata or {}).items()}
     seed = metadata.get(METADATA_SEED)
-    present = set(table["split"].unique().to_pylist())
+    pairs = pairs_of(table)
+    without = pc.is_null(table["split"])
+    by_lists = metadata.get(METADATA_METHOD) == "lists"
+    num_left_out = pc.sum(without if by_lists else pc.and_(without, pairs.is_valid())).as_py() or 0
+    table = table.append_column("pair", pairs).filter(pc.invert(without))
     return SplitReport(
         method=metadata.get(METADATA_METHOD),
         seed=None if seed is None else int(seed),
-        warning=metadata.get(METADATA_WARNING),
-        splits=tuple(_counts(table, name) for name in SPLITS if name in present),
-        num_without_split=table["split"].null_count,
-        num_shared_target_identities=_num_shared(table, ["target_identity"]),
-        num_shared_source_identities=_num_shared(table, ["source_identity"]),
-        num_shared_triples=_num_shared(
-            table.filter(pc.is_in(table["split"], pa.array(["train", "test"]))),
-            ["target_identity", "source_identity", "scene"],
-        ),
+        splits=tuple(_counts(table, name) for name in SPLITS if name in table["split"].unique().to_pylist()),
+        num_left_out=num_left_out,
+        num_unknown=len(pairs) - table.num_rows - num_left_out,
+        shared={kind: _num_shared(table, columns) for kind, columns in _KINDS.items()},
     )
 
 
 def show_splits(report: SplitReport, console: Console) -> None:
-    """Print ``report`` as a table, with its warnings in red."""
+    """Print ``report`` as a table, what the splits share, and one line that says what leaks."""
     console.print(_table(report))
-    if report.warning:
-        say(console, f"LEAKS: {report.warning}", "bold red")
-    if report.method == "scene":
-        say(console, SCENE_NOTE, "yellow")
-    say(
-        console,
-        f"in more than one split: {report.num_shared_target_identities:,} target identities, "
-        f"{report.num_shared_source_identities:,} source identities; in train and test: "
-        f"{report.num_shared_triples:,} swaps (target, source, scene)",
-    )
-    if report.num_without_split:
-        reason = "without a split, because the target identity or scene is unknown"
-        say(console, f"{reason}: {report.num_without_split:,}")
+    shared = ", ".join(f"{number:,} of {total:,} {kind}" for kind, (number, total) in report.shared.items())
+    say(console, f"in more than one split: {shared} (target, source, scene)")
+    if report.leak:
+        number, total = report.shared[report.leak]
+        consequence, style = _LEAKS[report.leak]
+        say(console, f"LEAKS {report.leak}, {number:,} of {total:,}: {consequence}", style)
+    elif report.shared["networks"][1]:
+        say(console, "no leak: no person, network or swap is in more than one split", "green")
+    if report.num_left_out:
+        unnamed = "neither list names them, or both do"
+        reason = unnamed if report.method == "lists" else "their two people are in different splits"
+        say(console, f"left out, because {reason}: {report.num_left_out:,}", "yellow")
+    if report.num_unknown:
+        say(console, f"without a split, because an identity or the scene is unknown: {report.num_unknown:,}")
 
 
 def _table(report: SplitReport) -> Table:
     label = f"split by {report.method or 'unknown method'}"
     if report.seed is not None:
         label += f", seed {report.seed}"
-    view = Table(
-        title=Text(label + (" - LEAKS" if report.leaks else ""), style="bold red" if report.leaks else ""),
-        box=SIMPLE_HEAD,
-    )
+    if report.leak:
+        label += f" - LEAKS {report.leak}"
+    view = Table(title=Text(label, style=_LEAKS[report.leak][1] if report.leak else ""), box=SIMPLE_HEAD)
     named = [name for name in GENERATORS if any(split.num_videos_of.get(name) for split in report.splits)]
-    for name in ("split", "videos", "targets", *named):
+    for name in ("split", "videos", "targets", "networks", *named):
         view.add_column(name, justify="left" if name == "split" else "right")
     for split in report.splits:
-        numbers = [split.num_videos, split.num_target_identities]
+        numbers = [split.num_videos, split.num_target_identities, split.num_networks]
         numbers += [split.num_videos_of.get(name, 0) for name in named]
         view.add_row(split.name, *(f"{number:,}" for number in numbers))
     return view
@@ -116,13 +126,17 @@ def _counts(table: pa.Table, name: str) -> SplitCounts:
         name=name,
         num_videos=part.num_rows,
         num_target_identities=len(part["target_identity"].drop_null().unique()),
+        num_networks=_num_shared(part, _KINDS["networks"])[1],
         num_videos_of={pair["values"]: pair["counts"] for pair in generators.to_pylist()},
     )
 
 
-def _num_shared(table: pa.Table, columns: list[str]) -> int:
-    """Return how many values of ``columns`` are in more than one split."""
+def _num_shared(table: pa.Table, columns: Sequence[str]) -> tuple[int, int]:
+    """Return how many values of ``columns`` are in more than one split, and in any."""
+    if columns == ("person",):
+        sides = [table.select([f"{side}_identity", "split"]) for side in ("target", "source")]
+        table = pa.concat_tables([side.rename_columns(["person", "split"]) for side in sides])
     known = table.select([*columns, "split"]).drop_null()
     pairs = known.group_by([*columns, "split"]).aggregate([])
-    num_splits = pairs.group_by(columns).aggregate([([], "count_all")])
-    return int(pc.sum(pc.greater(num_splits["count_all"], 1)).as_py() or 0)
+    num_splits = pairs.group_by([*columns]).aggregate([([], "count_all")])
+    return int(pc.sum(pc.greater(num_splits["count_all"], 1)).as_py() or 0), num_splits.num_rows

@@ -29,10 +29,12 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_the_table_has_a_row_a_variant_and_says_what_it_rests_on() -> None:
     variants = {name: by_seed([run(0.8, crf10=0.9), run(0.6, crf10=0.7)]) for name in ("default", "paper")}
-    table = seeds_table(variants, num_videos=85, num_groups=6)
+    table = seeds_table(variants, num_videos=85, num_groups=6, groups="scenes")
     assert table.headings == ("variant", "crf 10", "all")
     assert table.rows[0] == ("default", "80.0 ± 14.1%", "70.0 ± 14.1%")
-    assert "2 seeds, on 85 test videos in 6 groups" in markdown_table(table)
+    assert "2 seeds, on 85 test videos in 6 groups of the same target, source" in markdown_table(table)
+    table = seeds_table(variants, num_videos=85, num_groups=6, groups="networks")
+    assert "in 6 groups of one network" in markdown_table(table)
 
 
 def test_the_picture_is_one_with_a_column_for_each_variant() -> None:

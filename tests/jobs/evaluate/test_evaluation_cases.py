@@ -62,6 +62,33 @@ def test_cases_have_class_indices_and_groups() -> None:
     assert cases.num_ungrouped == 0
 
 
+def between(target: str, source: str | None, scene: str = "0") -> dict[str, Any]:
+    return {"target_identity": target, "source_identity": source, "scene": scene}
+
+
+def test_groups_are_networks_in_both_directions_if_a_generator_has_several() -> None:
+    cases = cases_of(
+        scored("a", "iae", "iae", **between("id0", "id1")),
+        scored("b", "iae", "iae", **between("id1", "id0", "7"), crf=23),  # the same network
+        scored("c", "iae", "iae", **between("id0", "id2")),
+        scored("d", "dfaker", "iae", **between("id0", "id1")),
+        scored("e", "dfaker", "iae", **between("id0", None)),  # no network: by scene
+        scored("f", "dfaker", "iae", **between("id0", None)),
+    )
+    assert cases.by_network
+    assert cases.groups.tolist() == [0, 0, 1, 2, 3, 3]
+
+
+def test_groups_are_scenes_if_every_generator_has_one_network() -> None:
+    cases = cases_of(
+        scored("a", "iae", "iae", **between("id0", "id1")),
+        scored("b", "dfaker", "iae", **between("id1", "id0", "7")),
+        scored("c", "dfaker", "iae", **between("id0", "id1")),
+    )
+    assert not cases.by_network
+    assert cases.groups.tolist() == [0, 1, 0]
+
+
 def test_videos_of_which_nothing_is_known_are_groups_of_their_own() -> None:
     alone: dict[str, Any] = {"target_identity": None, "source_identity": None, "scene": None}
     rows = scored("a", "iae", "iae", **alone), scored("b", "iae", "iae", **alone)

@@ -127,6 +127,24 @@ def test_one_row_has_an_accuracy_and_says_that_it_has_no_interval() -> None:
     assert "100.0%" in drawn_page(whole)
 
 
+def test_intervals_rest_on_networks_and_the_report_says_so() -> None:
+    rows = [
+        scored(target + scene, "iae", attributed, target_identity=target, scene=scene)
+        for target, attributed in {"id0": "iae", "id2": "iae", "id3": "dfaker", "id4": "dfaker"}.items()
+        for scene in "abcde"
+    ]
+    metrics = report(*rows)["runs"][0]
+    assert (metrics["groups"], metrics["num_groups"], metrics["accuracy"]) == ("networks", 4, 0.5)
+    low, high = metrics["accuracy_interval"]
+    assert high - low > 0.7  # by the 20 scenes it would be 0.44
+    lines = headline(metrics)
+    assert "over 20 scored videos in 4 networks." in lines[0]
+    assert any(line.startswith("Intervals resample networks (") for line in lines)
+    by_scene = "\n".join(headline(report(scored("a", "iae", "iae"))["runs"][0]))
+    assert "Intervals resample scenes (same target, source and scene)." in by_scene
+    assert "do not cover other networks" in by_scene
+
+
 def test_recall_that_rests_on_one_group_has_no_interval_of_its_own() -> None:
     rows = report(
         scored("a", "iae", "iae"), scored("b", "dfaker", "dfaker"), scored("c", "dfaker", "iae", scene="1")
