@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -112,11 +113,12 @@ def _this_process() -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    """Return what two processes share that see each other's process numbers."""
-    namespace = None  # containers may have equal names
+    """Return what two processes share that see each other's process numbers; names of hosts may repeat."""
+    machine = {"host": socket.gethostname()}
     with suppress(OSError):
-        namespace = os.readlink("/proc/self/ns/pid")
-    return {"host": socket.gethostname(), "namespace": namespace}
+        machine["namespace"] = os.readlink("/proc/self/ns/pid")
+        machine["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return machine
 
 
 def _read(uri: str) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ def resume(
 
 
 def other_files(
-    rows: pa.Table, before: pa.Table | None, now: pa.Table | None, *, look: bool
+    rows: pa.Table, before: pa.Table | None, now: pa.Table | None, *, look: bool, read: bool = False
 ) -> dict[Verdict, dict[str, str]]:
     """Return, by verdict, the videos with a row, each with what differs between its file then and now.
 
@@ -87,6 +87,7 @@ def other_files(
         before: Manifest of the run that made them.
         now: Manifest of now; ``None``: the files that ``before`` names.
         look: Whether the files themselves are looked at; those that cannot be are left out.
+        read: Whether the ends of all files are read.
     """
     found: dict[Verdict, dict[str, str]] = {"same": {}, "moved": {}, "replaced": {}, "unsure": {}}
     if before is None or not rows.num_rows:
@@ -101,7 +102,7 @@ def other_files(
         listed |= {name: file for name, file in zip(names, seen, strict=True) if file}
         names = [name for name, file in zip(names, seen, strict=True) if file]
     pairs = [(earlier[name], listed[name]) for name in names]
-    for name, (was, is_now), verdict in zip(names, pairs, compare(pairs), strict=True):
+    for name, (was, is_now), verdict in zip(names, pairs, compare(pairs, read=read), strict=True):
         found[verdict][name] = f"{name} ({'; '.join(changes(_facts(was), _facts(is_now)))})"
     return found
 

@@ -54,12 +54,7 @@ def verify(config: VerifyConfig, console: Console) -> bool:
     rows, damaged = _read(storage.join(root, folder), schema)
     table = pa.concat_tables([schema.empty_table(), *rows])
     found = {**check_rows(manifest["video_id"].to_pylist(), table), "damaged parts": damaged}
-    looked_at = pa.array(
-        [config.deep or not storage.is_remote(uri) for uri in table["uri"].to_pylist()], pa.bool_()
-    )
-    found["replaced since"] = [
-        *other_files(table.filter(looked_at), manifest, None, look=True)["replaced"].values()
-    ]
+    found["replaced since"] = _replaced(table, manifest, deep=config.deep)
     if schema is CROPS_INDEX:
         scored = [row for row in table.select(["status", "file"]).to_pylist() if row["file"]]
         files = track(scored, description="crops", console=console, transient=True)
@@ -114,6 +109,12 @@ def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
         except UserError:
             damaged.append(name)
     return tables, damaged
+
+
+def _replaced(rows: pa.Table, manifest: pa.Table, *, deep: bool) -> list[str]:
+    """Return the videos whose file was replaced since; without ``deep``, object stores are not asked."""
+    near = pa.array([deep or not storage.is_remote(uri) for uri in rows["uri"].to_pylist()], pa.bool_())
+    return [*other_files(rows.filter(near), manifest, None, look=True, read=deep)["replaced"].values()]
 
 
 def _has_crops(root: str, file: str, *, deep: bool) -> bool:

@@ -48,32 +48,33 @@ def look_at(uris: Sequence[str]) -> list[FileIdentity | None]:
         return [*pool.map(_look_at, uris)]
 
 
-def compare(pairs: Sequence[tuple[FileIdentity, FileIdentity]]) -> list[Verdict]:
+def compare(pairs: Sequence[tuple[FileIdentity, FileIdentity]], *, read: bool = False) -> list[Verdict]:
     """Return for each pair (before, now) whether the file is the same.
 
-    Files are read only where time or place differ.
-    ``moved``: the same content at another place. ``unsure``: at another place, and an earlier version stored
-    nothing else to compare.
+    Files are read only where time or place differ, or always if ``read``. ``moved``: the same content at another
+    place. ``unsure``: at another place, and an earlier version stored nothing to compare.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        return [*pool.map(_verdict, pairs)]
+        return [*pool.map(lambda pair: _verdict(*pair, read=read), pairs)]
 
 
-def _verdict(pair: tuple[FileIdentity, FileIdentity]) -> Verdict:
-    before, now = pair
+def _verdict(before: FileIdentity, now: FileIdentity, *, read: bool) -> Verdict:
     if now.size_bytes == 0 and now.modified_ns is None:
         return "same"  # listed, but not readable: no sign of another content
     if before.size_bytes != now.size_bytes:
         return "replaced"
-    same: Verdict = "same" if before.uri == now.uri else "moved"
-    times = {before.modified_ns, now.modified_ns}
-    if same == "same" and (len(times) == 1 or None in times):
-        return same
-    if before.fingerprint and (found := now.fingerprint or fingerprint_of(now)):
+    moved, times = before.uri != now.uri, {before.modified_ns, now.modified_ns}
+    same: Verdict = "moved" if moved else "same"
+    touched = len(times) == 2 and None not in times
+    if (
+        (moved or touched or read)
+        and before.fingerprint
+        and (found := now.fingerprint or fingerprint_of(now))
+    ):
         return same if found == before.fingerprint else "replaced"
-    if None in times:
-        return "unsure"
-    return same if len(times) == 1 else "replaced"
+    if touched:
+        return "replaced"
+    return "unsure" if moved and None in times else same
 
 
 def fingerprint_of(file: FileIdentity) -> str | None:

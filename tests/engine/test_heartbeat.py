@@ -91,7 +91,7 @@ def test_another_process_with_the_number_of_a_killed_driver_stops_nobody(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("facts", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}])
+@pytest.mark.parametrize("facts", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}, {"boot": "x"}])
 def test_a_run_on_another_machine_lives_while_its_time_moves(tmp_path: Path, facts: dict[str, str]) -> None:
     path = left_by(tmp_path, pid=1, **facts)
     with touched(path), pytest.raises(UserError, match=r"another run writes to --out .*: process 1 on"):

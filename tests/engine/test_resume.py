@@ -201,6 +201,22 @@ def test_a_folder_of_an_earlier_version_tells_if_all_files_are_elsewhere(
     assert ids(again.todo) == ["v1.mp4", "v2.mp4"]
 
 
+def test_crops_of_other_videos_are_refused(archive: Path, tmp_path: Path) -> None:
+    """A crops dataset names the content it was made of; the videos need not be there any more."""
+    table = listed(archive)
+    (archive / "v1.mp4").unlink()
+
+    def crops(letter: bytes, time_ns: int) -> pa.Table:
+        times = pa.array([time_ns] * 2)
+        found = fingerprint(io.BytesIO(letter * SIZE), SIZE)
+        again = table.set_column(3, MANIFEST.field("modified_ns"), times)
+        return again.append_column("fingerprint", pa.array([found] * 2))
+
+    assert ids(run_again(tmp_path / "out", crops(b"a", 7)).todo) == []
+    with pytest.raises(UserError, match="answers for 2 files that were replaced since, such as v1"):
+        run_again(tmp_path / "out", crops(b"b", 8))
+
+
 def test_files_of_an_old_manifest_are_looked_at(archive: Path, tmp_path: Path) -> None:
     table = listed(archive)
     write_archive(archive, b"b", "v2.mp4")

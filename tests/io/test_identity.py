@@ -82,6 +82,7 @@ def test_the_file_itself_is_read_only_where_time_or_place_differ(tmp_path: Path)
     wrong = replace(read, fingerprint="of another file")
     pairs = [(read, touched), (wrong, touched), (wrong, found)]
     assert compare(pairs) == ["same", "replaced", "same"]
+    assert compare([*pairs, (found, found)], read=True) == ["same", "replaced", "replaced", "same"]
     (tmp_path / "v.mp4").unlink()
     assert compare([(read, touched)]) == ["replaced"]
 
