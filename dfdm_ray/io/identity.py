@@ -51,8 +51,8 @@ def look_at(uris: Sequence[str]) -> list[FileIdentity | None]:
 def compare(pairs: Sequence[tuple[FileIdentity, FileIdentity]], *, read: bool = False) -> list[Verdict]:
     """Return for each pair (before, now) whether the file is the same.
 
-    Files are read only where time or place differ, or always if ``read``. ``moved``: the same content at another
-    place. ``unsure``: at another place, and an earlier version stored nothing to compare.
+    Files are read only where time or place differ, or always if ``read``. ``moved``: the same content at
+    another place. ``unsure``: at another place, and an earlier version stored nothing to compare.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         return [*pool.map(lambda pair: _verdict(*pair, read=read), pairs)]
