@@ -9,7 +9,6 @@ import json
 import os
 import re
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -51,8 +50,10 @@ def require_alone(root: str, *, own: str = "") -> None:
         if not is_heartbeat(name) or name == own:
             continue
         uri = storage.join(root, name)
-        run = _read(uri)
-        if run is not None and _is_alive(uri, run):
+        with writing_to(root):
+            run = _read(uri)
+            alive = run is not None and _is_alive(uri, run)
+        if run is not None and alive:
             job = f", job {run['job']}" if run.get("job") else ""
             raise UserError(
                 f"another run writes to --out {root}: process {run.get('pid')} on {run.get('host')}{job}, "
@@ -108,7 +109,6 @@ def _this_process() -> dict[str, Any]:
         "created_s": psutil.Process().create_time(),
         "started_at": now(),
         "job": submission_id(),
-        "command": sys.argv,
     }
 
 
@@ -135,8 +135,9 @@ def _read(uri: str) -> dict[str, Any] | None:
 def _is_alive(uri: str, run: dict[str, Any]) -> bool:
     if _machine().items() <= run.items():
         try:
-            created_s = psutil.Process(run["pid"]).create_time()
-            return bool(abs(created_s - run["created_s"]) < _CLOCK_SLACK_S)
+            process = psutil.Process(run["pid"])
+            same = abs(process.create_time() - run["created_s"]) < _CLOCK_SLACK_S
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)  # dead, but not yet reaped
         except psutil.NoSuchProcess:
             return False
     end = time.monotonic() + _WATCHED_S

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dfdm_ray.engine import heartbeat as module
@@ -83,6 +84,18 @@ def test_the_heartbeat_of_a_killed_driver_stops_nobody(tmp_path: Path) -> None:
     with heartbeat(str(tmp_path)) as own:
         assert [path.name for path in tmp_path.iterdir()] == [own]
     assert time.monotonic() - started < 0.25  # a process of this machine needs no watching
+
+
+def test_a_killed_driver_that_nobody_has_waited_for_stops_nobody(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left_by(tmp_path, pid=process.pid, created_s=psutil.Process(process.pid).create_time())
+    with pytest.raises(UserError, match="another run writes"):
+        require_alone(str(tmp_path))
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    require_alone(str(tmp_path))
+    process.communicate()
 
 
 def test_another_process_with_the_number_of_a_killed_driver_stops_nobody(tmp_path: Path) -> None:
