@@ -29,6 +29,9 @@ MANIFEST = pa.schema(
     ]
 )
 
+ADDED = ("modified_ns", "fingerprint")
+"""Nullable columns that files of earlier versions lack."""
+
 SCORED = "scored"
 REJECTED = "rejected"
 
@@ -150,13 +153,13 @@ PREDICTIONS = pa.schema(
 
 
 def of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return ``table`` cast to ``schema``; nullable columns that it lacks, as of earlier versions, are null.
+    """Return ``table`` cast to ``schema``; columns of :data:`ADDED` that it lacks are null.
 
     Raises:
         ValueError: If it has other columns or types.
     """
     for field in schema:
-        if field.nullable and field.name not in table.column_names:
+        if field.name in ADDED and field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     known = [name for name in schema.names if name in table.column_names]
     return table.select(known + [name for name in table.column_names if name not in known]).cast(schema)
@@ -170,7 +173,7 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     Raises:
         UserError: If columns are missing or have another type, ids repeat, or required values are null.
     """
-    missing = [name for name in MANIFEST.names if name not in (*table.column_names, "modified_ns")]
+    missing = [name for name in MANIFEST.names if name not in (*table.column_names, *ADDED)]
     if missing:
         raise UserError(
             f"{origin} is no manifest: it lacks the columns {missing}; make one with `dfdm-ray manifest`"
