@@ -49,7 +49,9 @@ def resume(
     """
     rows = folder.open(overwrite=overwrite)
     before = _earlier_manifest(folder)
-    other = other_files(rows, before, manifest, look=look)
+    if look:
+        manifest = looked_at(manifest, rows["video_id"].to_pylist())
+    other = other_files(rows, before, manifest)
     replaced, unsure = ([*other[verdict]] for verdict in ("replaced", "unsure"))
     lost, rejected = folder.lost(rows), pc.is_valid(rows["reject_code"])
     again = pc.or_(lost, pc.is_in(rows["reject_code"], value_set=pa.array([*retry], pa.string())))
@@ -78,15 +80,14 @@ def resume(
 
 
 def other_files(
-    rows: pa.Table, before: pa.Table | None, now: pa.Table | None, *, look: bool, read: bool = False
+    rows: pa.Table, before: pa.Table | None, now: pa.Table, *, read: bool = False
 ) -> dict[Verdict, dict[str, str]]:
     """Return, by verdict, the videos with a row, each with what differs between its file then and now.
 
     Args:
         rows: Rows with ``video_id`` and ``fingerprint``.
         before: Manifest of the run that made them.
-        now: Manifest of now; ``None``: the files that ``before`` names.
-        look: Whether the files themselves are looked at; those that cannot be are left out.
+        now: Manifest of now.
         read: Whether the ends of all files are read.
     """
     found: dict[Verdict, dict[str, str]] = {"same": {}, "moved": {}, "replaced": {}, "unsure": {}}
@@ -94,17 +95,24 @@ def other_files(
         return found
     prints = dict(zip(rows["video_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
     of_rows = pa.array([prints.get(name) for name in before["video_id"].to_pylist()], pa.string())
-    earlier = _identities(before.append_column("fingerprint", of_rows))
-    listed = _identities(before if now is None else now)
+    earlier, listed = _identities(before.append_column("fingerprint", of_rows)), _identities(now)
     names = [name for name in prints if name in earlier and name in listed]
-    if look:
-        seen = look_at([listed[name].uri for name in names])
-        listed |= {name: file for name, file in zip(names, seen, strict=True) if file}
-        names = [name for name, file in zip(names, seen, strict=True) if file]
     pairs = [(earlier[name], listed[name]) for name in names]
     for name, (was, is_now), verdict in zip(names, pairs, compare(pairs, read=read), strict=True):
         found[verdict][name] = f"{name} ({'; '.join(changes(_facts(was), _facts(is_now)))})"
     return found
+
+
+def looked_at(manifest: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return ``manifest`` with the size and time that the files of ``names`` have now, where they are seen."""
+    uris = dict(zip(manifest["video_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
+    wanted = [name for name in dict.fromkeys(names) if name in uris]
+    seen = dict(zip(wanted, look_at([uris[name] for name in wanted]), strict=True))
+    for column in ("size_bytes", "modified_ns"):
+        place, values = manifest.schema.get_field_index(column), manifest[column].to_pylist()
+        now = [getattr(seen.get(name), column, value) for name, value in zip(uris, values, strict=True)]
+        manifest = manifest.set_column(place, manifest.schema.field(place), pa.array(now, pa.int64()))
+    return manifest
 
 
 def _identities(manifest: pa.Table) -> dict[str, FileIdentity]:

@@ -16,7 +16,7 @@ from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.config import VerifyConfig
 from dfdm_ray.engine.folder import MANIFEST_FILE, RECORD, read_part
 from dfdm_ray.engine.record import read_record
-from dfdm_ray.engine.resume import other_files
+from dfdm_ray.engine.resume import looked_at, other_files
 from dfdm_ray.errors import RejectCode, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
@@ -114,7 +114,9 @@ def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
 def _replaced(rows: pa.Table, manifest: pa.Table, *, deep: bool) -> list[str]:
     """Return the videos whose file was replaced since; without ``deep``, object stores are not asked."""
     near = pa.array([deep or not storage.is_remote(uri) for uri in rows["uri"].to_pylist()], pa.bool_())
-    return [*other_files(rows.filter(near), manifest, None, look=True, read=deep)["replaced"].values()]
+    rows = rows.filter(near)
+    now = looked_at(manifest, rows["video_id"].to_pylist())
+    return [*other_files(rows, manifest, now, read=deep)["replaced"].values()]
 
 
 def _has_crops(root: str, file: str, *, deep: bool) -> bool:

@@ -61,11 +61,9 @@ def compare(pairs: Sequence[tuple[FileIdentity, FileIdentity]], *, read: bool = 
 def _verdict(before: FileIdentity, now: FileIdentity, *, read: bool) -> Verdict:
     if now.size_bytes == 0 and now.modified_ns is None:
         return "same"  # listed, but not readable: no sign of another content
-    if before.size_bytes != now.size_bytes:
-        return "replaced"
     moved, times = before.uri != now.uri, {before.modified_ns, now.modified_ns}
     same: Verdict = "moved" if moved else "same"
-    touched = len(times) == 2 and None not in times
+    touched = before.size_bytes != now.size_bytes or (len(times) == 2 and None not in times)
     if (
         (moved or touched or read)
         and before.fingerprint

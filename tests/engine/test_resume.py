@@ -16,7 +16,7 @@ from dfdm_ray.engine.run import flush_after_s
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.schemas import CROPS_INDEX, MANIFEST, PREDICTIONS
+from dfdm_ray.schemas import CROPS_INDEX, MANIFEST, PREDICTIONS, check_manifest
 
 
 def manifest(**sizes: int) -> pa.Table:
@@ -223,6 +223,21 @@ def test_files_of_an_old_manifest_are_looked_at(archive: Path, tmp_path: Path) -
     (archive / "v1.mp4").unlink()  # nothing to compare
     with pytest.raises(UserError, match=r"answers for 1 files .* such as v2\.mp4"):
         run_again(tmp_path / "out", table, look=True)
+
+
+def test_sizes_that_a_user_made_up_do_not_count_as_changes(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    own = listed(archive).drop_columns(["modified_ns"])
+    own = own.set_column(2, MANIFEST.field("size_bytes"), pa.array([0, 1]))
+    for table in (own, listed(archive)):
+        run_again(out, check_manifest(table, origin="m"), look=True)
+        if table is own:
+            write_rows(out, prints=b"a", **{"v1.mp4": None, "v2.mp4": None})
+        for _ in range(2):
+            assert ids(run_again(out, check_manifest(table, origin="m"), look=True).todo) == []
+    write_archive(archive, b"b", "v2.mp4")
+    with pytest.raises(UserError, match=r"answers for 1 files .* such as v2\.mp4"):
+        run_again(out, check_manifest(own, origin="m"), look=True)
 
 
 def test_an_answer_stays_while_its_file_cannot_be_read(archive: Path, tmp_path: Path) -> None:

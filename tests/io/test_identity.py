@@ -44,7 +44,10 @@ OLD = FileIdentity(uri="/a/v.mp4", size_bytes=5, modified_ns=1, fingerprint="f")
     ("before", "now", "verdict"),
     [
         (OLD, OLD, "same"),
-        (OLD, replace(OLD, size_bytes=6), "replaced"),
+        (OLD, replace(OLD, size_bytes=6, fingerprint="g"), "replaced"),
+        (replace(OLD, fingerprint=None), replace(OLD, size_bytes=6), "replaced"),
+        # a size that a user made up, in a manifest of their own
+        (replace(OLD, size_bytes=0, modified_ns=None), OLD, "same"),
         # touched, or copied over
         (OLD, replace(OLD, modified_ns=2), "same"),
         (OLD, replace(OLD, modified_ns=2, fingerprint="g"), "replaced"),
