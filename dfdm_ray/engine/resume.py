@@ -104,7 +104,7 @@ def other_files(
 
 
 def looked_at(manifest: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Return ``manifest`` with the size and time that the files of ``names`` have now, where they are seen."""
+    """Return ``manifest`` with the size and time that the files of ``names`` have now, if they are seen."""
     uris = dict(zip(manifest["video_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
     wanted = [name for name in dict.fromkeys(names) if name in uris]
     seen = dict(zip(wanted, look_at([uris[name] for name in wanted]), strict=True))
