@@ -35,11 +35,10 @@ class FileIdentity:
 
 def fingerprint(stream: BinaryIO, size_bytes: int) -> str:
     """Return the SHA-256, in hexadecimal digits, of the size and the first and last 64 KiB of ``stream``."""
-    digest = hashlib.sha256(str(size_bytes).encode())
-    for start in (0, max(0, size_bytes - _SAMPLE_BYTES)):
-        stream.seek(start)
-        digest.update(stream.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+    stream.seek(max(0, size_bytes - _SAMPLE_BYTES))
+    last = stream.read(_SAMPLE_BYTES)
+    stream.seek(0)  # the start comes second: it is read next, and buffered then
+    return hashlib.sha256(b"%d" % size_bytes + stream.read(_SAMPLE_BYTES) + last).hexdigest()
 
 
 def look_at(uris: Sequence[str]) -> list[FileIdentity | None]:

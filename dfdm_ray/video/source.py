@@ -55,7 +55,8 @@ class VideoSource:
             self._file = storage.open_input(uri)
         try:
             with rejecting(RejectCode.NOT_A_VIDEO):
-                self.fingerprint = self._fingerprint(size_bytes)
+                self.fingerprint = fingerprint(self._file, size_bytes)
+                self._file.seek(0)
                 self._open()
                 self.index: PacketIndex = index_packets(self._container, self.stream, size_bytes=size_bytes)
         except BaseException:
@@ -81,14 +82,6 @@ class VideoSource:
                 self._open()
                 packets = islice(self._packets(), key, None)
         return _until_damaged(islice(packets, len(self.index) - key))
-
-    def _fingerprint(self, size_bytes: int) -> str:
-        # Most videos have their index at the end: one request to an object store serves both.
-        self._file.seek(max(0, size_bytes - storage.READ_AHEAD_BYTES))
-        self._file.read(1)
-        found = fingerprint(self._file, size_bytes)
-        self._file.seek(0)
-        return found
 
     def _packets_sought(self, key: int) -> Iterator[VideoPacket] | None:
         position = int(self.index.position[key])
