@@ -82,7 +82,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
             trainings=trainings,
         )
         describe(dataset, config, console)
-        work, made = root / "work", (*root.glob("DFDM_crf*/*"), *root.glob("real/*"))
+        work, made = root / "work", (*root.glob("DFDM_crf*/*/"), *root.glob("real/*/"))
         own = [one.folder for one in trainings if networks == root]
         folder.remove_unfinished(*map(str, (root, work, work / "faces", *own, *made)))
 
