@@ -193,7 +193,7 @@ class VerifyConfig:
     out: Positional[str]
     """Output folder; a path or any pyarrow.fs URI."""
     deep: bool = False
-    """Also read every crops file, rather than only check that it exists."""
+    """Also read every crops file and the ends of every video, in object stores too."""
 
 
 @dataclass(frozen=True, kw_only=True)

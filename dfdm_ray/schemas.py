@@ -17,6 +17,12 @@ MANIFEST = pa.schema(
         _column("video_id", pa.string(), "Path below the given root; unique, the same in every run."),
         _column("uri", pa.string(), "Location of the video: a local path or any pyarrow.fs URI."),
         _column("size_bytes", pa.int64(), "Size of the file, bytes."),
+        _column(
+            "modified_ns",
+            pa.int64(),
+            "Last change of the file by the clock of its storage, ns since 1970; null if unknown.",
+            nullable=True,
+        ),
         _column("generator", pa.string(), "True generator, null if unknown.", nullable=True),
         _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
         _column("target_identity", pa.string(), "The person in the video.", nullable=True),
@@ -25,6 +31,9 @@ MANIFEST = pa.schema(
         _column("split", pa.string(), "train, val or test.", nullable=True),
     ]
 )
+
+ADDED = ("modified_ns", "fingerprint")
+"""Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
 REJECTED = "rejected"
@@ -36,6 +45,12 @@ _STATUS = [
 ]
 
 _CLIP_FACTS = [
+    _column(
+        "fingerprint",
+        pa.string(),
+        "SHA-256 of the size and of the first and last 64 KiB of the file; null if it could not be opened.",
+        nullable=True,
+    ),
     _column(
         "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
     ),
@@ -148,21 +163,36 @@ PREDICTIONS = pa.schema(
 """One row per video, scored or rejected."""
 
 
+def of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return ``table`` cast to ``schema``; columns of :data:`ADDED` that it lacks are null.
+
+    Raises:
+        ValueError: If it has other columns or types.
+    """
+    for field in schema:
+        if field.name in ADDED and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    known = [name for name in schema.names if name in table.column_names]
+    return table.select(known + [name for name in table.column_names if name not in known]).cast(schema)
+
+
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
     Generators get the names of their classes, see :func:`class_names`.
+    A manifest without ``modified_ns``, as earlier versions made it, gets the column with nulls.
 
     Raises:
         UserError: If columns are missing or have another type, ids repeat, or required values are null.
     """
-    missing = [name for name in MANIFEST.names if name not in table.column_names]
+    missing = [name for name in MANIFEST.names if name not in (*table.column_names, *ADDED)]
     if missing:
         raise UserError(
             f"{origin} is no manifest: it lacks the columns {missing}; make one with `dfdm-ray manifest`"
         )
     try:
-        table = table.select(MANIFEST.names).cast(MANIFEST.with_metadata(table.schema.metadata))
+        known = table.select([name for name in MANIFEST.names if name in table.column_names])
+        table = of_schema(known, MANIFEST).replace_schema_metadata(table.schema.metadata)
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise UserError(f"{origin} does not fit the manifest schema: {error}") from error

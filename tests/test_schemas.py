@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, check_manifest, count_other_generators
+from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS, check_manifest, count_other_generators, of_schema
 
 ROW = {"video_id": "a.mp4", "uri": "/a.mp4", "size_bytes": 1}
 
@@ -73,4 +73,19 @@ def test_what_is_no_manifest_is_refused_by_name(wrong: pa.Table, words: str) -> 
 def test_every_row_between_stages_keeps_the_ids_of_the_manifest() -> None:
     assert CLIPS.names[: len(MANIFEST)] == MANIFEST.names
     renamed = {"generator": "true_generator"}
-    assert {renamed.get(name, name) for name in MANIFEST.names} - set(PREDICTIONS.names) == {"size_bytes"}
+    left_out = {renamed.get(name, name) for name in MANIFEST.names} - set(PREDICTIONS.names)
+    assert left_out == {"size_bytes", "modified_ns"}
+
+
+def test_a_manifest_of_an_earlier_version_passes() -> None:
+    checked = check_manifest(table({**ROW, "split": "val"}).drop_columns(["modified_ns"]), origin="m.parquet")
+    assert checked.schema.equals(MANIFEST)
+    assert (checked["modified_ns"].to_pylist(), checked["split"].to_pylist()) == ([None], ["val"])
+
+
+def test_columns_that_an_earlier_version_did_not_store_are_null_and_others_are_refused() -> None:
+    old = table({**ROW, "crf": 10}).drop_columns(["modified_ns"])
+    assert of_schema(old, MANIFEST).to_pylist() == table({**ROW, "crf": 10}).to_pylist()
+    for wrong in (old.drop_columns(["scene"]), old.append_column("of_a_later_version", pa.array([1]))):
+        with pytest.raises(ValueError, match="field names"):
+            of_schema(wrong, MANIFEST)

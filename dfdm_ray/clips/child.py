@@ -41,6 +41,7 @@ BY_FRAME = ("pts_s", "boxes_xyxy", "landmarks")
 """Columns with one entry per frame, or none for crops from elsewhere."""
 
 NOTHING_KNOWN: Row = {
+    "fingerprint": None,
     "num_frames_in_video": 0,
     "num_frames_missing": 0,
     "num_frames_decoded": 0,

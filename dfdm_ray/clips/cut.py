@@ -35,6 +35,7 @@ class ClipFacts:
     """Facts about a video, filled in step by step so that a rejected video has them too."""
 
     plan: Runs | None = None
+    fingerprint: str | None = None
     num_frames_in_video: int = 0
     num_frames_missing: int = 0
     num_frames_decoded: int = 0
@@ -116,6 +117,7 @@ def prepare_clips(
     started = time.perf_counter()
     try:
         with VideoReader(uri, max_pixels=max_pixels) as reader:
+            facts.fingerprint = reader.fingerprint
             facts.num_frames_in_video = len(reader.index) + reader.index.num_missing
             facts.num_frames_missing = reader.index.num_missing
             try:

@@ -3,6 +3,7 @@
 ::
 
     OUT/run.json              job, settings, versions, counts, one entry per run
+        heartbeat-*.json      while a run writes here    (see :mod:`dfdm_ray.engine.heartbeat`)
         manifest.parquet      what was planned           (score, preprocess)
         ROWS/part-*.parquet   one row per video          (score, preprocess)
 
@@ -24,10 +25,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dfdm_ray.engine.heartbeat import heartbeat, is_heartbeat, require_alone
 from dfdm_ray.engine.record import changes, now, read_record, status_of, versions
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.listing import FileEntry, list_files
+from dfdm_ray.schemas import of_schema
 
 RECORD = "run.json"
 MANIFEST_FILE = "manifest.parquet"
@@ -60,6 +63,7 @@ class OutputFolder:
         self.job = job
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self._owned = owned
+        self._heartbeat = ""
 
     @property
     def run_json(self) -> str:
@@ -81,9 +85,11 @@ class OutputFolder:
             defaults: Settings that earlier versions did not store.
 
         Raises:
-            UserError: If the folder contains something else, or a run with other settings.
+            UserError: If it contains something else or other settings, or another run writes there.
         """
-        names = {name for name in storage.list_names(self.root) if not name.endswith(".part")}
+        require_alone(self.root)
+        names = {*storage.list_names(self.root)}
+        names -= {name for name in names if name.endswith(".part") or is_heartbeat(name)}
         if names == {MANIFEST_FILE}:  # earlier versions stored it before their record
             names = set()
         if not names:
@@ -108,20 +114,31 @@ class OutputFolder:
 
     @contextmanager
     def recorded(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Add a run to ``record`` and yield its entry; its status is stored before and after the block."""
+        """Add a run to ``record`` and yield its entry; its status is stored before and after the block.
+
+        Raises:
+            UserError: If another run writes to the folder.
+        """
         run: dict[str, Any] = {"started_at": now(), "command": sys.argv, "status": "running"}
-        record["runs"] = [*record["runs"], run]
-        self.write_record(record)
-        try:
-            yield run
-            run["status"] = "complete"
-        except BaseException as error:
-            run["status"] = status_of(error)
-            raise
-        finally:
-            run["finished_at"] = now()
-            record["versions"] = versions()
+        with heartbeat(self.root) as self._heartbeat:
+            record["runs"] = [*record["runs"], run]
             self.write_record(record)
+            try:
+                yield run
+                run["status"] = "complete"
+            except BaseException as error:
+                run["status"] = status_of(error)
+                raise
+            finally:
+                run["finished_at"] = now()
+                record["versions"] = versions()
+                self.write_record(record)
+
+    def remove_unfinished(self, *folders: str) -> None:
+        """Delete files that killed writers left in ``folders``; while this is the only run that writes."""
+        if [self._heartbeat] == [*filter(is_heartbeat, storage.list_names(self.root))]:
+            for folder in folders:
+                storage.remove_unfinished(folder)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: ``record``, the job and its settings."""
@@ -263,11 +280,6 @@ class RunFolder(OutputFolder):
         self._next_part += 1
         self._waiting = []
 
-    def remove_unfinished(self) -> None:
-        """Delete files that killed drivers left half written."""
-        for folder in (self.root, self.rows):
-            storage.remove_unfinished(folder)
-
 
 def read_part(uri: str, schema: pa.Schema) -> pa.Table:
     """Return the rows of one part.
@@ -276,7 +288,7 @@ def read_part(uri: str, schema: pa.Schema) -> pa.Table:
         UserError: If it is damaged.
     """
     try:
-        return storage.read_parquet(uri, what="part").cast(schema)
+        return of_schema(storage.read_parquet(uri, what="part"), schema)
     except (UserError, pa.ArrowInvalid, ValueError) as error:
         raise UserError(f"{error}; delete {uri}, and its videos are processed again") from error
 

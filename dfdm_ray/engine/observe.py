@@ -5,16 +5,18 @@ The driver counts, because every row reaches it once, even if workers made it tw
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.core.generated import common_pb2
 from ray.util import metrics
 
 from dfdm_ray.errors import RejectCode
 from dfdm_ray.io.object_store import drain_failures
 
+_messages: Any = common_pb2  # made by protobuf, without types
 _BOUNDS_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 _WORKERS = {"decode": "prepared_by", "model": "scored_by"}
 _STAGES = {"decode": "seconds_decode", "detect": "seconds_detect", "model": "seconds_model"}
@@ -86,7 +88,7 @@ class Observer:
             for pool, size in workers.items()
             if len(self._workers[pool]) > size
         }
-        lost = _dead_nodes() - self._dead_before
+        lost = len(_dead_nodes() - self._dead_before)
         return {**self._found, **replaced, **({"nodes_lost": lost} if lost else {})}
 
     def _count_faults(self, faults: list[str]) -> None:
@@ -96,5 +98,19 @@ class Observer:
             self._faults.inc(1, {"code": code})
 
 
-def _dead_nodes() -> int:
-    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's gap
+def _dead_nodes() -> set[str]:
+    return lost_nodes(ray.nodes())  # type: ignore[no-untyped-call]  # Ray's gap
+
+
+def lost_nodes(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the ids of dead nodes that no autoscaler removed because they were idle.
+
+    The autoscaler of ``ray up`` has a message, no reason of its own (``ray/raylet/node_manager.cc``).
+    """
+    return {
+        node["NodeID"]
+        for node in nodes
+        if not node["Alive"]
+        and node["DeathReason"] != _messages.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE
+        and node["DeathReasonMessage"] != "Terminated by autoscaler."
+    }

@@ -73,6 +73,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def time_of(nanoseconds: int) -> str:
+    """Return a time, ns since 1970, in UTC, ISO 8601."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="microseconds")
+
+
 def read_record(uri: str, *, lenient: bool = False) -> dict[str, Any]:
     """Return the record at ``uri``; a damaged one is ``{}`` if ``lenient``."""
     try:

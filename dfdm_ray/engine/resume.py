@@ -1,13 +1,16 @@
 """Results of earlier runs into the same folder, and the videos that are left."""
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfdm_ray.engine.folder import RunFolder, unfinished
+from dfdm_ray.engine.record import changes, time_of
+from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.identity import FileIdentity, Verdict, compare, look_at
 from dfdm_ray.schemas import MANIFEST, check_manifest
 
 CHANGED = "changed"
@@ -19,10 +22,7 @@ class Resumed:
     """A folder ready for a run."""
 
     manifest: pa.Table
-    """All planned videos, :data:`schemas.MANIFEST`: those listed now, and earlier ones that have rows.
-
-    Videos that keep their rows have the sizes of the files from which the rows were made.
-    """
+    """All planned videos, :data:`schemas.MANIFEST`: those listed now, and earlier ones that have rows."""
     earlier: pa.Table
     """Rows that stay."""
     todo: pa.Table
@@ -31,39 +31,120 @@ class Resumed:
     """Lines for the user."""
 
 
-def resume(folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Sequence[str]) -> Resumed:
+def resume(
+    folder: RunFolder, manifest: pa.Table, *, overwrite: bool, retry: Sequence[str], look: bool = False
+) -> Resumed:
     """Open ``folder`` and find what is left to do of ``manifest``.
+
+    Rejected videos whose file was replaced are processed again. A replaced file that has an answer is an
+    error, unless :data:`CHANGED` is in ``retry``.
 
     Args:
         retry: Reject codes whose videos are processed again, and :data:`CHANGED`.
+        look: Whether sizes and times in ``manifest`` may be old, so that finished files are looked at.
 
     Raises:
-        UserError: If the folder contains something else, or a run with other settings.
+        UserError: If the folder contains something else, a run with other settings, or answers for files that
+            were replaced.
     """
     rows = folder.open(overwrite=overwrite)
     before = _earlier_manifest(folder)
-    replaced = _replaced(manifest, before)
-    lost = folder.lost(rows)
+    if look:
+        manifest = looked_at(manifest, rows["video_id"].to_pylist())
+    other = other_files(rows, before, manifest)
+    replaced, unsure = ([*other[verdict]] for verdict in ("replaced", "unsure"))
+    lost, rejected = folder.lost(rows), pc.is_valid(rows["reject_code"])
     again = pc.or_(lost, pc.is_in(rows["reject_code"], value_set=pa.array([*retry], pa.string())))
+    again = pc.or_(again, pc.and_(rejected, _is_one_of(rows, replaced)))
     if CHANGED in retry:
-        again = pc.or_(again, pc.is_in(rows["video_id"], value_set=pa.array(replaced, pa.string())))
-    folder.settle(rows.filter(pc.invert(again))["video_id"].to_pylist())
+        again = pc.or_(again, _is_one_of(rows, [*replaced, *unsure]))
+    kept = set(rows.filter(pc.invert(again))["video_id"].to_pylist())
+    _refuse_other_files(folder.root, {name: other["replaced"][name] for name in replaced if name in kept})
+    folder.settle(kept)
     earlier = folder.read()
     done = set(earlier["video_id"].to_pylist())
     unlisted = _unlisted(manifest, before, earlier)
-    listed = _with_sizes(manifest.select(MANIFEST.names), before, done)
+    listed = _with_uris(manifest.select(MANIFEST.names), before, [name for name in unsure if name in done])
     planned = pa.concat_tables([listed, unlisted])
     remarks = _remarks(
         f"{len(done)} of {planned.num_rows}" if done else "",
         unlisted=unlisted["video_id"].to_pylist(),
         without_crops=rows["video_id"].filter(lost).to_pylist(),
-        stale=[name for name in replaced if name in done],
+        replaced=[name for name in replaced if name not in done],
+        **{
+            name: [text for video, text in other[name].items() if video in done]
+            for name in ("moved", "unsure")
+        },
     )
     return Resumed(manifest=planned, earlier=earlier, todo=unfinished(manifest, earlier), remarks=remarks)
 
 
+def other_files(
+    rows: pa.Table, before: pa.Table | None, now: pa.Table, *, read: bool = False
+) -> dict[Verdict, dict[str, str]]:
+    """Return, by verdict, the videos with a row, each with what differs between its file then and now.
+
+    Args:
+        rows: Rows with ``video_id`` and ``fingerprint``.
+        before: Manifest of the run that made them.
+        now: Manifest of now.
+        read: Whether the ends of all files are read.
+    """
+    found: dict[Verdict, dict[str, str]] = {"same": {}, "moved": {}, "replaced": {}, "unsure": {}}
+    if before is None or not rows.num_rows:
+        return found
+    prints = dict(zip(rows["video_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
+    of_rows = pa.array([prints.get(name) for name in before["video_id"].to_pylist()], pa.string())
+    earlier, listed = _identities(before.append_column("fingerprint", of_rows)), _identities(now)
+    names = [name for name in prints if name in earlier and name in listed]
+    pairs = [(earlier[name], listed[name]) for name in names]
+    for name, (was, is_now), verdict in zip(names, pairs, compare(pairs, read=read), strict=True):
+        found[verdict][name] = f"{name} ({'; '.join(changes(_facts(was), _facts(is_now)))})"
+    return found
+
+
+def looked_at(manifest: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return ``manifest`` with the size and time that the files of ``names`` have now, if they are seen."""
+    uris = dict(zip(manifest["video_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
+    wanted = [name for name in dict.fromkeys(names) if name in uris]
+    seen = dict(zip(wanted, look_at([uris[name] for name in wanted]), strict=True))
+    for column in ("size_bytes", "modified_ns"):
+        place, values = manifest.schema.get_field_index(column), manifest[column].to_pylist()
+        now = [getattr(seen.get(name), column, value) for name, value in zip(uris, values, strict=True)]
+        manifest = manifest.set_column(place, manifest.schema.field(place), pa.array(now, pa.int64()))
+    return manifest
+
+
+def _identities(manifest: pa.Table) -> dict[str, FileIdentity]:
+    known = {"video_id", *(field.name for field in fields(FileIdentity))}.intersection(manifest.column_names)
+    return {row.pop("video_id"): FileIdentity(**row) for row in manifest.select([*known]).to_pylist()}
+
+
+def _facts(file: FileIdentity) -> dict[str, object]:
+    time = None if file.modified_ns is None else time_of(file.modified_ns)
+    return {"uri": file.uri, "bytes": file.size_bytes, **({"modified": time} if time else {})}
+
+
+def _is_one_of(rows: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:
+    return pc.is_in(rows["video_id"], value_set=pa.array(names, pa.string()))
+
+
+def _refuse_other_files(root: str, replaced: Mapping[str, str]) -> None:
+    if replaced:
+        raise UserError(
+            f"--out {root} has answers for {len(replaced)} files that were replaced since, such as "
+            f"{next(iter(replaced.values()))}; give --retry {CHANGED} to process them again, or a new --out"
+        )
+
+
 def _remarks(
-    done: str, *, unlisted: Sequence[str], without_crops: Sequence[str], stale: Sequence[str]
+    done: str,
+    *,
+    unlisted: Sequence[str],
+    without_crops: Sequence[str],
+    replaced: Sequence[str],
+    moved: Sequence[str],
+    unsure: Sequence[str],
 ) -> list[str]:
     remarks = [f"continuing: {done} videos are finished"] if done else []
     if unlisted:
@@ -73,9 +154,16 @@ def _remarks(
     if without_crops:
         some = f"the crops of {len(without_crops)} videos are gone, such as {without_crops[0]}"
         remarks.append(f"{some}; those that are still listed are processed again")
-    if stale:
+    if replaced:
+        remarks.append(f"{len(replaced)} files were replaced since, such as {replaced[0]}; processed again")
+    if moved:
         remarks.append(
-            f"warning: {len(stale)} files changed since, such as {stale[0]}, and keep their old rows; "
+            f"{len(moved)} finished videos are at another place now, such as {moved[0]}; same content"
+        )
+    if unsure:
+        remarks.append(
+            f"warning: {len(unsure)} finished videos are at another place now, such as {unsure[0]}, and "
+            "nothing is stored by which to compare their content; their rows stay. "
             f"--retry {CHANGED} processes them again"
         )
     return remarks
@@ -88,24 +176,13 @@ def _earlier_manifest(folder: RunFolder) -> pa.Table | None:
     return check_manifest(table, origin=folder.manifest)
 
 
-def _replaced(manifest: pa.Table, before: pa.Table | None) -> list[str]:
-    """Return the ids of videos that had another size when the earlier run was planned."""
-    sizes = {} if before is None else _sizes(before)
-    return [name for name, size in _sizes(manifest).items() if sizes.get(name, size) != size]
-
-
-def _with_sizes(manifest: pa.Table, before: pa.Table | None, done: Container[str]) -> pa.Table:
-    """Return ``manifest`` with earlier sizes for videos in ``done``, so that a change is reported again."""
-    if before is None:
+def _with_uris(manifest: pa.Table, before: pa.Table | None, unsure: Sequence[str]) -> pa.Table:
+    """Return ``manifest`` with earlier places of the ``unsure`` videos, so that they are reported again."""
+    if before is None or not unsure:
         return manifest
-    sizes = _sizes(manifest) | {name: size for name, size in _sizes(before).items() if name in done}
-    column = pa.array([sizes[name] for name in manifest["video_id"].to_pylist()], pa.int64())
-    position = manifest.schema.get_field_index("size_bytes")
-    return manifest.set_column(position, manifest.schema.field(position), column)
-
-
-def _sizes(manifest: pa.Table) -> dict[str, int]:
-    return dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
+    kept = before.filter(_is_one_of(before, unsure))
+    rest = manifest.filter(pc.invert(_is_one_of(manifest, unsure)))
+    return pa.concat_tables([rest, kept])
 
 
 def _unlisted(manifest: pa.Table, before: pa.Table | None, earlier: pa.Table) -> pa.Table:

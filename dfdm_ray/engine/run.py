@@ -33,6 +33,7 @@ from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.manifest.names import find_copies
+from dfdm_ray.manifest.sources import located
 from dfdm_ray.schemas import check_manifest, count_other_generators
 
 logger = logging.getLogger(__name__)
@@ -45,18 +46,28 @@ _WRAPPED = "\nThe above exception was the direct cause of the following exceptio
 
 
 def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
-    """Return the manifest that ``config`` names or that lists its videos, and what could not be listed."""
+    """Return the manifest that ``config`` names or that lists its videos, and what could not be listed.
+
+    Relative URIs in a manifest are below its folder, as in a list file.
+    """
     if config.manifest is not None:
         table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
         if not table.num_rows:
             raise UserError(f"the manifest {config.manifest} has no rows")
-        return table, []
+        return _absolute(table, storage.split(storage.absolute(config.manifest))[0]), []
     if config.videos is None:
         raise ValueError("ArchiveConfig requires --videos or --manifest")
     build = build_manifest(config.videos)
     if build.original_note:
         logger.warning("%s", build.original_note)
     return build.table, [*map(str, build.not_listed)]
+
+
+def _absolute(manifest: pa.Table, folder: str) -> pa.Table:
+    """Return ``manifest`` with relative URIs below ``folder``: workers have another working directory."""
+    uris = [located(uri, folder) for uri in manifest["uri"].to_pylist()]
+    place = manifest.schema.get_field_index("uri")
+    return manifest.set_column(place, manifest.schema.field(place), pa.array(uris, pa.string()))
 
 
 def checked_detector(faces: FaceConfig) -> tuple[bytes, dict[str, Any]]:
@@ -203,7 +214,8 @@ def open_run(
         UserError: If the folder contains something else or cannot be written.
         IncompleteError: If the block ended without an error and a planned video has no row.
     """
-    resumed = resume(folder, manifest, overwrite=config.overwrite, retry=config.retry)
+    look = isinstance(config, ArchiveConfig) and config.manifest is not None  # it may be old
+    resumed = resume(folder, manifest, overwrite=config.overwrite, retry=config.retry, look=look)
     record = {
         "config": asdict(config),
         "not_listed": {"count": len(not_listed), "entries": [*not_listed]},
@@ -222,7 +234,7 @@ def open_run(
         finally:
             run.close()
         run.require_complete()
-    folder.remove_unfinished()
+        folder.remove_unfinished(folder.root, folder.rows)
 
 
 def _next(iterator: Iterator[pa.Table], *, quiet: bool) -> pa.Table | None:

@@ -77,14 +77,21 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's gap
 
 
+def submission_id() -> str | None:
+    """Return the name of the job as which this driver was submitted, if it was."""
+    settings = json.loads(os.environ.get(_SUBMITTED) or "{}")
+    name: str | None = settings.get("metadata", {}).get("job_submission_id")
+    return name
+
+
 def _held_by_driver() -> dict[str, float]:
-    if _SUBMITTED not in os.environ:
+    name = submission_id()
+    if name is None:
         return {}
     # The job table is the only place where Ray stores the resources of a submitted driver.
     from ray.dashboard.modules.job.common import JobInfoStorageClient
     from ray.experimental.internal_kv import _internal_kv_get
 
-    name = json.loads(os.environ[_SUBMITTED])["metadata"]["job_submission_id"]
     key = JobInfoStorageClient.JOB_DATA_KEY.format(job_id=name).encode()
     job = json.loads(_internal_kv_get(key, namespace=b"job") or b"{}")  # none: submitted to another Ray
     held = {"CPU": job.get("entrypoint_num_cpus"), "GPU": job.get("entrypoint_num_gpus")}

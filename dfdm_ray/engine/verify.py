@@ -16,10 +16,11 @@ from dfdm_ray.clips.crops_dataset import INDEX_FOLDER, read_crops, read_settings
 from dfdm_ray.config import VerifyConfig
 from dfdm_ray.engine.folder import MANIFEST_FILE, RECORD, read_part
 from dfdm_ray.engine.record import read_record
+from dfdm_ray.engine.resume import looked_at, other_files
 from dfdm_ray.errors import RejectCode, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
-from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED
+from dfdm_ray.schemas import CROPS_INDEX, PREDICTIONS, PREDICTIONS_FOLDER, REJECTED, SCORED, check_manifest
 
 _NAMED = 3
 """Examples that are named of each fault."""
@@ -29,6 +30,7 @@ _REMEDIES = {
     "doubled": "run the same command again; it keeps one row of each",
     "unknown": "these videos were not planned; give --overwrite, or a new --out",
     "contradictory": "give --overwrite, or a new --out",
+    "replaced since": "run the same command again with --retry changed, or give a new --out",
     "damaged parts": "delete them, and run the same command again",
     "damaged crops": "delete these files, and run the same command again",
     "wrong counts in run.json": "run the same command again",
@@ -44,11 +46,15 @@ def verify(config: VerifyConfig, console: Console) -> bool:
     """
     root = config.out
     folder, schema = _kind(root)
-    manifest = storage.read_parquet(storage.join(root, MANIFEST_FILE), what="manifest of the run")
+    manifest_uri = storage.join(root, MANIFEST_FILE)
+    manifest = check_manifest(
+        storage.read_parquet(manifest_uri, what="manifest of the run"), origin=manifest_uri
+    )
     record = read_record(storage.join(root, RECORD), lenient=True)
     rows, damaged = _read(storage.join(root, folder), schema)
     table = pa.concat_tables([schema.empty_table(), *rows])
     found = {**check_rows(manifest["video_id"].to_pylist(), table), "damaged parts": damaged}
+    found["replaced since"] = _replaced(table, manifest, deep=config.deep)
     if schema is CROPS_INDEX:
         scored = [row for row in table.select(["status", "file"]).to_pylist() if row["file"]]
         files = track(scored, description="crops", console=console, transient=True)
@@ -103,6 +109,14 @@ def _read(folder: str, schema: pa.Schema) -> tuple[list[pa.Table], list[str]]:
         except UserError:
             damaged.append(name)
     return tables, damaged
+
+
+def _replaced(rows: pa.Table, manifest: pa.Table, *, deep: bool) -> list[str]:
+    """Return the videos whose file was replaced since; without ``deep``, object stores are not asked."""
+    near = pa.array([deep or not storage.is_remote(uri) for uri in rows["uri"].to_pylist()], pa.bool_())
+    rows = rows.filter(near)
+    now = looked_at(manifest, rows["video_id"].to_pylist())
+    return [*other_files(rows, manifest, now, read=deep)["replaced"].values()]
 
 
 def _has_crops(root: str, file: str, *, deep: bool) -> bool:

@@ -22,6 +22,8 @@ class FileEntry:
     relative: str
     """Path below the root, ``/`` between the parts; bytes that are not UTF-8 are percent-encoded."""
     size_bytes: int
+    modified_ns: int | None = None
+    """Last change by the clock of the storage, ns since 1970; ``None`` if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +65,12 @@ def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
     for info in sorted(infos, key=lambda info: info.path):
         if info.type == pafs.FileType.File:
             relative = posixpath.relpath(info.path, path)
-            yield FileEntry(
-                uri=storage.join(root, *relative.split("/")), relative=relative, size_bytes=int(info.size)
-            )
+            yield remote_entry(storage.join(root, *relative.split("/")), info, relative=relative)
+
+
+def remote_entry(uri: str, info: pafs.FileInfo, *, relative: str) -> FileEntry:
+    """Return the entry of an object."""
+    return FileEntry(uri=uri, relative=relative, size_bytes=int(info.size), modified_ns=info.mtime_ns)
 
 
 def _list_local(root: str, file_extensions: Container[str]) -> Iterator[FileEntry | ListingProblem]:
@@ -112,4 +117,5 @@ def local_entry(path: str, *, relative_to: str) -> FileEntry | ListingProblem:
         uri=storage.local_uri(os.path.abspath(path)),
         relative=_relative(path, relative_to),
         size_bytes=facts.st_size,
+        modified_ns=facts.st_mtime_ns,
     )

@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.object_store import RemoteFile, persistently, remote_filesystem
+from dfdm_ray.schemas import of_schema
 
 _ROOTED_SCHEMES = ("hdfs", "viewfs")
 """Their paths begin with a slash, paths of object stores with the bucket."""
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
 _UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
-"""Names of local files that :func:`write_atomic` has not yet renamed."""
+"""Names made by :func:`unfinished_name`."""
 _PART = re.compile(r"part-\d+(-\w+)?\.parquet")
 """Names of the parts of a growing table: ``part-<number>-<writer>.parquet``."""
 READ_AHEAD_BYTES = 1 << 20
@@ -166,20 +167,26 @@ def exists(uri: str) -> bool:
 
 def size_bytes(uri: str) -> int:
     """Return the size of the file at ``uri``; raises ``OSError`` if there is none."""
-    return int(_file_info(uri).size) if is_remote(uri) else os.stat(local_path(uri)).st_size
+    return int(file_info(uri).size) if is_remote(uri) else os.stat(local_path(uri)).st_size
 
 
 def modified_ns(uri: str) -> int:
     """Return the modification time of the file at ``uri`` by the clock of its storage, ns since 1970."""
-    return int(_file_info(uri).mtime_ns)
+    return int(file_info(uri).mtime_ns)
 
 
-def _file_info(uri: str) -> pafs.FileInfo:
+def file_info(uri: str) -> pafs.FileInfo:
+    """Return ``size`` and ``mtime_ns`` of the file at ``uri``; raises ``OSError`` if there is none."""
     filesystem, path = resolve(uri)
     info = persistently(lambda: filesystem.get_file_info(path))
     if info.type != pafs.FileType.File:
         raise FileNotFoundError(f"no such file: {uri}")
     return info
+
+
+def unfinished_name(path: str) -> str:
+    """Return a name for the local file ``path`` while it is written; every writer has another."""
+    return f"{path}.{uuid.uuid4().hex[:8]}.part"
 
 
 def write_atomic(uri: str, content: bytes) -> None:
@@ -192,7 +199,7 @@ def write_atomic(uri: str, content: bytes) -> None:
         persistently(lambda: _upload(filesystem, path, content))
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path}.{uuid.uuid4().hex[:8]}.part"
+    part = unfinished_name(path)
     try:
         with open(part, "wb") as stream:
             stream.write(content)
@@ -244,7 +251,7 @@ def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
     """
     parts = [read_parquet(join(folder, name), what="part") for name in part_names(folder)]
     try:
-        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
+        return pa.concat_tables([schema.empty_table(), *(of_schema(part, schema) for part in parts)])
     except (pa.ArrowInvalid, ValueError) as error:
         raise UserError(f"the tables in {folder} have other columns than this version writes") from error
 

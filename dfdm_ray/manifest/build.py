@@ -180,6 +180,7 @@ def _table(videos: list[FileEntry], facts: list[DfdmFacts]) -> pa.Table:
         "video_id": [video.relative for video in videos],
         "uri": [video.uri for video in videos],
         "size_bytes": [video.size_bytes for video in videos],
+        "modified_ns": [video.modified_ns for video in videos],
         "generator": [fact.generator and str(fact.generator) for fact in facts],
         **{name: [getattr(fact, name) for fact in facts] for name in _OTHER_FACTS},
         "split": [None] * len(videos),

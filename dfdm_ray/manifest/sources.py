@@ -122,7 +122,7 @@ def _file_source(uri: str) -> Listing:
         folder = os.path.dirname(os.path.abspath(path))
         return _sorted_out([listing.local_entry(os.path.abspath(path), relative_to=folder)], folder)
     folder, _, name = path.rpartition("/")
-    return _sorted_out([FileEntry(uri=uri, relative=name, size_bytes=storage.size_bytes(uri))], folder)
+    return _sorted_out([listing.remote_entry(uri, storage.file_info(uri), relative=name)], folder)
 
 
 def read_lines(uri: str, *, what: str = "list of videos") -> Iterator[tuple[int, str]]:
@@ -145,7 +145,7 @@ def _list_file_source(uri: str) -> Listing:
     lines: dict[str, tuple[int, str]] = {}
     doubled = []
     for number, line in read_lines(uri):
-        line_uri = _line_uri(line, folder)
+        line_uri = located(line, folder)
         if line_uri in lines:
             reason = f"line {number} names the same file as line {lines[line_uri][0]}; the file counts once"
             doubled.append(ListingProblem(uri=line_uri, relative=_line_id(line), reason=reason))
@@ -161,8 +161,8 @@ def _line_id(line: str) -> str:
     return line if storage.local_uri(line) == line else quote(os.fsencode(line))
 
 
-def _line_uri(line: str, folder: str) -> str:
-    """Return the URI of one line of a list file in ``folder``."""
+def located(line: str, folder: str) -> str:
+    """Return the URI of a line of a list file, or of an entry of a manifest, in ``folder``."""
     if "://" in line and not line.startswith("file://"):
         return line
     if storage.is_remote(folder) and not line.startswith(("file://", "/")):
@@ -176,7 +176,7 @@ def _line_entry(uri: str, line: str) -> FileEntry | ListingProblem:
         return replace(listing.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
     try:
         storage.resolve(uri)  # raises for unknown schemes
-        return FileEntry(uri=uri, relative=line_id, size_bytes=storage.size_bytes(uri))
+        return listing.remote_entry(uri, storage.file_info(uri), relative=line_id)
     except FileNotFoundError:
         return ListingProblem(uri=uri, relative=line_id, reason="No such file or directory")
     except (OSError, UserError) as error:

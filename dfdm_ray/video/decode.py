@@ -52,6 +52,11 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         return self._source.index
 
     @property
+    def fingerprint(self) -> str:
+        """Identity of the file, see :func:`dfdm_ray.io.identity.fingerprint`."""
+        return self._source.fingerprint
+
+    @property
     def time_base(self) -> Fraction:
         """Unit of times in the stream, seconds."""
         return self._source.stream.time_base or Fraction(1, 90_000)

@@ -14,6 +14,8 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from dfdm_ray.io import storage
+
 KEY_FRAME_INTERVAL = 250
 """Largest number of frames from one key frame to the next; the default of x264."""
 
@@ -38,13 +40,15 @@ class QualityWriter:
     """Unit of the ``pts`` of frames, seconds."""
     rate: Fraction
     metadata: Mapping[str, str]
+    _parts: dict[int, str] = field(default_factory=dict, init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
     _open: list[tuple[OutputContainer, VideoStream]] = field(default_factory=list, init=False)
 
     def __enter__(self) -> "QualityWriter":
         for crf, path in self.paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            container = self._stack.enter_context(av.open(str(_partial(path)), "w", format="mp4"))
+            self._parts[crf] = storage.unfinished_name(str(path))
+            container = self._stack.enter_context(av.open(self._parts[crf], "w", format="mp4"))
             container.metadata.update(self.metadata)
             stream = container.add_stream("libx264", rate=self.rate)
             stream.width, stream.height = (side // 2 * 2 for side in self.size)
@@ -68,11 +72,11 @@ class QualityWriter:
                     container.mux(stream.encode(None))
             self._stack.close()
             if kind is None:
-                for path in self.paths.values():
-                    os.replace(_partial(path), path)
+                for crf, part in self._parts.items():
+                    os.replace(part, self.paths[crf])
         finally:
-            for path in self.paths.values():
-                _partial(path).unlink(missing_ok=True)
+            for part in self._parts.values():
+                Path(part).unlink(missing_ok=True)
 
 
 def _steady() -> dict[str, str]:
@@ -99,7 +103,3 @@ def _cut(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
         kept[:, : smaller.width] = rows[: smaller.height, : smaller.width]
         smaller.update(kept.tobytes())
     return cut
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
+from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.io.object_store import may_pass
 from dfdm_ray.video.index import PacketIndex, index_packets
 
@@ -54,6 +55,8 @@ class VideoSource:
             self._file = storage.open_input(uri)
         try:
             with rejecting(RejectCode.NOT_A_VIDEO):
+                self.fingerprint = fingerprint(self._file, size_bytes)
+                self._file.seek(0)
                 self._open()
                 self.index: PacketIndex = index_packets(self._container, self.stream, size_bytes=size_bytes)
         except BaseException:

@@ -24,6 +24,7 @@ from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.tracks import find_tracks
+from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 
@@ -94,6 +95,14 @@ def test_a_face_in_every_frame_costs_only_the_planned_frames(video: Path) -> Non
     assert facts.seconds_detect > 0
     np.testing.assert_allclose(clips.boxes_xyxy, [FACE] * 10)
     assert clips.face_score == pytest.approx(0.999)
+
+
+def test_a_video_is_known_by_its_fingerprint_with_or_without_clips(video: Path) -> None:
+    size = video.stat().st_size
+    with video.open("rb") as stream:
+        known = fingerprint(stream, size)
+    assert prepare(video, lambda _: [FACE])[1].fingerprint == known
+    assert rejected(video, lambda _: [])[1].fingerprint == known
 
 
 def test_each_crop_is_cut_from_the_frame_its_time_names(video: Path) -> None:

@@ -138,7 +138,16 @@ def test_the_job_in_the_record_counts_more_than_the_files_beside_it(tmp_path: Pa
         run_folder(tmp_path).open(overwrite=False)
 
 
-@pytest.mark.parametrize("name", ["manifest.parquet", "run.json.0123abcd.part"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest.parquet",
+        "run.json.0123abcd.part",
+        "manifest.parquet.0123abcd.part",
+        "heartbeat-0123abcd.json",
+        "heartbeat-0123abcd.json.0123abcd.part",
+    ],
+)
 def test_a_folder_that_stopped_at_its_first_file_is_continued(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("left by a run that was killed")
     assert a_run(tmp_path, "a").read()["video_id"].to_pylist() == ["a"]

@@ -1,3 +1,5 @@
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.run import flush_after_s
 from dfdm_ray.errors import UserError
-from dfdm_ray.schemas import CROPS_INDEX, MANIFEST, PREDICTIONS
+from dfdm_ray.io.identity import fingerprint
+from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.schemas import CROPS_INDEX, MANIFEST, PREDICTIONS, check_manifest
 
 
 def manifest(**sizes: int) -> pa.Table:
@@ -38,10 +42,17 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def write_rows(root: Path, **codes: str | None) -> None:
+SIZE = 1000
+
+
+def write_rows(root: Path, prints: bytes = b"", **codes: str | None) -> None:
     folder = run_folder(root)
     folder.open(overwrite=False)
-    done = [{**row, "reject_code": codes[row["video_id"]]} for row in rows(*codes).to_pylist()]
+    found = fingerprint(io.BytesIO(prints * SIZE), SIZE) if prints else None
+    done = [
+        {**row, "reject_code": codes[row["video_id"]], "fingerprint": found}
+        for row in rows(*codes).to_pylist()
+    ]
     folder.add(pa.Table.from_pylist(done, schema=PREDICTIONS))
     folder.flush()
 
@@ -77,27 +88,162 @@ def test_rows_of_videos_no_longer_listed_stay_and_stay_planned(out: Path) -> Non
         assert "2 of them are no longer listed" in resumed.remarks[1]
 
 
-def test_a_file_that_was_replaced_is_told_and_done_again_if_asked(out: Path) -> None:
-    told = resume(run_folder(out), manifest(a=9, b=2, c=3), overwrite=False, retry=())
-    assert "1 files changed since, such as a" in told.remarks[-1]
-    assert ids(told.todo) == []
+REPLACED = (
+    r"has answers for 1 files that were replaced since, such as a \(bytes: 1 -> 9\); give --retry changed"
+)
+
+
+def test_a_replaced_file_that_has_an_answer_is_refused_until_it_is_done_again(out: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match=REPLACED):
+            run_again(out, manifest(a=9, b=2, c=3))
+    assert ids(run_folder(out).read()) == ["a", "b", "c"]
     resumed = run_again(out, manifest(a=9, b=2, c=3), retry=("changed",))
     assert ids(resumed.todo) == ["a"]
-
-
-def test_a_replaced_file_that_keeps_its_row_is_told_until_it_is_done_again(out: Path) -> None:
-    for _ in range(2):
-        assert "1 files changed since, such as a" in run_again(out, manifest(a=9, b=2, c=3)).remarks[-1]
-    assert ids(run_again(out, manifest(a=9, b=2, c=3), retry=("changed",)).todo) == ["a"]
+    assert "1 files were replaced since, such as a; processed again" in resumed.remarks
     assert ids(run_again(out, manifest(a=9, b=2, c=3)).todo) == ["a"]  # that run was killed
     write_rows(out, a=None)
     assert run_again(out, manifest(a=9, b=2, c=3)).remarks == ["continuing: 3 of 3 videos are finished"]
 
 
-def test_a_replaced_file_that_was_rejected_is_known_by_its_new_size_once_done_again(out: Path) -> None:
-    run_again(out, manifest(a=1, b=9, c=3), retry=("storage_error",))
+def test_a_rejected_file_that_was_replaced_is_done_again_without_being_asked(out: Path) -> None:
+    resumed = run_again(out, manifest(a=1, b=9, c=3))
+    assert ids(resumed.todo) == ["b"]
+    assert "1 files were replaced since, such as b; processed again" in resumed.remarks
     write_rows(out, b=None)
     assert run_again(out, manifest(a=1, b=9, c=3)).remarks == ["continuing: 3 of 3 videos are finished"]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A folder with v1.mp4 and v2.mp4, and a finished run over it in ``out``, beside it."""
+    write_archive(tmp_path / "archive", b"a")
+    run_again(tmp_path / "out", listed(tmp_path / "archive"))
+    write_rows(tmp_path / "out", prints=b"a", **{"v1.mp4": None, "v2.mp4": None})
+    return tmp_path / "archive"
+
+
+def write_archive(folder: Path, content: bytes, *names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names or ("v1.mp4", "v2.mp4"):
+        (folder / name).write_bytes(content * SIZE)
+        os.utime(folder / name, (1, content[0]))  # another content, another time
+
+
+def listed(folder: Path) -> pa.Table:
+    return build_manifest(str(folder)).table
+
+
+def test_another_archive_with_the_same_names_and_sizes_is_refused(archive: Path, tmp_path: Path) -> None:
+    write_archive(tmp_path / "other", b"b")
+    with pytest.raises(
+        UserError, match=r"answers for 2 files .* v1\.mp4 \(modified: .*; uri: .* -> .*/other/v1"
+    ):
+        run_again(tmp_path / "out", listed(tmp_path / "other"))
+    for name in ("v1.mp4", "v2.mp4"):  # also if it has the same times
+        os.utime(tmp_path / "other" / name, (1, b"a"[0]))
+    with pytest.raises(
+        UserError, match=r"answers for 2 files that were replaced since, such as v1\.mp4 \(uri"
+    ):
+        run_again(tmp_path / "out", listed(tmp_path / "other"))
+    again = run_again(tmp_path / "out", listed(tmp_path / "other"), retry=("changed",))
+    assert ids(again.todo) == ["v1.mp4", "v2.mp4"]
+
+
+def test_a_replaced_file_of_the_same_size_is_refused(archive: Path, tmp_path: Path) -> None:
+    write_archive(archive, b"b", "v2.mp4")
+    with pytest.raises(UserError, match=r"answers for 1 files .* such as v2\.mp4 \(modified: 1970.* -> 1970"):
+        run_again(tmp_path / "out", listed(archive))
+
+
+def test_a_copied_touched_or_moved_archive_is_continued(archive: Path, tmp_path: Path) -> None:
+    for name in ("v1.mp4", "v2.mp4"):
+        os.utime(archive / name)
+    for _ in range(2):
+        remarks = ["continuing: 2 of 2 videos are finished"]
+        assert run_again(tmp_path / "out", listed(archive)).remarks == remarks
+    archive.rename(tmp_path / "moved")
+    remark = run_again(tmp_path / "out", listed(tmp_path / "moved")).remarks[-1]
+    assert remark.startswith("2 finished videos are at another place now, such as v1.mp4 (uri: ")
+    assert remark.endswith("; same content")
+    assert run_again(tmp_path / "out", listed(tmp_path / "moved")).remarks == remarks
+
+
+def forget_identities(out: Path) -> None:
+    """As if an earlier version had made the folder."""
+    for path in (out / "manifest.parquet", *(out / "predictions").iterdir()):
+        table = pq.read_table(path)
+        new = [name for name in ("modified_ns", "fingerprint") if name in table.column_names]
+        pq.write_table(table.drop_columns(new), path)
+
+
+def test_a_folder_of_an_earlier_version_is_continued(archive: Path, tmp_path: Path) -> None:
+    forget_identities(tmp_path / "out")
+    remarks = ["continuing: 2 of 2 videos are finished"]
+    assert run_again(tmp_path / "out", listed(archive)).remarks == remarks
+    write_archive(archive, b"b", "v1.mp4")  # from now on its times are known
+    with pytest.raises(UserError, match=r"such as v1\.mp4 \(modified"):
+        run_again(tmp_path / "out", listed(archive))
+
+
+def test_a_folder_of_an_earlier_version_tells_if_all_files_are_elsewhere(
+    archive: Path, tmp_path: Path
+) -> None:
+    forget_identities(tmp_path / "out")
+    write_archive(tmp_path / "other", b"b")
+    for _ in range(2):
+        resumed = run_again(tmp_path / "out", listed(tmp_path / "other"))
+        assert ids(resumed.todo) == []
+        assert resumed.remarks[-1].startswith(
+            "warning: 2 finished videos are at another place now, such as v1"
+        )
+    again = run_again(tmp_path / "out", listed(tmp_path / "other"), retry=("changed",))
+    assert ids(again.todo) == ["v1.mp4", "v2.mp4"]
+
+
+def test_crops_of_other_videos_are_refused(archive: Path, tmp_path: Path) -> None:
+    """A crops dataset names the content it was made of; the videos need not be there any more."""
+    table = listed(archive)
+    (archive / "v1.mp4").unlink()
+
+    def crops(letter: bytes, time_ns: int) -> pa.Table:
+        times = pa.array([time_ns] * 2)
+        found = fingerprint(io.BytesIO(letter * SIZE), SIZE)
+        again = table.set_column(3, MANIFEST.field("modified_ns"), times)
+        return again.append_column("fingerprint", pa.array([found] * 2))
+
+    assert ids(run_again(tmp_path / "out", crops(b"a", 7)).todo) == []
+    with pytest.raises(UserError, match="answers for 2 files that were replaced since, such as v1"):
+        run_again(tmp_path / "out", crops(b"b", 8))
+
+
+def test_files_of_an_old_manifest_are_looked_at(archive: Path, tmp_path: Path) -> None:
+    table = listed(archive)
+    write_archive(archive, b"b", "v2.mp4")
+    (archive / "v1.mp4").unlink()  # nothing to compare
+    with pytest.raises(UserError, match=r"answers for 1 files .* such as v2\.mp4"):
+        run_again(tmp_path / "out", table, look=True)
+
+
+def test_sizes_that_a_user_made_up_do_not_count_as_changes(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    own = listed(archive).drop_columns(["modified_ns"])
+    own = own.set_column(2, MANIFEST.field("size_bytes"), pa.array([0, 1]))
+    for table in (own, listed(archive)):
+        run_again(out, check_manifest(table, origin="m"), look=True)
+        if table is own:
+            write_rows(out, prints=b"a", **{"v1.mp4": None, "v2.mp4": None})
+        for _ in range(2):
+            assert ids(run_again(out, check_manifest(table, origin="m"), look=True).todo) == []
+    write_archive(archive, b"b", "v2.mp4")
+    with pytest.raises(UserError, match=r"answers for 1 files .* such as v2\.mp4"):
+        run_again(out, check_manifest(own, origin="m"), look=True)
+
+
+def test_an_answer_stays_while_its_file_cannot_be_read(archive: Path, tmp_path: Path) -> None:
+    (archive / "v1.mp4").unlink()
+    (archive / "v1.mp4").symlink_to("gone")
+    assert ids(run_again(tmp_path / "out", listed(archive)).todo) == []
 
 
 def test_a_run_over_crops_and_one_over_their_videos_continue_each_other(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import resource
 import traceback
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ray.exceptions import RayTaskError, UserCodeException
 from rich.console import Console
@@ -20,6 +22,7 @@ from dfdm_ray.config import RunConfig
 from dfdm_ray.engine.run import open_run, own_words, read_manifest
 from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.score.config import ScoreConfig
+from dfdm_ray.manifest.sources import located
 from dfdm_ray.schemas import MANIFEST, PREDICTIONS
 
 
@@ -156,6 +159,80 @@ def test_too_many_rejects_stop_the_run_and_the_rows_so_far_are_stored(tmp_path: 
     ):
         consume(tmp_path, manifest(*names), *batches, max_reject_fraction=0.2)
     assert run_folder(tmp_path).read().num_rows == 50
+
+
+def test_a_second_run_into_the_folder_of_a_running_one_does_nothing(tmp_path: Path) -> None:
+    part = tmp_path / "predictions" / "part-00001-x.parquet.0123abcd.part"
+    with open_run(
+        RunConfig(), run_folder(tmp_path), manifest("a"), Console(quiet=True), verb="scored"
+    ) as run:
+        part.parent.mkdir()
+        part.touch()  # the first run is about to rename it
+        before = (tmp_path / "run.json").read_bytes()
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match=rf"another run writes to .* process {os.getpid()} on"):
+                consume(tmp_path, manifest("a"), rows("a"), overwrite=overwrite)
+        assert (tmp_path / "run.json").read_bytes() == before
+        assert part.exists()
+        part.unlink()
+        run.consume([rows("a")], NoObserver(), lambda **_: None)  # type: ignore[arg-type]
+    assert [entry["status"] for entry in record(tmp_path)["runs"]] == ["complete"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.parquet", "predictions", "run.json"]
+    assert consume(tmp_path, manifest("a", "b"), rows("b")).seen == ["b"]
+
+
+def test_two_runs_that_begin_at_once_do_not_both_go_on(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    opened = folder.open_record()
+    begun_since = run_folder(tmp_path).recorded({"runs": []})
+    with begun_since, pytest.raises(UserError, match="another run writes to"), folder.recorded(opened):
+        pass
+
+
+def test_what_killed_writers_left_goes_only_while_no_other_run_writes(tmp_path: Path) -> None:
+    """A run that was thought dead, as one that was suspended, may be about to rename a file."""
+    left = tmp_path / "run.json.0123abcd.part"
+    folder, beat = run_folder(tmp_path), tmp_path / "heartbeat-0123abcd.json"
+    with folder.recorded({"runs": []}):
+        left.touch()
+        beat.touch()
+        folder.remove_unfinished(str(tmp_path))
+        assert left.exists()
+        beat.unlink()
+        folder.remove_unfinished(str(tmp_path))
+        assert not left.exists()
+
+
+@pytest.mark.parametrize("place", ["folder", "list"])
+def test_relative_uris_of_a_manifest_are_below_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """As in a list file: `dfdm-ray` may be called anywhere, and workers have other working directories."""
+    uris = [
+        "a.mp4",
+        "sub/../b c.mp4",
+        f"{tmp_path}/c.mp4",
+        "s3://bucket/d%20e.mp4",
+        f"file://{tmp_path}/e%20f",
+    ]
+    absolute = [f"{tmp_path}/in/{name}" for name in ("a.mp4", "b c.mp4")]
+    absolute += [f"{tmp_path}/c.mp4", "s3://bucket/d%20e.mp4", f"{tmp_path}/e f"]
+    (tmp_path / "in").mkdir()
+    if place == "folder":
+        videos = [{"video_id": uri, "uri": uri, "size_bytes": 1} for uri in uris]
+        pq.write_table(pa.Table.from_pylist(videos, schema=MANIFEST), tmp_path / "in" / "m.parquet")
+        source = {"manifest": "in/m.parquet"}
+    else:
+        (tmp_path / "in" / "l.txt").write_text("\n".join([uris[0], "b c.mp4", *uris[2:3], *uris[4:]]))
+        absolute.remove("s3://bucket/d%20e.mp4")
+        source = {"videos": "in/l.txt"}
+    monkeypatch.chdir(tmp_path)
+    table, _ = read_manifest(ScoreConfig(checkpoint="x", out="out", **source))  # type: ignore[arg-type]
+    assert sorted(table["uri"].to_pylist()) == sorted(absolute)
+
+
+def test_relative_uris_of_a_remote_manifest_are_in_its_store() -> None:
+    assert located("a b.mp4", "s3://bucket/in?region=x") == "s3://bucket/in/a%20b.mp4?region=x"
 
 
 def test_an_interrupted_run_is_recorded_as_such(tmp_path: Path) -> None:

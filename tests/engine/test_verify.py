@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dfdm_ray.cli import main
 from dfdm_ray.config import VerifyConfig
 from dfdm_ray.engine.record import totals
 from dfdm_ray.engine.verify import verify
+from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.schemas import MANIFEST, PREDICTIONS
 
 ANSWERS = {
@@ -107,6 +109,47 @@ def test_what_is_wrong_is_named_with_the_remedy(out: Path, damage: Callable[[Pat
     whole, printed = check(out)
     assert not whole
     assert line in printed
+
+
+def test_a_file_that_was_replaced_since_is_named(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"a" * 10)
+    facts = {"size_bytes": 10, "modified_ns": video.stat().st_mtime_ns}
+    out = finished_run(tmp_path / "out", uri=str(video), **facts)
+    assert check(out)[0]
+    os.utime(video)  # touched: the content is compared
+    assert check(out)[0]
+    video.write_bytes(b"b" * 10)
+    whole, printed = check(out)
+    assert not whole
+    assert "replaced since: a (modified: 2" in printed
+    assert "run the same command again with --retry changed" in printed
+    os.utime(video, ns=(1, facts["modified_ns"]))  # only the content tells
+    assert (check(out)[0], check(out, deep=True)[0]) == (True, False)
+    video.unlink()  # an archive that is gone says nothing about the answers
+    assert check(out)[0]
+
+
+def finished_run(root: Path, uri: str, **facts: int) -> Path:
+    """A finished run over a, the video at ``uri``."""
+    with open(uri, "rb") as stream:
+        found = fingerprint(stream, facts["size_bytes"])
+    folder = run_folder(root)
+    folder.add(prediction_rows("a", uri=uri, fingerprint=found))
+    folder.flush()
+    folder.write_record({"runs": [], **totals(folder.read(), planned=1, verb="scored")})
+    planned = [{"video_id": "a", "uri": uri, **facts}]
+    pq.write_table(pa.Table.from_pylist(planned, schema=MANIFEST), folder.manifest)
+    return root
+
+
+def test_a_folder_of_an_earlier_version_is_whole(out: Path) -> None:
+    for path in (out / "manifest.parquet", *parts(out)):
+        table = pq.read_table(path)
+        new = [name for name in ("modified_ns", "fingerprint") if name in table.column_names]
+        assert new
+        pq.write_table(table.drop_columns(new), path)
+    assert check(out)[0]
 
 
 def test_a_file_that_a_killed_driver_left_half_written_harms_nothing(out: Path) -> None:

@@ -1,7 +1,9 @@
 """Object stores that fail now and then: what may pass is tried again and counted, what will not is told."""
 
 import io
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -10,9 +12,12 @@ import pyarrow as pa
 import pytest
 from support.flaky_s3 import FlakyS3, serving
 
+from dfdm_ray.engine import heartbeat
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import listing, object_store, storage
+from dfdm_ray.io.identity import compare, fingerprint, look_at
 from dfdm_ray.io.object_store import drain_failures, may_pass, persistently
+from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.video.decode import VideoReader
 
 pytestmark = pytest.mark.slow
@@ -57,6 +62,39 @@ def test_whatever_fails_three_times_in_ten_is_done_all_the_same_and_counted(kind
     assert app.injected[kind] > 0
     assert len(drain_failures()) >= app.injected[kind] * 0.5  # some fail together in one call
     assert drain_failures() == []
+
+
+def test_objects_have_a_time_and_a_fingerprint_by_which_they_are_known() -> None:
+    with serving(FlakyS3(share=0.0)) as bucket:
+        uri, copy, other = (bucket.format(name) for name in ("a/v.mp4", "b/v.mp4", "c/v.mp4"))
+        for place, content in ((uri, CONTENT), (copy, CONTENT), (other, CONTENT[::-1])):
+            storage.write_atomic(place, content)
+        (entry,) = listing.list_files(bucket.format("a"))
+        assert isinstance(entry, listing.FileEntry)
+        assert abs(entry.modified_ns / 1e9 - time.time()) < 60
+        (found, elsewhere, replaced, *nothing) = look_at([uri, copy, other, bucket.format("gone")])
+        assert (found.uri, found.modified_ns) == (uri, entry.modified_ns)
+        assert nothing == [None]
+        read = replace(found, fingerprint=fingerprint(io.BytesIO(CONTENT), len(CONTENT)))
+        assert compare([(read, elsewhere), (read, replaced)]) == ["moved", "replaced"]
+        by_list = build_manifest(uri).table
+        assert by_list["modified_ns"].to_pylist() == [found.modified_ns]
+
+
+def test_a_run_into_an_object_store_has_a_heartbeat_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_EVERY_S", 0.05)
+    with serving(FlakyS3(share=0.0)) as bucket:
+        root = bucket.format("out")
+        with heartbeat.heartbeat(root) as name:
+            first_ns = storage.modified_ns(storage.join(root, name))
+            with pytest.raises(UserError, match="another run writes to --out s3://"):
+                heartbeat.require_alone(root)
+            for _ in range(100):  # times of objects are whole seconds
+                time.sleep(0.1)
+                if storage.modified_ns(storage.join(root, name)) > first_ns:
+                    break
+            assert storage.modified_ns(storage.join(root, name)) > first_ns
+        assert storage.list_names(root) == []
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])

@@ -200,7 +200,12 @@ def test_files_are_listed_in_one_order_below_their_root(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     found = list(listing.list_files(str(tmp_path)))
     assert [entry.relative for entry in found] == ["a", "b/1", "b/2", "c/d/3"]
-    assert found[1] == listing.FileEntry(uri=str(tmp_path / "b" / "1"), relative="b/1", size_bytes=3)
+    assert found[1] == listing.FileEntry(
+        uri=str(tmp_path / "b" / "1"),
+        relative="b/1",
+        size_bytes=3,
+        modified_ns=(tmp_path / "b" / "1").stat().st_mtime_ns,
+    )
     with pytest.raises(UserError, match="no such folder"):
         list(listing.list_files(str(tmp_path / "a")))
 

@@ -33,6 +33,7 @@ def test_a_row_says_what_and_where_its_video_is(tmp_path: Path) -> None:
             "video_id": f"DFDM_crf10/IAE/{SWAP}",
             "uri": str(path),
             "size_bytes": 5,
+            "modified_ns": path.stat().st_mtime_ns,
             "generator": "iae",
             "crf": 10,
             "target_identity": "id0",

@@ -140,7 +140,8 @@ def test_a_training_that_died_goes_on_from_its_checkpoint(made: Path, people: Pa
     state = (folder / "state.pt").read_bytes()
     before = {path for path in made.rglob("*") if path.is_file()}
     (folder / "result.json").unlink()
-    for name in ("work/faces/id0_0000.npz", "run.json", "dataset.json", folder / "progress.txt"):
+    encoded = ("DFDM_crf10/dfl-h128/id0_id1_0001_5dfl-h128.mp4", "real/crf0/id1_0000.mp4")
+    for name in ("work/faces/id0_0000.npz", "run.json", "dataset.json", folder / "progress.txt", *encoded):
         (made / f"{name}.0123abcd.part").touch()  # of writers that were killed
     run(config(people, made))
     assert {path for path in made.rglob("*") if path.is_file()} == before

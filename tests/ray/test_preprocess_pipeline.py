@@ -266,6 +266,11 @@ def test_a_tree_of_frames_becomes_a_dataset_with_the_same_pixels(
     for video, clip in (("train/DF_class1/Video2", 1), ("train/DF_class3/Video1", 0)):
         crops = read_crops(out, files_of[video])
         assert np.array_equal(crops, original[clip : clip + 1])  # all videos of the archive show the same
-    (spoilt / "Frame1.png").write_bytes(png(original[0, 0]))
-    import_png_tree(job, console)  # continued: what is rejected stays so
+    import_png_tree(job, console)
     assert read_index(out).equals(index)
+    (spoilt / "Frame1.png").write_bytes(png(original[0, 0]))
+    import_png_tree(job, console)  # continued: a rejected folder that changed is read again
+    again = read_index(out)
+    assert again.slice(0, 5).equals(index.slice(0, 5))
+    assert [row["reject_code"] for row in again.slice(5).to_pylist()] == ["unknown_class"]
+    assert not again.slice(5).equals(index.slice(5))

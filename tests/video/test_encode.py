@@ -1,8 +1,10 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.filter
@@ -10,11 +12,18 @@ import numpy as np
 import pytest
 from support.videos import numbered_frame
 
+from dfdm_ray.io import storage
 from dfdm_ray.video.encode import QualityWriter
 
 pytestmark = pytest.mark.slow
 
 QUALITIES = (0, 10, 23)
+SETTINGS: dict[str, Any] = {
+    "size": (160, 96),
+    "time_base": Fraction(1, 25),
+    "rate": Fraction(25),
+    "metadata": {},
+}
 
 
 def frame(number: int, size: tuple[int, int] = (160, 96)) -> av.VideoFrame:
@@ -114,9 +123,34 @@ def test_a_frame_of_another_size_is_a_bug(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.*"))
 
 
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """As when a task is repeated though its first worker lives on."""
+    path, frames = tmp_path / "v.mp4", [frame(number) for number in range(8)]
+    with QualityWriter({10: path}, **SETTINGS) as first:
+        first.write(frames[0])
+        with QualityWriter({10: path}, **SETTINGS) as second:
+            for one in frames:
+                second.write(one)
+        whole = path.read_bytes()
+        assert len(decoded(path)) == 8
+        for one in frames[1:]:
+            first.write(one)
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_leaves_is_removed_as_unfinished(tmp_path: Path) -> None:
+    writer = QualityWriter({10: tmp_path / "v.mp4"}, **SETTINGS)
+    with suppress(FileNotFoundError), writer:  # a killed writer renames nothing
+        for number in range(80):  # x264 looks ahead before it writes
+            writer.write(frame(number))
+        assert len(list(tmp_path.iterdir())) == 1
+        storage.remove_unfinished(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def write_and_fail(path: Path) -> None:
-    settings = {"size": (160, 96), "time_base": Fraction(1, 25), "rate": Fraction(25), "metadata": {}}
-    with QualityWriter({10: path}, **settings) as writer:  # type: ignore[arg-type]
+    with QualityWriter({10: path}, **SETTINGS) as writer:
         writer.write(frame(0))
         raise RuntimeError("stop")
 

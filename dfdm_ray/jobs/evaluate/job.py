@@ -118,8 +118,9 @@ def _read_run(uri: str) -> tuple[pa.Table, dict[str, Any]]:
         )
     tables = [storage.read_parquet(storage.join(folder, part), what="predictions") for part in parts]
     try:
-        return pa.concat_tables(tables), _record(uri) if "run.json" in names else {}
-    except pa.ArrowInvalid as error:
+        whole = pa.concat_tables(tables, promote_options="default")  # earlier versions had fewer columns
+        return whole, _record(uri) if "run.json" in names else {}
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"the files in {folder} have different columns: {error}") from error
 
 

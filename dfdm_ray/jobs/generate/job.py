@@ -24,9 +24,8 @@ from rich.console import Console
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.engine.session import ray_session
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.generators.base import Side
-from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.card import Dataset, describe
@@ -40,7 +39,7 @@ from dfdm_ray.jobs.generate.plan import (
     real_paths,
     swap_paths,
 )
-from dfdm_ray.jobs.generate.settings import dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import contents_of, dataset_folder, require_networks
 from dfdm_ray.labels import GENERATORS
 
 _RETRIES = 3
@@ -62,7 +61,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
     if networks != root:
         require_networks(networks, identities, config)
     folder = dataset_folder(root, identities, config)
-    record = folder.open_record(has_overwrite=False)
+    record = folder.open_record(has_overwrite=False, defaults=contents_of(folder.settings))
     record["config"] = asdict(config)
     _, weights = load_detector(config.detector)
     with folder.recorded(record), ray_session(config.ray_address):
@@ -84,9 +83,9 @@ def generate(config: GenerateConfig, console: Console) -> None:
             trainings=trainings,
         )
         describe(dataset, config, console)
-    work = root / "work"
-    for each in (root, work, work / "faces", *(one.folder for one in trainings if networks == root)):
-        storage.remove_unfinished(str(each))
+        work, made = root / "work", (*root.glob("DFDM_crf*/*/"), *root.glob("real/*/"))
+        own = [one.folder for one in trainings if networks == root]
+        folder.remove_unfinished(*map(str, (root, work, work / "faces", *own, *made)))
 
 
 def _extract(
@@ -103,6 +102,7 @@ def _extract(
     running = [extract.remote(uri, out, shared, config) for uri, out in files.items()]
     reasons = _wait(running, "faces", console)
     rejected = {uri: str(reason) for uri, reason in zip(files, reasons, strict=True) if reason}
+    require_made([out for uri, out in files.items() if uri not in rejected], root=root)
     for uri, reason in rejected.items():
         say(console, f"left out: {uri}: {reason}")
     return {uri: out for uri, out in files.items() if uri not in rejected}, rejected
@@ -178,17 +178,33 @@ def _convert(
     console: Console,
 ) -> None:
     convert = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.convert)
-    running = []
+    running, planned = [], list[Path]()
     for scene in chain(*scenes.values()):
-        marks = faces[scene.uri]
-        running.append(convert.remote(None, scene, marks, "a", real_paths(root, scene)))
+        marks, paths = faces[scene.uri], real_paths(root, scene)
+        planned += paths.values()
+        running.append(convert.remote(None, scene, marks, "a", paths))
         for training in (one for one in trainings if scene.identity in one.pair):
             a, b = training.pair
             to: Side = "b" if scene.identity == a else "a"
             source = b if to == "b" else a
             paths = swap_paths(root, scene, source, training.generator)
+            planned += paths.values()
             running.append(convert.remote(training, scene, marks, to, paths))
     _wait(running, "scenes", console)
+    require_made(planned, root=root)
+
+
+def require_made(paths: Sequence[str | Path], *, root: Path) -> None:
+    """Check that all files that tasks made are there.
+
+    Raises:
+        IncompleteError: If not, as where each machine has a disk of its own.
+    """
+    if missing := [path for path in paths if not Path(path).exists()]:
+        raise IncompleteError(
+            f"{len(missing)} of {len(paths)} files are not in {root}, such as {missing[0]}; run the same "
+            "command again, with an --out that all machines of the cluster share"
+        )
 
 
 def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> list[Any]:

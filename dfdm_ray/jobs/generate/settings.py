@@ -9,11 +9,14 @@ from typing import Any
 from dfdm_ray.engine.folder import RECORD, OutputFolder
 from dfdm_ray.engine.record import changes, read_record
 from dfdm_ray.errors import UserError
+from dfdm_ray.io.identity import fingerprint_of, look_at
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.plan import Identity
 
 _TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
 """Settings that the networks depend on."""
+_CONTENTS = "contents."
+"""Prefix of the fingerprints of the videos: ``contents.anna.0``."""
 _EARLIER_RECORD = "work/settings.json"
 """Record of earlier versions."""
 
@@ -21,11 +24,28 @@ _EARLIER_RECORD = "work/settings.json"
 def dataset_folder(root: Path, identities: Sequence[Identity], config: GenerateConfig) -> OutputFolder:
     """Return the output folder; its files depend on settings and on identities, whose order numbers them."""
     videos = _flat({"identities": {one.name: one.videos for one in identities}})
-    settings = _settings(config, (*_TRAINED_WITH, "scene_frames")) | videos
+    settings = _settings(config, (*_TRAINED_WITH, "scene_frames")) | videos | _contents(root, identities)
     if not (root / RECORD).exists() and (root / _EARLIER_RECORD).exists():
         stored = videos | _stored_settings(root)
         OutputFolder(str(root), job="generate", settings=stored).write_record({"runs": []})
     return OutputFolder(str(root), job="generate", settings=settings)
+
+
+def contents_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprints of the videos, which earlier versions did not store."""
+    return {name: value for name, value in settings.items() if name.startswith(_CONTENTS)}
+
+
+def _contents(root: Path, identities: Sequence[Identity]) -> dict[str, Any]:
+    """Return the fingerprint of each video; the stored one if the video cannot be read now."""
+    uris = {f"{_CONTENTS}{one.name}.{at}": uri for one in identities for at, uri in enumerate(one.videos)}
+    stored = contents_of(_stored_settings(root)) if (root / RECORD).exists() else {}
+    found = {
+        name: fingerprint_of(file) if file else None
+        for name, file in zip(uris, look_at([*uris.values()]), strict=True)
+    }
+    known = {name: value or stored.get(name) for name, value in found.items()}
+    return {name: value for name, value in known.items() if value}
 
 
 def require_networks(networks: Path, identities: Sequence[Identity], config: GenerateConfig) -> None:

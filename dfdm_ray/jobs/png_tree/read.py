@@ -52,13 +52,16 @@ def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]
         UserError: If there is no such folder or no frame in it.
     """
     sizes: dict[str, int] = defaultdict(int)
+    times: dict[str, int] = {}
     uris: dict[str, str] = {}
     not_listed: list[str] = []
     for entry in listing.list_files(tree):
         if listing.extension(entry.relative) == "png":
             folder = posixpath.dirname(entry.relative) or "."
             uris[folder] = storage.local_uri(storage.split(entry.uri)[0])
-            sizes[folder] += entry.size_bytes if isinstance(entry, FileEntry) else 0
+            if isinstance(entry, FileEntry):
+                sizes[folder] += entry.size_bytes
+                times[folder] = max(times.get(folder, 0), entry.modified_ns or 0)
         elif isinstance(entry, ListingProblem):
             not_listed.append(f"{entry.relative}: {entry.reason}")
     if not uris:
@@ -71,6 +74,7 @@ def list_tree(tree: str, *, crf: int | None = None) -> tuple[pa.Table, list[str]
             "video_id": folder,
             "uri": uri,
             "size_bytes": sizes.get(folder, 0),
+            "modified_ns": times.get(folder) or None,  # of the frame that changed last
             "generator": class_of(uri),
             "crf": _quality(f"{above}/{folder}") if crf is None else crf,
             "split": _last_match(_SPLIT, f"{above}/{folder}"),

@@ -66,7 +66,7 @@ def write_tree(config: PngTreeExport, videos: pa.Table, console: Console) -> int
     rows = [{**row, "folders": []} for row in videos.to_pylist()]
     lines = list(_folders(rows, config.class_folder))
     table, content = storage.join(config.tree, TABLE), _csv(lines)
-    there = storage.list_names(config.tree)
+    there = [name for name in storage.list_names(config.tree) if not name.endswith(".part")]
     if there and (TABLE not in there or storage.read_bytes(table, what="list of folders") != content):
         raise UserError(f"--tree {config.tree} contains something else; give a new folder")
     try:

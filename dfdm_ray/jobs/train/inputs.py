@@ -144,7 +144,10 @@ def _videos(index: pa.Table, split: str, root: str, classes: tuple[str, ...]) ->
 
 def _digest(index: pa.Table) -> dict[str, Any]:
     """Return the number of videos and a digest that identifies them."""
-    names = index.select(["video_id", "split", "generator"]).sort_by("video_id").to_pylist()
+    names = index.select(["video_id", "split", "generator", "fingerprint"]).sort_by("video_id").to_pylist()
+    for name in names:
+        if name["fingerprint"] is None:  # as in datasets of earlier versions
+            del name["fingerprint"]
     return {"num_videos": len(names), "videos_sha256": hashlib.sha256(repr(names).encode()).hexdigest()}
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from dfdm_ray.engine.record import now
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import of_training_worker, total, training_workers
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.train.config import TrainConfig, random_start
@@ -99,7 +99,12 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
             record["epochs"] = len(history)
             if history:
                 storage.write_atomic(storage.join(config.out, "curves.png"), draw_curves(history))
-    storage.remove_unfinished(config.out)
+        if len(history) < config.recipe.epochs:
+            raise IncompleteError(
+                f"{len(history)} of {config.recipe.epochs} epochs are in {config.out}; run the same command "
+                "again, with an --out that all machines of the cluster share"
+            )
+        folder.remove_unfinished(config.out)
     return TrainResult(checkpoint=storage.join(config.out, CHECKPOINT), history=history)
 
 

@@ -102,6 +102,15 @@ def test_an_unfinished_run_is_reported(tmp_path: Path) -> None:
     assert metrics["remarks"] == ["run: the run is not finished: 5 of 9 videos have a row"]
 
 
+def test_a_run_that_an_earlier_version_began_is_evaluated_whole(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", ROWS[:2], planned=5)
+    old = pq.read_table(tmp_path / "run" / "predictions").drop_columns(["fingerprint"])
+    pq.write_table(old, tmp_path / "run" / "predictions" / "part-00000.parquet")
+    pq.write_table(table(ROWS[2:]), tmp_path / "run" / "predictions" / "part-00001.parquet")
+    metrics = evaluate(tmp_path / "out", "--predictions", run)
+    assert metrics["remarks"] == []
+
+
 def test_fewer_classes_are_taken_from_the_run(tmp_path: Path) -> None:
     two = scored("a", "dfaker", "dfaker", probabilities=[0.3, 0.7])
     run = run_folder(tmp_path / "run", [two], settings={"classes": ["iae", "dfaker"]})

@@ -1,13 +1,15 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig
+from dfdm_ray.jobs.generate.job import require_made
 from dfdm_ray.jobs.generate.plan import Identity
-from dfdm_ray.jobs.generate.settings import dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import contents_of, dataset_folder, require_networks
 
 
 def people(**videos: tuple[str, ...]) -> list[Identity]:
@@ -21,7 +23,7 @@ FIRST = people(anna=("a.mp4", "b.mp4"), carl=("c.mp4",))
 
 def begin(root: Path, identities: list[Identity], config: GenerateConfig = CONFIG) -> None:
     folder = dataset_folder(root, identities, config)
-    with folder.recorded(folder.open_record(has_overwrite=False)):
+    with folder.recorded(folder.open_record(has_overwrite=False, defaults=contents_of(folder.settings))):
         pass
 
 
@@ -91,3 +93,45 @@ def test_networks_of_other_settings_or_people_are_refused(tmp_path: Path) -> Non
         require_networks(tmp_path, FIRST, replace(CONFIG, seed=1))
     with pytest.raises(UserError, match="trained on other --identities"):
         require_networks(tmp_path, FIRST[:1], CONFIG)
+
+
+def test_a_video_that_was_replaced_is_refused_and_one_that_is_gone_is_not(tmp_path: Path) -> None:
+    """Its faces and networks are of the earlier video."""
+    video, out = tmp_path / "a.mp4", tmp_path / "out"
+    identities = people(anna=(str(video),), carl=("c.mp4",))
+    video.write_bytes(b"first")
+    begin(out, identities)
+    video.write_bytes(b"other")
+    with pytest.raises(
+        UserError, match=r"other settings \(contents\.anna\.0: [0-9a-f]{64} -> [0-9a-f]{64}\)"
+    ):
+        begin(out, identities)
+    video.unlink()
+    begin(out, identities)
+    video.write_bytes(b"other")
+    with pytest.raises(UserError, match=r"contents\.anna\.0"):
+        begin(out, identities)
+
+
+def test_a_record_without_fingerprints_is_continued(tmp_path: Path) -> None:
+    video, out = tmp_path / "a.mp4", tmp_path / "out"
+    identities = people(anna=(str(video),), carl=("c.mp4",))
+    begin(out, identities)  # the video is not there yet
+    assert contents_of(stored(out)) == {}
+    video.write_bytes(b"first")
+    begin(out, identities)
+    assert contents_of(stored(out)).keys() == {"contents.anna.0"}
+
+
+def stored(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "run.json").read_text())["settings"])
+
+
+def test_files_that_tasks_wrote_elsewhere_are_missed(tmp_path: Path) -> None:
+    """As where each machine has a disk of its own."""
+    (tmp_path / "a").touch()
+    require_made([tmp_path / "a"], root=tmp_path)
+    with pytest.raises(
+        IncompleteError, match=r"1 of 2 files are not in .*, such as .*/b; run the same command"
+    ):
+        require_made([tmp_path / "a", str(tmp_path / "b")], root=tmp_path)

@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,21 @@ def test_an_export_continues_its_own_tree_and_touches_no_other(
     (tree / "videos.csv").unlink()
     with pytest.raises(UserError, match="contains something else"):
         export(dataset[0], tree, crf=(10,))
+
+
+def test_an_export_that_stopped_at_its_first_file_is_continued(
+    dataset: tuple[Path, dict[str, Crops]], tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "videos.csv.0123abcd.part").touch()
+    assert export(dataset[0], tmp_path / "tree", crf=(10,)) == 6
+
+
+def test_a_frame_that_was_replaced_changes_the_time_of_its_video(tmp_path: Path) -> None:
+    folder = put_frames(tmp_path / "DF_class1" / "Video1", frames())
+    for number, path in enumerate(sorted(folder.iterdir())):
+        os.utime(path, ns=(1, number + 1))
+    assert list_tree(str(tmp_path))[0]["modified_ns"].to_pylist() == [len(frames())]
 
 
 def test_qualities_that_a_tree_would_mix_are_asked_for(dataset: tuple[Path, dict[str, Crops]]) -> None:

@@ -26,8 +26,9 @@ def prepared(root: Path, name: str = "a.mp4") -> tuple[np.ndarray[Any, Any], dic
 
 def test_crops_and_facts_come_as_they_were_prepared(tmp_path: Path) -> None:
     crops, row = prepared(tmp_path)
-    [out] = read(tmp_path, row)
+    [out] = read(tmp_path, {**row, "fingerprint": "f", "modified_ns": 7})
     assert out["crops"] == crops.tobytes()
+    assert (out["fingerprint"], out["modified_ns"]) == ("f", 7)
     assert (out["status"], out["generator"], out["num_frames_scored"]) == ("scored", "iae", 8)
     assert (out["pts_s"], out["landmarks"]) == (row["pts_s"], [])
 

@@ -52,6 +52,19 @@ def test_generators_that_are_no_class_are_left_out_by_name(tmp_path: Path) -> No
     assert (task.classes, len(task.train), task.left_out) == (TWO, 4, "FSGAN (3)")
 
 
+def test_crops_of_files_that_were_replaced_are_distinguished(tmp_path: Path) -> None:
+    earlier = task_of(tmp_path / "c").data_settings
+    found = []
+    for letter in "ab":
+        rows = [{**row, "fingerprint": letter} for row in read_index(str(tmp_path / "c")).to_pylist()]
+        write_index(tmp_path / "c", *rows, settings=read_settings(str(tmp_path / "c")))
+        found.append(task_of(tmp_path / "c").data_settings)
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {"videos_sha256"}
+    rows = [{**row, "fingerprint": None} for row in rows]  # as in datasets of earlier versions
+    write_index(tmp_path / "c", *rows, settings=read_settings(str(tmp_path / "c")))
+    assert task_of(tmp_path / "c").data_settings == earlier
+
+
 def test_a_missing_split_is_reported_with_the_existing_ones_and_the_remedy(tmp_path: Path) -> None:
     write_patterns(tmp_path / "c", generators=TWO, each={"train": 4, "test": 2})
     with pytest.raises(

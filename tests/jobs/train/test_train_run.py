@@ -1,13 +1,15 @@
 """Trainings that are refused before Ray starts."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from support.crops_rows import write_patterns
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import IncompleteError, UserError
+from dfdm_ray.jobs.train import job as module
 from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
 from dfdm_ray.jobs.train.job import train
 
@@ -22,3 +24,18 @@ def test_the_run_of_another_job_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"contains a run of another job \(crops\), which --overwrite"):
         train(job, Console(file=io.StringIO()))
     assert (crops / "run.json").read_text() == before
+
+
+def test_a_training_without_all_epochs_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the ranks wrote to disks of their own."""
+    monkeypatch.setattr(module, "_run", lambda *_: {})
+    write_patterns(tmp_path / "crops", generators=("faceswap", "iae"), each={"train": 1, "val": 1})
+    network, out = NetworkConfig(backbone="resnet10"), tmp_path / "out"
+    job = TrainConfig(crops=str(tmp_path / "crops"), out=str(out), network=network)
+    with pytest.raises(IncompleteError, match=r"0 of 30 epochs are in .*/out; run the same command again"):
+        train(job, Console(file=io.StringIO()))
+    (run,) = json.loads((out / "run.json").read_text())["runs"]
+    assert run["status"].startswith("incomplete: 0 of 30 epochs")
+    assert [path.name for path in out.iterdir()] == ["run.json"]
