@@ -32,7 +32,7 @@ MANIFEST = pa.schema(
     ]
 )
 
-ADDED = ("modified_ns", "fingerprint")
+ADDED = ("modified_ns", "fingerprint", "corrections")
 """Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
@@ -62,7 +62,9 @@ _CLIP_FACTS = [
         "corrections",
         pa.list_(pa.string()),
         "Changes to decoded frames before detection: deinterlaced (one field, at full height), "
-        "square_pixels, bt709_from_pq, bt709_from_hlg, bt709_from_bt2020, bt709_from_p3; most often none.",
+        "square_pixels, bt709_from_pq, bt709_from_hlg, bt709_from_bt2020, bt709_from_p3; most often none. "
+        "Null in rows of earlier versions, which changed nothing.",
+        nullable=True,
     ),
     _column(
         "pts_s", pa.list_(pa.float64()), "Time of each scored frame from the start of the stream, seconds."
@@ -179,8 +181,7 @@ def of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
-    Generators get the names of their classes, see :func:`class_names`.
-    A manifest without ``modified_ns``, as earlier versions made it, gets the column with nulls.
+    Generators get the names of their classes, see :func:`class_names`. A manifest without ``modified_ns``, as earlier versions made it, gets the column with nulls.
 
     Raises:
         UserError: If columns are missing or have another type, ids repeat, or required values are null.
