@@ -181,7 +181,8 @@ def of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
-    Generators get the names of their classes, see :func:`class_names`. A manifest without ``modified_ns``, as earlier versions made it, gets the column with nulls.
+    Generators get the names of their classes, see :func:`class_names`. A manifest without
+    ``modified_ns``, as earlier versions made it, gets the column with nulls.
 
     Raises:
         UserError: If columns are missing or have another type, ids repeat, or required values are null.
