@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
-from dfdm_ray.io.listing import FileEntry
+from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.terminal import visible
 from dfdm_ray.manifest.names import DfdmFacts, Original, find_copies, parse_path, system_part
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
@@ -73,8 +73,8 @@ def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestB
     copies = find_copies({video.relative: video.size_bytes for video in videos})
     for video, fact in zip(videos, facts, strict=True):
         reasons = [*fact.reasons] if is_dfdm else []
-        if original := copies.get(video.relative):
-            reasons.append(f"looks like a copy of {original}, with the same size; both count")
+        if copied := copies.get(video.relative):
+            reasons.append(f"looks like a copy of {copied}, with the same size; both count")
         if reasons:
             problems.append(Problem(video.relative, "; ".join(reasons)))
     uris = {video.uri for video in videos}
@@ -147,7 +147,8 @@ def _without_system_files(listed: Listing) -> tuple[Listing, Counter[str]]:
     """Return ``listed`` without files of operating systems, and their number by kind; lists stay whole."""
     if listed.is_list:
         return listed, Counter()
-    kinds = {one.uri: system_part(_path(one.relative)) for one in (*listed.files, *listed.unreadable)}
+    entries: list[FileEntry | ListingProblem] = [*listed.files, *listed.unreadable]
+    kinds = {one.uri: system_part(_path(one.relative)) for one in entries}
     files = tuple(one for one in listed.files if not kinds[one.uri])
     unreadable = tuple(one for one in listed.unreadable if not kinds[one.uri])
     return replace(listed, files=files, unreadable=unreadable), Counter(filter(None, kinds.values()))
