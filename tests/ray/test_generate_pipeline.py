@@ -189,7 +189,10 @@ def test_when_one_task_fails_the_others_are_stopped() -> None:
     def fail() -> None:
         raise UserError("no face")
 
-    running = [ray.remote(fail).remote(), ray.remote(time.sleep).remote(600)]
+    def wait() -> None:
+        time.sleep(600)
+
+    running = [ray.remote(task).remote() for task in (fail, wait)]
     with pytest.raises(UserError, match=r"^no face$"):
         list(unfinished(running))
     assert ray.wait(running, num_returns=2, timeout=0)[1] == []
