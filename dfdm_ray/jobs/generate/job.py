@@ -226,7 +226,7 @@ def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
         except ray.exceptions.RayTaskError as error:
             for task in running:
                 ray.cancel(task)
-            for task in running:  # Ray logs an error that nobody fetches
+            for task in ray.wait(running, num_returns=len(running), timeout=_POLL_S)[0]:  # else Ray logs them
                 with suppress(ray.exceptions.RayError):
                     ray.get(task)
             if isinstance(error.cause, UserError):  # without the traceback of the worker
