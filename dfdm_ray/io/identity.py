@@ -35,6 +35,8 @@ class FileIdentity:
 
 def fingerprint(stream: BinaryIO, size_bytes: int) -> str:
     """Return the SHA-256, in hexadecimal digits, of the size and the first and last 64 KiB of ``stream``."""
+    if size_bytes <= storage.READ_AHEAD_BYTES:
+        stream.read(1)  # one request to an object store brings all of a small file
     stream.seek(max(0, size_bytes - _SAMPLE_BYTES))
     last = stream.read(_SAMPLE_BYTES)
     stream.seek(0)  # the start comes second: it is read next, and buffered then
