@@ -49,7 +49,7 @@ def split_by_lists(
     pairs = pairs_of(train)
     if (num_pairs := pc.count_distinct(pairs).as_py()) < len(_OF_TRAIN):
         raise UserError(
-            f"the train list {visible(train_list)} names videos of {num_pairs} pairs of identities; at least "
+            f"the train list {visible(train_list)} names too few pairs of identities, {num_pairs}; at least "
             "two are needed, because val is taken from it by pair"
         )
     chosen = split_groups(train, pairs, _OF_TRAIN, np.random.default_rng(seed))

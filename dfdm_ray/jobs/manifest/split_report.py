@@ -108,7 +108,8 @@ def _table(report: SplitReport) -> Table:
         label += f", seed {report.seed}"
     if report.leak:
         label += f" - LEAKS {report.leak}"
-    view = Table(title=Text(label, style=_LEAKS[report.leak][1] if report.leak else ""), box=SIMPLE_HEAD)
+    title = Text(label, style=_LEAKS[report.leak][1] if report.leak else "")
+    view = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     named = [name for name in GENERATORS if any(split.num_videos_of.get(name) for split in report.splits)]
     for name in ("split", "videos", "targets", "networks", *named):
         view.add_column(name, justify="left" if name == "split" else "right")

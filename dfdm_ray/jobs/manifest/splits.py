@@ -43,10 +43,10 @@ LEAK_WARNING = (
 Method = Literal["strict", "network", "identity", "scene", "video"]
 _DEFAULTS: tuple[Method, ...] = ("strict", "network", "scene")
 _GROUPS = {
-    "strict": "pairs of identities",
-    "network": "pairs of identities",
-    "identity": "target identities",
-    "scene": "scenes of a target",
+    "strict": ("pair of identities is", "pairs of identities are"),
+    "network": ("pair of identities is", "pairs of identities are"),
+    "identity": ("target identity is", "target identities are"),
+    "scene": ("scene of a target is", "scenes of a target are"),
 }
 
 _Names = npt.NDArray[np.object_]
@@ -206,7 +206,7 @@ def _require(number: int, method: str) -> None:
     if number < len(SPLITS):
         other = "scene, or none" if method in ("strict", "network") else "none"
         raise UserError(
-            f"cannot split by {method}: {number} {_GROUPS[method]} are known, {len(SPLITS)} splits "
+            f"cannot split by {method}: {number} {_GROUPS[method][number != 1]} known, {len(SPLITS)} splits "
             f"({', '.join(SPLITS)}) need at least {len(SPLITS)}; give --split {other} to list without a split"
         )
 

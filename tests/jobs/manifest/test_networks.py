@@ -161,7 +161,7 @@ def test_strict_leaves_out_only_videos_of_two_splits() -> None:
 
 FALLBACKS = [
     # the demo: two people are one network
-    ([("id0", "id1")], "scene", "strict and network cannot split: 1 pairs of identities are known, 3 splits"),
+    ([("id0", "id1")], "scene", "strict and network cannot split: 1 pair of identities is known, 3 splits"),
     # three people, all with all: three networks, but no two of them without a common person
     (
         [("id0", "id1"), ("id0", "id2"), ("id1", "id2")],
@@ -191,7 +191,7 @@ def test_videos_without_sources_are_split_by_person_and_too_few_of_them_are_refu
 
 @pytest.mark.parametrize("method", ["strict", "network"])
 def test_a_method_that_is_asked_for_is_not_replaced(method: Method) -> None:
-    with pytest.raises(UserError, match=f"cannot split by {method}: 1 pairs .* give --split scene"):
+    with pytest.raises(UserError, match=f"cannot split by {method}: 1 pair .* give --split scene"):
         assign_splits(generated([("id0", "id1")]), method=method)
 
 
@@ -202,5 +202,5 @@ def test_the_job_says_which_default_it_took_and_why(tmp_path: Path) -> None:
     stream = io.StringIO()
     config = ManifestConfig(videos=str(tmp_path), out=str(tmp_path / "m.parquet"))
     write(config, Console(file=stream, width=160))
-    assert "default split: scene, because strict and network cannot split: 1 pairs" in stream.getvalue()
+    assert "default split: scene, because strict and network cannot split: 1 pair of" in stream.getvalue()
     assert "LEAKS networks, 5 of 5: splits share networks and people" in stream.getvalue()

@@ -173,7 +173,7 @@ def test_names_of_another_data_set_are_found_with_val_by_pair(tmp_path: Path) ->
     [
         ("x.mp4\ny.mp4\n", "id0_id1_0000", r"train list .* names none .*: 2 names .* line 1: x.mp4"),
         ("id0_id1_0000", "# nothing\n", "test list .* names none of the videos: 0 names"),
-        ("id0_id1_0000\nid1_id0_0000", "id2_id3_0000", "names videos of 1 pairs of identities; at least two"),
+        ("id0_id1_0000\nid1_id0_0000", "id2_id3_0000", "names too few pairs of identities, 1; at least two"),
     ],
 )
 def test_lists_that_cannot_be_used_are_one_clear_line(

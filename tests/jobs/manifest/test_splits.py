@@ -297,3 +297,9 @@ def test_the_report_says_in_one_line_what_leaks(dfdm: ManifestBuild, method: Met
         if "leak" in line.lower() and not line.strip().startswith("split by")
     ]
     assert [line.startswith(LEAK_LINES[method]) for line in lines] == [True]
+
+
+def test_the_report_can_be_read_at_80_columns(dfdm: ManifestBuild) -> None:
+    stream = io.StringIO()
+    show_splits(split_report(assign_splits(dfdm.table, method="network")), Console(file=stream, width=80))
+    assert all(name in stream.getvalue() for name in ("networks", *GENERATORS))
