@@ -40,8 +40,11 @@ _WRAPPED = "\nThe above exception was the direct cause of the following exceptio
 """Separates, in a traceback, the error of a worker from the one that Ray Data makes of it."""
 
 
-def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
-    """Return the manifest that ``config`` names or that lists its videos, and what could not be listed."""
+def read_manifest(config: ArchiveConfig, console: Console) -> tuple[pa.Table, list[str]]:
+    """Return the manifest that ``config`` names or that lists its videos, and what could not be listed.
+
+    Files beside the videos are counted in one line.
+    """
     if config.manifest is not None:
         table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
         if not table.num_rows:
@@ -50,6 +53,8 @@ def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
     if config.videos is None:
         raise ValueError("ArchiveConfig requires --videos or --manifest")
     build = build_manifest(config.videos)
+    if build.left_out:
+        say(console, build.left_out)
     return build.table, [*map(str, build.not_listed)]
 
 

@@ -45,6 +45,13 @@ class ManifestBuild:
     is_dfdm: bool
     """Whether any name or folder looks like DFDM; if none does, names that do not parse are no problems."""
 
+    @property
+    def left_out(self) -> str:
+        """The counts of other files in one line, ``""`` if there are none."""
+        counts = self.num_other_files.items()
+        kinds = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in counts)
+        return f"other files, ignored: {sum(self.num_other_files.values()):,} ({kinds})" if counts else ""
+
 
 def build_manifest(source: str) -> ManifestBuild:
     """List the videos of ``source`` and parse their names.

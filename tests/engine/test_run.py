@@ -78,12 +78,14 @@ def test_what_could_not_be_listed_is_reported_and_recorded(tmp_path: Path) -> No
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").touch()
     (tmp_path / "videos" / "linked").symlink_to(tmp_path)
-    planned, not_listed = read_manifest(
-        ScoreConfig(videos=str(tmp_path / "videos"), checkpoint="x", out=str(tmp_path / "out"))
-    )
-    finished(tmp_path / "out", "a.mp4")
+    for name in ("a.gif", "b.GIF", "c.zip"):
+        (tmp_path / "videos" / name).touch()
     printed = io.StringIO()
     console = Console(file=printed, width=200)
+    config = ScoreConfig(videos=str(tmp_path / "videos"), checkpoint="x", out=str(tmp_path / "out"))
+    planned, not_listed = read_manifest(config, console)
+    assert printed.getvalue() == "other files, ignored: 3 (2 gif, 1 zip)\n"
+    finished(tmp_path / "out", "a.mp4")
     folder = run_folder(tmp_path / "out")
     with open_run(RunConfig(), folder, planned, console, verb="scored", not_listed=not_listed):
         pass
