@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.object_store import may_pass
+from dfdm_ray.video.content import HEAD_BYTES, PICTURE_BRANDS, content_of
 from dfdm_ray.video.index import PacketIndex, index_packets
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -101,9 +102,12 @@ class VideoSource:
         options = {"max_pixels": str(self._max_pixels)}
         probing = options | (_NO_PROBING if self._file.read(8)[4:] in _SELF_DESCRIBING else {})
         self._file.seek(0)
-        container = av.open(
-            self._file, options=probing, container_options=_CONFINED, metadata_errors="replace"
-        )
+        try:
+            container = av.open(
+                self._file, options=probing, container_options=_CONFINED, metadata_errors="replace"
+            )
+        except av.error.FFmpegError as error:
+            raise self._named(error) from error
         self._container = cast(InputContainer, container)
         self.stream = _video_stream(self._container)
         context = self.stream.codec_context
@@ -116,6 +120,13 @@ class VideoSource:
         context.options = options
         context.thread_count = 1
         context.thread_type = "SLICE"
+
+    def _named(self, error: av.error.FFmpegError) -> VideoRejectedError:
+        """Return the rejection of a file that no demuxer reads, with the kind of the file."""
+        self._file.seek(0)
+        kind = content_of(self._file.read(HEAD_BYTES))
+        unknown = f"the file has no known container of videos (FFmpeg: {error.strerror})"
+        return VideoRejectedError(RejectCode.NOT_A_VIDEO, f"the file is {kind}" if kind else unknown)
 
 
 def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
@@ -158,9 +169,14 @@ def _checked_size(uri: str) -> int:
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if container.metadata.get("major_brand") in PICTURE_BRANDS:
+        raise VideoRejectedError(RejectCode.NOT_A_VIDEO, "the file is a HEIF or AVIF picture")
+    covers = {s.index for s in container.streams.video if s.disposition & Disposition.attached_pic}
+    streams = [s for s in container.streams.video if s.index not in covers]
     if not streams:
-        raise VideoRejectedError(RejectCode.NO_VIDEO_STREAM, "the file has no video stream")
+        kinds = sorted({"a cover picture" if s.index in covers else s.type for s in container.streams})
+        only = f", only {' and '.join(kinds)}" if kinds else ""
+        raise VideoRejectedError(RejectCode.NO_VIDEO_STREAM, f"the file has no video stream{only}")
     if streams[0].codec_context is None:
         raise VideoRejectedError(RejectCode.UNSUPPORTED_CODEC, "no decoder for the video stream")
     return streams[0]
