@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 import av
 import av.error
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -21,7 +21,7 @@ from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.object_store import may_pass
 from dfdm_ray.video.content import HEAD_BYTES, PICTURE_BRANDS, content_of
-from dfdm_ray.video.index import PacketIndex, index_packets
+from dfdm_ray.video.index import PacketIndex, index_packets, side_data
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -79,7 +79,7 @@ class VideoSource:
                 self._file.seek(0)
                 self._open()
                 packets = islice(self._packets(), key, None)
-        return _until_damaged(islice(packets, len(self.index) - key))
+        return _until_damaged(islice(self._with_header(packets), len(self.index) - key))
 
     def _packets_sought(self, key: int) -> Iterator[VideoPacket] | None:
         position = int(self.index.position[key])
@@ -96,7 +96,21 @@ class VideoSource:
         return None
 
     def _packets(self) -> Iterator[VideoPacket]:
-        return (packet for packet in self._container.demux(self.stream) if packet.size)
+        for packet in self._container.demux(self.stream):
+            self._header = side_data(packet, "new_extradata") or self._header
+            if packet.size:
+                yield packet
+
+    def _with_header(self, packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+        """Yield ``packets``, the first one with the header of the codec that is valid there.
+
+        Where recordings were joined, the packet that brought the header may have been skipped by a seek.
+        """
+        for first in islice(packets, 1):
+            if self._header is not None:
+                first.set_sidedata(self._header)
+            yield first
+        yield from packets
 
     def _open(self) -> None:
         options = {"max_pixels": str(self._max_pixels)}
@@ -109,6 +123,7 @@ class VideoSource:
         except av.error.FFmpegError as error:
             raise self._named(error) from error
         self._container = cast(InputContainer, container)
+        self._header: PacketSideData | None = None
         self.stream = _video_stream(self._container)
         context = self.stream.codec_context
         padded = -(-context.width // _ROW_PIXELS) * _ROW_PIXELS
