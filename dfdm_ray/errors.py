@@ -44,6 +44,8 @@ class RejectCode(StrEnum):
     """The file has no video, for instance audio only."""
     UNSUPPORTED_CODEC = "unsupported_codec"
     """There is no decoder for the codec of the stream."""
+    ENCRYPTED = "encrypted"
+    """The video is encrypted, as by a streaming service."""
     DECODE_ERROR = "decode_error"
     """Frames are damaged, and no part of the video has enough whole frames."""
     TOO_LARGE = "too_large"

@@ -135,35 +135,37 @@ def _collect(
     reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts, seen: _Seen
 ) -> None:
     """Search runs until the subject is found in enough frames, or no more may be decoded."""
-    plan = plan_frames(
-        spec.strategy,
-        reader.index.keys,
-        num_frames=len(reader.index),
-        wanted=spec.frames_wanted,
-        runs=spec.runs_per_clip * spec.num_clips,
-    )
-    if plan is None:
-        raise VideoRejectedError(RejectCode.TOO_SHORT, _too_short(reader, spec))
-    facts.plan = plan
-    for batch in _batches(reader, plan, detector, spec, facts):
+    for batch in _batches(reader, detector, spec, facts):
         batch, tracks = _upright_tracks(batch, detector, spec.detect_every, facts, seen)
         if tracks:
             seen.add(batch, tracks, facts)
         if seen.num_frames >= spec.frames_wanted:
-            break
+            return
+    if not facts.num_frames_looked_at and reader.failure:
+        raise reader.failure
 
 
-def _too_short(reader: VideoReader, spec: ClipSpec) -> str:
-    missing = (
-        f" ({reader.index.num_missing} more are beyond the end of the file)"
-        if reader.index.num_missing
-        else ""
+def _planned(reader: VideoReader, spec: ClipSpec) -> Runs:
+    index = reader.index
+    plan = plan_frames(
+        spec.strategy,
+        index.keys,
+        num_frames=len(index),
+        wanted=spec.frames_wanted,
+        runs=spec.runs_per_clip * spec.num_clips,
     )
-    return f"{len(reader.index)} frames{missing}, {spec.frames_wanted} are needed"
+    if plan is not None:
+        return plan
+    usable = len(index) - int(index.keys[0]) if len(index.keys) else 0
+    late = f", {usable} of them from a whole key frame on" if usable < len(index) else ""
+    missing = f" ({index.num_missing} more are beyond the end of the file)" if index.num_missing else ""
+    code = RejectCode.TOO_SHORT if len(index) < spec.frames_wanted else RejectCode.DECODE_ERROR
+    detail = f"{len(index)} frames{late}{missing}, {spec.frames_wanted} are needed"
+    raise VideoRejectedError(code, detail)
 
 
 def _batches(
-    reader: VideoReader, plan: Runs, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
+    reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
 ) -> Iterator[FrameBatch]:
     shown: set[float] = set()
 
@@ -171,10 +173,13 @@ def _batches(
         shown.update(batch.pts_s.tolist())
         return batch
 
-    for batch in reader.read_planned(plan, flexible=spec.strategy == "keyframe_runs"):
-        yield noted(batch)
+    while facts.plan is None or reader.corrects_keys():
+        facts.plan = _planned(reader, spec)
+        for batch in reader.read_planned(facts.plan, flexible=spec.strategy == "keyframe_runs"):
+            if shown.isdisjoint(batch.pts_s.tolist()):
+                yield noted(batch)
     allowed = reader.num_frames_decoded + spec.search_frames
-    for run in other_runs(plan, reader.index.keys, num_frames=len(reader.index)):
+    for run in other_runs(facts.plan, reader.index.keys, num_frames=len(reader.index)):
         if reader.num_frames_decoded + run.num_decoded > allowed:
             return
         if (found := reader.read_run(run)) is not None:
@@ -256,8 +261,6 @@ def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: 
 def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
     """Crop the subject in ``C * T`` frames, spread evenly over the frames in which it was found."""
     looked_at = facts.num_frames_looked_at
-    if not looked_at:
-        raise VideoRejectedError(RejectCode.DECODE_ERROR, "no run of frames could be decoded completely")
     if seen.subject is None:
         raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {looked_at} searched frames")
     if seen.num_frames < spec.frames_wanted:

@@ -6,7 +6,6 @@
 """
 
 import hashlib
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,8 +35,6 @@ from dfdm_ray.manifest.names import find_copies
 from dfdm_ray.manifest.sources import located
 from dfdm_ray.schemas import check_manifest, count_other_generators
 
-logger = logging.getLogger(__name__)
-
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 _USER_ERROR = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
@@ -45,10 +42,11 @@ _WRAPPED = "\nThe above exception was the direct cause of the following exceptio
 """Separates, in a traceback, the error of a worker from the one that Ray Data makes of it."""
 
 
-def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
+def read_manifest(config: ArchiveConfig, console: Console) -> tuple[pa.Table, list[str]]:
     """Return the manifest that ``config`` names or that lists its videos, and what could not be listed.
 
-    Relative URIs in a manifest are below its folder, as in a list file.
+    Relative URIs in a manifest are below its folder, as in a list file. Files beside the videos are counted
+    in one line.
     """
     if config.manifest is not None:
         table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
@@ -58,8 +56,9 @@ def read_manifest(config: ArchiveConfig) -> tuple[pa.Table, list[str]]:
     if config.videos is None:
         raise ValueError("ArchiveConfig requires --videos or --manifest")
     build = build_manifest(config.videos)
-    if build.original_note:
-        logger.warning("%s", build.original_note)
+    for remark in (build.original_note, build.left_out):
+        if remark:
+            say(console, remark)
     return build.table, [*map(str, build.not_listed)]
 
 

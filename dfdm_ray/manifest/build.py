@@ -48,6 +48,13 @@ class ManifestBuild:
     original_note: str | None = None
     """How names with the tag ``1original`` were read; ``None`` if there are none."""
 
+    @property
+    def left_out(self) -> str:
+        """The counts of other files in one line, ``""`` if there are none."""
+        counts = self.num_other_files.items()
+        kinds = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in counts)
+        return f"other files, ignored: {sum(self.num_other_files.values()):,} ({kinds})" if counts else ""
+
 
 def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestBuild:
     """List the videos of ``source`` and parse their names.

@@ -74,10 +74,8 @@ def show_manifest(build: ManifestBuild, console: Console) -> None:
     if build.is_dfdm:
         _show_dfdm(table, console)
     show_list(console, "problems", [*map(str, build.problems)])
-    if build.num_other_files:
-        counts = build.num_other_files.items()
-        kinds = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in counts)
-        say(console, f"other files, ignored: {sum(build.num_other_files.values()):,} ({kinds})")
+    if build.left_out:
+        say(console, build.left_out)
 
 
 def _show_dfdm(table: pa.Table, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, takewhile
 
@@ -10,18 +11,17 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from dfdm_ray.config import LimitsConfig
+from dfdm_ray.errors import VideoRejectedError
+from dfdm_ray.video.damage import RunDamagedError, RunEncryptedError, refuse_encrypted, rejection_of
 from dfdm_ray.video.display import Display
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.index import PacketIndex
+from dfdm_ray.video.keys import decoded_keys
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
 from dfdm_ray.video.source import VideoPacket, VideoSource
 
 _MAX_REORDER = 32
 """Packets read after the end of a run for the order of its B-frames; H.264 and HEVC allow 16."""
-
-
-class RunDamagedError(Exception):
-    """Damaged frames in one run; other runs may be whole."""
 
 
 class VideoReader(AbstractContextManager["VideoReader"]):
@@ -42,6 +42,15 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         self._source = VideoSource(uri, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
         self._display = Display(self._source.stream, max_pixels=max_pixels)
+        self._checks_keys = True
+        self._doubts_keys = len(self.index) > 0 and not self.index.is_key.any()
+        self.failure: VideoRejectedError | None = None
+        """Rejection for the reason of the first run that failed."""
+        try:
+            self.corrects_keys()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -89,10 +98,33 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def read_run(self, run: Run) -> FrameBatch | None:
         """Return the frames of ``run``, or ``None`` if they are damaged."""
+        self._key_is_shown = False
         try:
             return self._decode(run) if self.index.frame_times is None else self._decode_in_order(run)
-        except (RunDamagedError, av.error.FFmpegError):
+        except (RunDamagedError, av.error.FFmpegError) as error:
+            encrypted = isinstance(error, RunEncryptedError)
+            self._doubts_keys |= self._checks_keys and not self._key_is_shown and not encrypted
+            self.failure = self.failure or rejection_of(error)
             return None
+
+    def corrects_keys(self) -> bool:
+        """Find the key frames anew if a run failed at its first frame; return whether to plan anew.
+
+        Without a table of key frames (``stss``), mp4 claims that every frame is one; other files claim wrong
+        ones or none. The decoder decides.
+        """
+        if not self._doubts_keys:
+            return False
+        self._doubts_keys = False
+        claimed: list[int] = self.index.keys.tolist()
+        keys = decoded_keys(self._source)
+        self._checks_keys = keys is not None
+        if keys is not None:
+            self.num_frames_decoded += len(keys)
+            is_key = np.isin(np.arange(len(self.index)), keys)
+            self._source.index = replace(self.index, is_key=is_key)
+        self.failure = self.failure if keys == claimed else None
+        return keys != claimed
 
     def read_onwards(self) -> Iterator[FrameBatch]:
         """Decode from the first key frame on, one frame at a time.
@@ -121,8 +153,9 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         for packet in chain(packets, [None]):
             self.num_frames_decoded += packet is not None
             try:
+                refuse_encrypted(packet)
                 frames = context.decode(packet)
-            except av.error.FFmpegError:
+            except (RunDamagedError, av.error.FFmpegError):
                 yield None
             else:
                 yield frames
@@ -153,8 +186,11 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         times = sorted(_pts(packet) for packet in packets if not packet.is_discard)
         instants = [times[offset] for offset in offsets]
         wanted = set(instants)
+        if len(set(times)) < len(times):
+            raise RunDamagedError(f"packets after key frame {run.key} share a time")
         shown: dict[int | None, VideoFrame] = {}
         for frame in self._decoded(packets[: costs[offsets[-1]]]):
+            self._check_key(frame, packets[0])
             if frame.is_corrupt:
                 raise RunDamagedError(f"a frame after key frame {run.key} is damaged")
             if frame.pts in wanted:
@@ -162,6 +198,13 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         if len(shown) < len(wanted):
             raise RunDamagedError(f"frames after key frame {run.key} are missing")
         return self._batch([shown[instant] for instant in instants], [run.key + offset for offset in offsets])
+
+    def _check_key(self, frame: VideoFrame, key: VideoPacket) -> None:
+        """Check that the first frame of a run is a key frame: some decoders make frames from any packet."""
+        if frame.pts == key.pts:
+            self._key_is_shown = frame.key_frame or not self._checks_keys
+            if not self._key_is_shown:
+                raise RunDamagedError("a frame that the container calls a key frame is none")
 
     def _decode_in_order(self, run: Run) -> FrameBatch:
         """Decode a run of a stream whose packets have no times, in the order of the decoder's output.
@@ -192,6 +235,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             self.num_frames_decoded += 1
             if packet.is_corrupt:
                 raise RunDamagedError("a packet is damaged")
+            refuse_encrypted(packet)
             yield from context.decode(packet)
         yield from context.decode(None)
 

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 import av
 import av.error
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -21,7 +21,8 @@ from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.io.object_store import may_pass
-from dfdm_ray.video.index import PacketIndex, index_packets
+from dfdm_ray.video.content import HEAD_BYTES, PICTURE_BRANDS, content_of
+from dfdm_ray.video.index import PacketIndex, index_packets, side_data
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -47,6 +48,9 @@ class VideoSource:
         VideoRejectedError: From the constructor, if the file is no readable video or its frames have more
             than ``max_pixels``. Later frames that are larger than the header says cannot be decoded.
     """
+
+    stream: VideoStream
+    _header: PacketSideData | None
 
     def __init__(self, uri: str, *, max_pixels: int) -> None:
         size_bytes = _checked_size(uri)
@@ -81,7 +85,7 @@ class VideoSource:
                 self._file.seek(0)
                 self._open()
                 packets = islice(self._packets(), key, None)
-        return _until_damaged(islice(packets, len(self.index) - key))
+        return _until_damaged(islice(self._with_header(packets), len(self.index) - key))
 
     def _packets_sought(self, key: int) -> Iterator[VideoPacket] | None:
         position = int(self.index.position[key])
@@ -98,16 +102,34 @@ class VideoSource:
         return None
 
     def _packets(self) -> Iterator[VideoPacket]:
-        return (packet for packet in self._container.demux(self.stream) if packet.size)
+        for packet in self._container.demux(self.stream):
+            self._header = side_data(packet, "new_extradata") or self._header
+            if packet.size:
+                yield packet
+
+    def _with_header(self, packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+        """Yield ``packets``, the first one with the header of the codec that is valid there.
+
+        Where recordings were joined, the packet that brought the header may have been skipped by a seek.
+        """
+        for first in islice(packets, 1):
+            if self._header is not None:
+                first.set_sidedata(self._header)
+            yield first
+        yield from packets
 
     def _open(self) -> None:
         options = {"max_pixels": str(self._max_pixels)}
         probing = options | (_NO_PROBING if self._file.read(8)[4:] in _SELF_DESCRIBING else {})
         self._file.seek(0)
-        container = av.open(
-            self._file, options=probing, container_options=_CONFINED, metadata_errors="replace"
-        )
+        try:
+            container = av.open(
+                self._file, options=probing, container_options=_CONFINED, metadata_errors="replace"
+            )
+        except av.error.FFmpegError as error:
+            raise self._named(error) from error
         self._container = cast(InputContainer, container)
+        self._header = None
         self.stream = _video_stream(self._container)
         context = self.stream.codec_context
         padded = -(-context.width // _ROW_PIXELS) * _ROW_PIXELS
@@ -119,6 +141,13 @@ class VideoSource:
         context.options = options
         context.thread_count = 1
         context.thread_type = "SLICE"
+
+    def _named(self, error: av.error.FFmpegError) -> VideoRejectedError:
+        """Return the rejection of a file that no demuxer reads, with the kind of the file."""
+        self._file.seek(0)
+        kind = content_of(self._file.read(HEAD_BYTES))
+        unknown = f"the file has no known container of videos (FFmpeg: {error.strerror})"
+        return VideoRejectedError(RejectCode.NOT_A_VIDEO, f"the file is {kind}" if kind else unknown)
 
 
 def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
@@ -161,9 +190,14 @@ def _checked_size(uri: str) -> int:
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if container.metadata.get("major_brand") in PICTURE_BRANDS:
+        raise VideoRejectedError(RejectCode.NOT_A_VIDEO, "the file is a HEIF or AVIF picture")
+    covers = {s.index for s in container.streams.video if s.disposition & Disposition.attached_pic}
+    streams = [s for s in container.streams.video if s.index not in covers]
     if not streams:
-        raise VideoRejectedError(RejectCode.NO_VIDEO_STREAM, "the file has no video stream")
+        kinds = sorted({"a cover picture" if s.index in covers else s.type for s in container.streams})
+        only = f", only {' and '.join(kinds)}" if kinds else ""
+        raise VideoRejectedError(RejectCode.NO_VIDEO_STREAM, f"the file has no video stream{only}")
     if streams[0].codec_context is None:
         raise VideoRejectedError(RejectCode.UNSUPPORTED_CODEC, "no decoder for the video stream")
     return streams[0]

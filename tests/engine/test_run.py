@@ -93,12 +93,14 @@ def test_what_could_not_be_listed_is_reported_and_recorded(tmp_path: Path) -> No
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").touch()
     (tmp_path / "videos" / "linked").symlink_to(tmp_path)
-    planned, not_listed = read_manifest(
-        ScoreConfig(videos=str(tmp_path / "videos"), checkpoint="x", out=str(tmp_path / "out"))
-    )
-    finished(tmp_path / "out", "a.mp4")
+    for name in ("a.gif", "b.GIF", "c.zip"):
+        (tmp_path / "videos" / name).touch()
     printed = io.StringIO()
     console = Console(file=printed, width=200)
+    config = ScoreConfig(videos=str(tmp_path / "videos"), checkpoint="x", out=str(tmp_path / "out"))
+    planned, not_listed = read_manifest(config, console)
+    assert printed.getvalue() == "other files, ignored: 3 (2 gif, 1 zip)\n"
+    finished(tmp_path / "out", "a.mp4")
     folder = run_folder(tmp_path / "out")
     with open_run(RunConfig(), folder, planned, console, verb="scored", not_listed=not_listed):
         pass
@@ -107,13 +109,13 @@ def test_what_could_not_be_listed_is_reported_and_recorded(tmp_path: Path) -> No
     assert record(tmp_path / "out")["not_listed"] == {"count": 1, "entries": [line]}
 
 
-def test_names_with_1original_in_an_archive_are_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_names_with_1original_in_an_archive_are_reported(tmp_path: Path) -> None:
     (tmp_path / "id0_id1_0000_1original.mp4").touch()
-    rows, _ = read_manifest(ScoreConfig(checkpoint="c", out="o", videos=str(tmp_path)))
+    printed = io.StringIO()
+    console = Console(file=printed, width=400)
+    rows, _ = read_manifest(ScoreConfig(checkpoint="c", out="o", videos=str(tmp_path)), console)
     assert rows["generator"].to_pylist() == ["faceswap"]
-    assert "names with the tag 1original: 1, read as Faceswap" in caplog.text
+    assert "names with the tag 1original: 1, read as Faceswap" in printed.getvalue()
 
 
 def test_a_full_disk_is_one_line_and_is_recorded(tmp_path: Path) -> None:
@@ -227,7 +229,8 @@ def test_relative_uris_of_a_manifest_are_below_its_folder(
         absolute.remove("s3://bucket/d%20e.mp4")
         source = {"videos": "in/l.txt"}
     monkeypatch.chdir(tmp_path)
-    table, _ = read_manifest(ScoreConfig(checkpoint="x", out="out", **source))  # type: ignore[arg-type]
+    job = ScoreConfig(checkpoint="x", out="out", **source)  # type: ignore[arg-type]
+    table, _ = read_manifest(job, Console(quiet=True))
     assert sorted(table["uri"].to_pylist()) == sorted(absolute)
 
 

@@ -110,20 +110,30 @@ def write_video(
     return path
 
 
-def remux(source: Path, target: Path, *, late_by_frames: int = 0, **options: str) -> Path:
+def remux(
+    source: Path,
+    target: Path,
+    *,
+    late_by_frames: int = 0,
+    claims: Callable[[int], bool] | None = None,
+    **options: str,
+) -> Path:
     """Copy the packets of ``source`` to another container.
 
     Args:
         source: A video.
         target: The extension chooses the container.
         late_by_frames: Begin so many frames in, as a cut by an edit list does.
+        claims: Whether the container calls packet ``i`` a key frame, whatever it is; by default the truth.
         options: Of the container, for instance ``movflags="faststart"``.
     """
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
         template = old.streams.video[0]
         stream = new.add_stream_from_template(template)
         rate = template.average_rate or Fraction(25)
-        for packet in old.demux(template):
+        for number, packet in enumerate(old.demux(template)):
+            if claims:
+                packet.is_keyframe = claims(number)
             if packet.dts is not None and packet.pts is not None and packet.time_base:
                 cut = round(late_by_frames / (rate * packet.time_base))
                 packet.pts, packet.dts, packet.stream = packet.pts - cut, packet.dts - cut, stream

@@ -3,9 +3,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support.videos import VideoRecipe, remux, write_video, x264
+from support.videos import VideoRecipe, frame_number, remux, write_video, x264
 
+from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.index import PacketIndex, index_packets
+from dfdm_ray.video.plan import Run
 
 B_FRAMES = x264(bf="3", b_strategy="0")
 
@@ -77,3 +79,24 @@ def test_times_are_worked_out_where_packets_tell_none(
         with av.open(str(path)) as container:
             time_base = float(container.streams.video[0].time_base or 0)
         np.testing.assert_allclose(found.frame_times * time_base, np.arange(60) / 25, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [2, 60])
+def test_times_that_packets_share_are_none(shared: int, tmp_path: Path) -> None:
+    """Each two packets, or all of them, have the same time."""
+    path = tmp_path / "shared.mkv"
+    whole = write_video(tmp_path / "v.mkv", VideoRecipe(options=x264(bf="0")))
+    with av.open(str(whole)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size:
+                packet.pts = packet.dts = number // shared * shared * 40
+                packet.stream = stream
+                new.mux(packet)
+    with VideoReader(str(path)) as reader:
+        assert reader.index.frame_times is not None
+        for key in reader.index.keys.tolist():
+            batch = reader.read_run(Run(key=key, offsets=(0, 1, 2, 3)))
+            assert batch is not None
+            assert [frame_number(frame) for frame in batch.rgb] == [key, key + 1, key + 2, key + 3]
+            np.testing.assert_allclose(batch.pts_s, np.arange(key, key + 4) / 25, atol=2e-3)

@@ -101,6 +101,17 @@ def test_a_bad_file_is_rejected_with_its_code(kind: str, tmp_path: Path) -> None
     assert "\n" not in rejection.value.detail
 
 
+@pytest.mark.parametrize(
+    ("make", "only"), [(audio_only, "only audio"), (cover_art, "only a cover picture and audio")]
+)
+def test_a_file_without_video_is_rejected_with_its_content(
+    make: Callable[[Path], object], only: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "bad.mp4")
+    with pytest.raises(VideoRejectedError, match=f"the file has no video stream, {only}$"):
+        VideoReader(str(tmp_path / "bad.mp4"))
+
+
 def test_a_uri_nobody_can_read_is_rejected_and_not_a_crash() -> None:
     with pytest.raises(VideoRejectedError) as rejection:
         VideoReader("gopher://host/video.mp4")

@@ -24,7 +24,10 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
     """
     if not config.contact_sheet.lower().endswith(".png"):
         raise UserError(f"--contact-sheet must end in .png, got {config.contact_sheet}")
-    videos = build_manifest(config.videos).table.to_pylist()
+    build = build_manifest(config.videos)
+    if build.left_out:
+        say(console, build.left_out)
+    videos = build.table.to_pylist()
     detector, _ = load_detector(config.faces)
     spec = clip_spec(config.plan, config.faces, config.crop, num_frames=config.plan.frames or _FRAMES)
     rows: list[tuple[str, Image | str]] = []

@@ -22,7 +22,7 @@ def preprocess(config: PreprocessConfig, console: Console) -> pa.Table:
     """
     plan = PlanConfig(**vars(config.plan), frames=config.frames, clips=config.clips)
     spec = clip_spec(plan, config.faces, config.crop, num_frames=config.frames)
-    manifest, not_listed = read_manifest(config)
+    manifest, not_listed = read_manifest(config, console)
     weights, detector = checked_detector(config.faces)
     job = CropsJob(
         out=config.out,

@@ -87,7 +87,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     """
     checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
     model = load_checkpoint(checkpoint, name=config.checkpoint)
-    source = videos(config, model) if config.crops is None else crops(config, config.crops, model)
+    source = videos(config, model, console) if config.crops is None else crops(config, config.crops, model)
     if others := other_faces(model.preprocessing, source.settings):
         say(console, f"warning: training found its faces with other settings ({'; '.join(others)})")
     settings = {
@@ -113,7 +113,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     return ScoreResult(predictions=run.rows, record=run.record, model=model)
 
 
-def videos(config: ScoreConfig, model: LoadedModel) -> Source:
+def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
     """Return the videos of ``config`` as a source of crops."""
     trained = model.preprocessing
     spec = clip_spec(
@@ -125,7 +125,7 @@ def videos(config: ScoreConfig, model: LoadedModel) -> Source:
         runs=trained.runs,
         clips=trained.clips,
     )
-    rows, not_listed = read_manifest(config)
+    rows, not_listed = read_manifest(config, console)
     weights, detector = checked_detector(config.faces)
     work = CutVideos(faces=config.faces, spec=spec, weights=weights, max_pixels=config.limits.max_pixels)
     return Source(
