@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
-from dfdm_ray.io.listing import FileEntry
+from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.terminal import visible
 from dfdm_ray.manifest.names import DfdmFacts, find_copies, parse_path, system_part
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
@@ -133,7 +133,8 @@ def _without_system_files(listed: Listing) -> tuple[Listing, Counter[str]]:
     """Return ``listed`` without files of operating systems, and their number by kind; lists stay whole."""
     if listed.is_list:
         return listed, Counter()
-    kinds = {one.uri: system_part(_path(one.relative)) for one in (*listed.files, *listed.unreadable)}
+    entries: list[FileEntry | ListingProblem] = [*listed.files, *listed.unreadable]
+    kinds = {one.uri: system_part(_path(one.relative)) for one in entries}
     files = tuple(one for one in listed.files if not kinds[one.uri])
     unreadable = tuple(one for one in listed.unreadable if not kinds[one.uri])
     return replace(listed, files=files, unreadable=unreadable), Counter(filter(None, kinds.values()))
