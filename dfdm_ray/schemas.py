@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
@@ -37,7 +37,7 @@ _CLIP_FACTS = [
         "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
     ),
     _column("num_frames_missing", pa.int32(), "Frames in the index that are beyond the end of the file."),
-    _column("num_frames_decoded", pa.int32(), "Frames decoded for this video."),
+    _column("num_frames_decoded", pa.int32(), "Frames that the run decoded for this video."),
     _column("num_frames_scored", pa.int32(), "Frames cropped and passed to the model."),
     _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
     _column(
@@ -62,7 +62,7 @@ _CLIP_FACTS = [
         "Faults after which a step was repeated, each 'code: detail': a decoding process that died, a "
         "storage request that failed.",
     ),
-    _column("prepared_by", pa.string(), "Worker that made the crops: host and process number."),
+    _column("prepared_by", pa.string(), "Worker that made or read the crops: host and process number."),
 ]
 
 CLIPS = pa.schema(
@@ -141,7 +141,8 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     """Return ``table`` cast to :data:`MANIFEST`, without other columns and with its metadata.
 
     Raises:
-        UserError: If columns are missing or have another type, ids repeat, or required values are null.
+        UserError: If columns are missing or have another type, ids repeat, required values are null, or URIs
+            contain keys.
     """
     missing = [name for name in MANIFEST.names if name not in table.column_names]
     if missing:
@@ -153,6 +154,7 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise UserError(f"{origin} does not fit the manifest schema: {error}") from error
+    refuse_keys(table["uri"].to_pylist(), origin=origin)
     num_ids = len(table["video_id"].unique())
     if num_ids != table.num_rows:
         raise UserError(f"{origin} has {table.num_rows} rows but only {num_ids} different video_id")

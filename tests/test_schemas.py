@@ -48,6 +48,11 @@ def test_columns_may_be_more_in_another_order_and_of_a_type_that_fits() -> None:
         (table({**ROW, "uri": [1]}, schema=retyped("uri", pa.list_(pa.int64()))), "does not fit"),
         # a number too large
         (table({**ROW, "crf": 2**40}, schema=retyped("crf", pa.int64())), "does not fit"),
+        # a key, which every row of a run would contain
+        (
+            table({**ROW, "uri": "s3://AKIA:hidden@bucket/a.mp4"}),
+            r"^m\.parquet has a key, a pass",
+        ),
         # doubled ids
         (table(ROW, ROW), "2 rows but only 1 different video_id"),
         # required values that are null
