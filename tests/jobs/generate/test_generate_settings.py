@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -91,3 +92,20 @@ def test_networks_of_other_settings_or_people_are_refused(tmp_path: Path) -> Non
         require_networks(tmp_path, FIRST, replace(CONFIG, seed=1))
     with pytest.raises(UserError, match="trained on other --identities"):
         require_networks(tmp_path, FIRST[:1], CONFIG)
+
+
+def test_weights_of_a_detector_are_identified_by_their_content(tmp_path: Path) -> None:
+    first, copy = tmp_path / "first.onnx", tmp_path / "copy.onnx"
+    for path in (first, copy):
+        path.write_bytes(b"weights")
+    first_job, copy_job = (
+        replace(CONFIG, detector=replace(CONFIG.detector, weights=str(path))) for path in (first, copy)
+    )
+    begin(tmp_path / "out", FIRST, first_job)
+    begin(tmp_path / "out", FIRST, copy_job)
+    first.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"detector\.weights: [0-9a-f]{64} -> [0-9a-f]{64}"):
+        begin(tmp_path / "out", FIRST, first_job)
+    record = tmp_path / "out" / "run.json"  # as of a version that stored the path
+    record.write_text(record.read_text().replace(hashlib.sha256(b"weights").hexdigest(), str(first)))
+    begin(tmp_path / "out", FIRST, first_job)
