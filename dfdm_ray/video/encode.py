@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,8 @@ import pyarrow as pa
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from dfdm_ray.errors import writing
 
 KEY_FRAME_INTERVAL = 250
 """Largest number of frames from one key frame to the next; the default of x264."""
@@ -43,8 +45,9 @@ class QualityWriter:
 
     def __enter__(self) -> "QualityWriter":
         for crf, path in self.paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            container = self._stack.enter_context(av.open(str(_partial(path)), "w", format="mp4"))
+            with writing(str(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                container = self._stack.enter_context(av.open(str(_partial(path)), "w", format="mp4"))
             container.metadata.update(self.metadata)
             stream = container.add_stream("libx264", rate=self.rate)
             stream.width, stream.height = (side // 2 * 2 for side in self.size)
@@ -59,18 +62,21 @@ class QualityWriter:
         plain = _cut(frame.reformat(format="yuv420p"), (self.size[0] // 2 * 2, self.size[1] // 2 * 2))
         for container, stream in self._open:
             plain.pts, plain.time_base = frame.pts, self.time_base
-            container.mux(stream.encode(plain))
+            with writing(container.name):
+                container.mux(stream.encode(plain))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 for container, stream in self._open:
-                    container.mux(stream.encode(None))
-            self._stack.close()
-            if kind is None:
+                    with writing(container.name):
+                        container.mux(stream.encode(None))
+                        container.close()
                 for path in self.paths.values():
                     os.replace(_partial(path), path)
         finally:
+            with suppress(OSError):  # the end of a file that could not be written
+                self._stack.close()
             for path in self.paths.values():
                 _partial(path).unlink(missing_ok=True)
 
