@@ -23,7 +23,7 @@ from rich.console import Console
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.engine.session import ray_session
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.generators.base import Side
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
@@ -212,4 +212,9 @@ def _unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
             if isinstance(error.cause, UserError):  # without the traceback of the worker
                 raise error.cause from None
             raise
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise IncompleteError(
+                f"a worker died in each of {1 + _RETRIES} attempts ({reason}); run the same command again"
+            ) from error
         yield len(running)
