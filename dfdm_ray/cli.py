@@ -10,7 +10,7 @@ import tyro
 
 import dfdm_ray
 from dfdm_ray.config import AssetsConfig, VerifyConfig
-from dfdm_ray.errors import IncompleteError, UserError
+from dfdm_ray.errors import IncompleteError, UserError, refuse_keys
 from dfdm_ray.io.terminal import SafeConsole, visible
 from dfdm_ray.jobs.ablate.config import AblateConfig
 from dfdm_ray.jobs.crops.config import CropsConfig
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"dfdm-ray {dfdm_ray.__version__}\n")
         return
     try:
+        refuse_keys(words, origin="the command")
         if not _run(_parse(words)):
             sys.exit(1)
     except (UserError, IncompleteError) as error:

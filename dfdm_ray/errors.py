@@ -1,8 +1,16 @@
 """Errors: mistakes of the user, and faults of one video."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+
+_KEY = re.compile(
+    r"s3://[^/?]*[:@]|(?:gs|gcs)://[^/?]*:|(?<!file)://"  # names of buckets have neither
+    r"(?:[^/?\[]*:(?!\d*(?:[/?]|$))|.*[?&](?:sig|[^=&]*(?:secret|token|password|signature)[^=&]*)=)",
+    re.IGNORECASE,
+)
+"""Keys in a URI: ``s3://KEY:SECRET@bucket``, ``abfs://account:KEY@host``, ``...?client_secret=...``."""
 
 
 class DfdmError(Exception):
@@ -11,6 +19,22 @@ class DfdmError(Exception):
 
 class UserError(DfdmError):
     """An error that the caller can correct; the command line prints it as one line and exits with 2."""
+
+
+class WriteError(UserError, OSError):
+    """A file that cannot be written, for instance because the disk is full."""
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename}: {self.strerror}; correct this and run the same command again"
+
+
+@contextmanager
+def writing(file: str) -> Iterator[None]:
+    """Raise an ``OSError`` of the block as a :class:`WriteError`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), file) from error
 
 
 class IncompleteError(DfdmError):
@@ -29,6 +53,15 @@ def writing_to(out: str) -> Iterator[None]:
         ) from error
 
 
+def refuse_keys(uris: Iterable[str], *, origin: str) -> None:
+    """Raise a :class:`UserError` if one of ``uris`` contains a key; results and messages contain URIs."""
+    if any("://" in uri and _KEY.search(uri) for uri in uris):
+        raise UserError(
+            f"{origin} has a key, a password or a token in a URI, which all results would show; leave it out "
+            "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the variables of your store"
+        )
+
+
 class RejectCode(StrEnum):
     """Reasons why a video has no attribution. The values are stored in predictions; do not rename them."""
 
@@ -39,7 +72,7 @@ class RejectCode(StrEnum):
     NOT_A_VIDEO = "not_a_video"
     """The demuxer does not recognise the content, or the index is missing (an mp4 cut before its moov)."""
     STORAGE_ERROR = "storage_error"
-    """All requests to the object store failed, repeats included; the file may be sound."""
+    """Requests to the object store failed, repeats included, or used up the time; the file may be sound."""
     NO_VIDEO_STREAM = "no_video_stream"
     """The file has no video, for instance audio only."""
     UNSUPPORTED_CODEC = "unsupported_codec"

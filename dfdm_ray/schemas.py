@@ -4,7 +4,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.labels import GENERATORS, class_name
 
 
@@ -55,7 +55,7 @@ _CLIP_FACTS = [
         "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
     ),
     _column("num_frames_missing", pa.int32(), "Frames in the index that are beyond the end of the file."),
-    _column("num_frames_decoded", pa.int32(), "Frames decoded for this video."),
+    _column("num_frames_decoded", pa.int32(), "Frames that the run decoded for this video."),
     _column("num_frames_scored", pa.int32(), "Frames cropped and passed to the model."),
     _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
     _column(
@@ -90,7 +90,7 @@ _CLIP_FACTS = [
         "Faults after which a step was repeated, each 'code: detail': a decoding process that died, a "
         "storage request that failed.",
     ),
-    _column("prepared_by", pa.string(), "Worker that made the crops: host and process number."),
+    _column("prepared_by", pa.string(), "Worker that made or read the crops: host and process number."),
 ]
 
 CLIPS = pa.schema(
@@ -185,7 +185,8 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
     ``modified_ns``, as earlier versions made it, gets the column with nulls.
 
     Raises:
-        UserError: If columns are missing or have another type, ids repeat, or required values are null.
+        UserError: If columns are missing or have another type, ids repeat, required values are null, or URIs
+            contain keys.
     """
     missing = [name for name in MANIFEST.names if name not in (*table.column_names, *ADDED)]
     if missing:
@@ -198,6 +199,7 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise UserError(f"{origin} does not fit the manifest schema: {error}") from error
+    refuse_keys(table["uri"].to_pylist(), origin=origin)
     num_ids = len(table["video_id"].unique())
     if num_ids != table.num_rows:
         raise UserError(f"{origin} has {table.num_rows} rows but only {num_ids} different video_id")

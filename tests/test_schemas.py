@@ -57,6 +57,11 @@ def test_generators_get_the_names_of_their_classes_and_others_are_counted() -> N
         (table({**ROW, "uri": [1]}, schema=retyped("uri", pa.list_(pa.int64()))), "does not fit"),
         # a number too large
         (table({**ROW, "crf": 2**40}, schema=retyped("crf", pa.int64())), "does not fit"),
+        # a key, which every row of a run would contain
+        (
+            table({**ROW, "uri": "s3://AKIA:hidden@bucket/a.mp4"}),
+            r"^m\.parquet has a key, a pass",
+        ),
         # doubled ids
         (table(ROW, ROW), "2 rows but only 1 different video_id"),
         # required values that are null

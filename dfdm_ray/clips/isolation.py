@@ -4,12 +4,14 @@
 
     worker --(the pickled work, then one URI after another)--> child
            <--(a letter and the length of the answer, which is in a file that both have open)--
+           ...(the seconds lost to a store that does not answer, at the start of that file)...
 
 Answers are data, never code. The child serves one file after another; a dead or killed child is replaced.
 """
 
 import contextlib
 import math
+import mmap
 import os
 import pickle
 import signal
@@ -26,6 +28,7 @@ from typing import IO, Protocol
 import psutil
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.io.object_store import LOST_BYTES, count_lost_seconds, lost_seconds
 
 _LOOK_EVERY_S = 0.1
 """Pause between two looks at the time and memory of a busy child."""
@@ -119,6 +122,7 @@ class Isolated:
         self.close()
         self._pipe, theirs = Pipe()
         self._answer = _unnamed_file()
+        self._answer.truncate(LOST_BYTES)
         with theirs:
             shared = [theirs.fileno(), self._answer.fileno()]
             self._child = subprocess.Popen(
@@ -159,7 +163,7 @@ class Isolated:
         """Return the answer in the file; raise ``EOFError`` if the child gave a wrong length."""
         if length > self._allowance.memory_bytes:
             raise EOFError
-        answer = os.pread(self._answer.fileno(), length, 0)
+        answer = os.pread(self._answer.fileno(), length, LOST_BYTES)
         if len(answer) < length:
             raise EOFError
         return answer
@@ -180,8 +184,13 @@ class Isolated:
                     raise EOFError
                 message += piece
             elif time.monotonic() > end:
+                lost_s = lost_seconds(os.pread(self._answer.fileno(), LOST_BYTES, 0))
                 self.close()
-                raise ChildLostError(RejectCode.TIMED_OUT, f"no result after {allowance.seconds:g} s")
+                detail = f"no result after {allowance.seconds:g} s"
+                if lost_s > allowance.seconds / 2:
+                    detail += f", of which failed requests took {lost_s:.0f} s"
+                    raise ChildLostError(RejectCode.STORAGE_ERROR, detail)
+                raise ChildLostError(RejectCode.TIMED_OUT, detail)
             elif self._memory_bytes() > allowance.memory_bytes:
                 self.close()
                 detail = f"the decoding process grew beyond {allowance.memory_bytes / 2**30:.2g} GiB"
@@ -232,6 +241,7 @@ def _name_of(returncode: int | None) -> str:
 def serve(pipe: Connection, file: int) -> None:
     """Work as the child until the parent is gone; answers are written to ``file``."""
     work: Work | None = None
+    lost = mmap.mmap(file, LOST_BYTES)
     while True:
         try:
             message = pipe.recv_bytes()
@@ -242,6 +252,7 @@ def serve(pipe: Connection, file: int) -> None:
                 work, answer = pickle.loads(message), b""  # written by our own parent
                 work.start()
             else:
+                count_lost_seconds(lost)
                 answer = work.answer(os.fsdecode(message))
             kind = _ANSWER
         except MemoryError:
@@ -256,7 +267,7 @@ def serve(pipe: Connection, file: int) -> None:
 
 def _written(file: int, content: bytes) -> int:
     with contextlib.suppress(OSError):
-        return os.pwrite(file, content, 0)
+        return os.pwrite(file, content, LOST_BYTES)
     return 0
 
 

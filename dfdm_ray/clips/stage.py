@@ -21,7 +21,7 @@ from dfdm_ray.schemas import CLIPS, CROPS_INDEX, REJECTED
 
 logger = logging.getLogger(__name__)
 
-_TRIED_ONCE = (RejectCode.TIMED_OUT,)
+_TRIED_ONCE = (RejectCode.TIMED_OUT, RejectCode.STORAGE_ERROR)
 """A second attempt would take as long again."""
 
 

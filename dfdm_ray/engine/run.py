@@ -19,7 +19,7 @@ from rich.console import Console
 
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
-from dfdm_ray.engine.folder import RunFolder
+from dfdm_ray.engine.folder import RunFolder, unfinished
 from dfdm_ray.engine.observe import Observer
 from dfdm_ray.engine.progress import Counts, Show, progress
 from dfdm_ray.engine.record import num_rejected, totals
@@ -27,17 +27,19 @@ from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.session import without_restart_warning
 from dfdm_ray.engine.shares import blocks, total
 from dfdm_ray.engine.stage import Stage, chain
-from dfdm_ray.errors import IncompleteError, UserError, writing_to
+from dfdm_ray.errors import IncompleteError, UserError, WriteError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
-from dfdm_ray.manifest.names import find_copies
 from dfdm_ray.manifest.sources import located
-from dfdm_ray.schemas import check_manifest, count_other_generators
+from dfdm_ray.manifest.summary import show_oddities
+from dfdm_ray.schemas import check_manifest
 
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
-_USER_ERROR = re.compile(rf"{UserError.__module__}\.{UserError.__name__}: (.+)")
+_EXITED, _ALONE = "INTENDED_USER_EXIT", 1000
+"""What Ray calls a worker that exits with code 0; a number of workers for which a block has one video."""
+_USER_ERROR = re.compile(rf"{UserError.__module__}\.(?:{UserError.__name__}|{WriteError.__name__}): (.+)")
 _WRAPPED = "\nThe above exception was the direct cause of the following exception:\n"
 """Separates, in a traceback, the error of a worker from the one that Ray Data makes of it."""
 
@@ -105,6 +107,7 @@ class Run:
         """Entry of this run in the record."""
         self._config, self._folder, self._console, self._verb = config, folder, console, verb
         self._started_s = time.monotonic()
+        self._first_row_s: float | None = None
         self._counts = Counts(
             planned=resumed.todo.num_rows + earlier.num_rows,
             scored=earlier.num_rows - rejected,
@@ -126,13 +129,10 @@ class Run:
         self.this["cluster"] = {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster}
         self.this["num_videos"] = self.todo.num_rows
         observer = Observer()
-        # Small blocks made here: a Parquet read would put the whole manifest into one, hence on one worker.
-        dataset = chain(blocks(self.todo, workers=stages[0].num_workers), stages)
-        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         with progress(self._counts, self._console, title="videos") as show:
             show(note="starting workers")
             try:
-                first_row_s = self.consume(cast(Iterable[pa.Table], batches), observer, show)
+                self._all_through(stages, observer, show)
             except ray.exceptions.RayError as error:
                 if own := own_words(error):
                     raise own from None
@@ -142,17 +142,54 @@ class Run:
                 self.this["faults_survived"] = observer.survived(pools)
         if bugs := observer.bugs():
             say(self._console, bugs)
+        first_row_s = self._first_row_s or time.monotonic()
         self.this["seconds_to_first_row"] = round(first_row_s - self._started_s, 3)
         self.this["seconds"] = round(time.monotonic() - self._started_s, 3)
 
-    def consume(self, batches: Iterable[pa.Table], observer: Observer, show: Show) -> float:
-        """Store rows as they come; return when the first came, on the monotonic clock."""
-        counts, folder, first_s = self._counts, self._folder, None
+    def _all_through(self, stages: Sequence[Stage], observer: Observer, show: Show) -> None:
+        """Store the rows of all videos.
+
+        Ray Data replaces a worker that dies, but gives up if one exits with code 0. The rest then starts anew
+        from its other end, one video at a time, because the next one may be the reason.
+        """
+        todo, workers = self.todo, stages[0].num_workers
+        while True:
+            # Small blocks made here: a Parquet read would put the whole manifest into one, on one worker.
+            dataset = chain(blocks(todo, workers=workers), stages)
+            batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            try:
+                return self.consume(cast(Iterable[pa.Table], batches), observer, show)
+            except ray.exceptions.RayActorError as error:
+                if _EXITED not in str(error):
+                    raise
+                todo, workers = self._left_of(todo), _ALONE
+                say(
+                    self._console, f"a worker has exited; the {todo.num_rows} videos without a row start anew"
+                )
+
+    def _left_of(self, todo: pa.Table) -> pa.Table:
+        """Return the videos of ``todo`` that have no row, in reverse order.
+
+        Raises:
+            IncompleteError: If that is all of them.
+        """
+        self._folder.flush()
+        left = unfinished(todo, self._folder.read())
+        if left.num_rows == todo.num_rows:
+            raise IncompleteError(
+                f"{left.num_rows} of {self._counts.planned} videos have no row in {self._folder.root}, as "
+                f"{left['video_id'][0]}: their workers exit; run the same command again, or leave them out"
+            )
+        return left.take([*reversed(range(left.num_rows))])
+
+    def consume(self, batches: Iterable[pa.Table], observer: Observer, show: Show) -> None:
+        """Store rows as they come."""
+        counts, folder, is_first = self._counts, self._folder, True
         counts.started_s = flushed_s = time.monotonic()
         iterator = iter(batches)
-        while (batch := _next(iterator, quiet=first_s is None)) is not None:
-            rows = batch.cast(folder.schema)
-            first_s = first_s or time.monotonic()
+        while (batch := _next(iterator, quiet=is_first)) is not None:
+            rows, is_first = batch.cast(folder.schema), False
+            self._first_row_s = self._first_row_s or time.monotonic()
             folder.add(rows)
             observer.rows(rows)
             rejected = num_rejected(rows)
@@ -163,7 +200,6 @@ class Run:
                 folder.flush()
                 flushed_s = time.monotonic()
             self._judge(observer)
-        return first_s or time.monotonic()
 
     def _judge(self, observer: Observer) -> None:
         counts, most = self._counts, self._config.max_reject_fraction
@@ -224,7 +260,7 @@ def open_run(
         with writing_to(folder.root):
             storage.write_parquet(folder.manifest, resumed.manifest)
         show_list(console, "not listed, hence without a row", not_listed)
-        _show_oddities(manifest, console)
+        show_oddities(manifest, console)
         for remark in resumed.remarks:
             say(console, remark)
         run = Run(config, folder, resumed, console, verb=verb, record=record)
@@ -257,12 +293,3 @@ def own_words(error: Exception) -> UserError | None:
 def flush_after_s(elapsed_s: float) -> float:
     """Return how long rows may wait in a run of that age: a kill costs at most a twentieth of it."""
     return min(20.0, max(1.0, 0.05 * elapsed_s))
-
-
-def _show_oddities(manifest: pa.Table, console: Console) -> None:
-    """Print the generators that are no class, and the videos that look like copies of others."""
-    if others := count_other_generators(manifest):
-        say(console, f"warning: generators that are no class; `train` leaves them out: {others}", "yellow")
-    sizes = dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
-    copies = [f"{copy}, of {original}" for copy, original in find_copies(sizes).items()]
-    show_list(console, "look like copies, with the same size; both count", copies)

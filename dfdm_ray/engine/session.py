@@ -43,12 +43,27 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
     options: dict[str, Any] = {"include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.WARNING, log_to_driver=worker_output, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"cannot join Ray at {chosen}: {error}") from error
+    except Exception as error:  # Ray raises no common type, and a plain Exception if it is late
+        raise UserError(no_ray(chosen, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def no_ray(address: str, error: Exception) -> str:
+    """Return the line about a Ray that does not start or cannot be joined, with a remedy."""
+    text = str(error)
+    if "AF_UNIX path length" in text:
+        return "cannot start Ray: the path of its folder is too long; set RAY_TMPDIR to a shorter one"
+    if address == "local" and "timed out" in text.lower():
+        return (
+            "cannot start Ray: it was not ready in time, because the machine is busy or RAY_TMPDIR (default: "
+            "/tmp) is full; correct this, or give the --ray-address of a running cluster"
+        )
+    if address == "local" and isinstance(error, OSError) and error.filename:
+        return f"cannot start Ray: {text}; set RAY_TMPDIR to a folder with space that you may write"
+    return f"cannot join Ray at {address}: {text}"
 
 
 def chosen_address(address: str | None) -> str:
@@ -170,10 +185,12 @@ def without_restart_warning() -> Iterator[None]:
 
 
 def _quieten_ray_data() -> None:
-    """Turn off Ray Data's own bars and INFO lines: this package shows its own progress."""
+    """Turn off Ray Data's bars and INFO lines, and its text about errors that it raises as well."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     _quieten("ray.data._internal.progress")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _quieten(logger: str) -> None:

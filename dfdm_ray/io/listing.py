@@ -64,8 +64,15 @@ def _list_remote(root: str) -> Iterator[FileEntry | ListingProblem]:
         raise UserError(f"cannot list {root}: {error}") from error
     for info in sorted(infos, key=lambda info: info.path):
         if info.type == pafs.FileType.File:
-            relative = posixpath.relpath(info.path, path)
-            yield remote_entry(storage.join(root, *relative.split("/")), info, relative=relative)
+            # Keys are text: "a//b", "a/./b" and "a/b" are three objects.
+            relative = info.path.removeprefix(path).removeprefix("/")
+            uri = storage.join(root, relative)
+            try:
+                storage.require_known(uri)
+            except UserError as error:
+                yield ListingProblem(uri=uri, relative=relative, reason=str(error))
+            else:
+                yield remote_entry(uri, info, relative=relative)
 
 
 def remote_entry(uri: str, info: pafs.FileInfo, *, relative: str) -> FileEntry:

@@ -2,19 +2,22 @@
 
 import io
 import logging
+import mmap
 import os
 import re
+import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from dfdm_ray.errors import RejectCode
+from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,22 @@ _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
 
 _failures: list[str] = []
+_LOST = struct.Struct("dd")
+"""Seconds that were lost, and the time at which the present request began, 0 if there is none."""
+LOST_BYTES = _LOST.size
+_lost: Any = bytearray(LOST_BYTES)
+
+
+def count_lost_seconds(into: mmap.mmap) -> None:
+    """Count, from zero, the seconds that failed requests cost; a parent process may read ``into``."""
+    global _lost
+    into[:], _lost = bytes(LOST_BYTES), into
+
+
+def lost_seconds(counted: bytes) -> float:
+    """Return what :func:`count_lost_seconds` counted; a request that has no answer yet counts as lost."""
+    lost_s, since_s = _LOST.unpack(counted.ljust(LOST_BYTES, b"\0"))
+    return float(lost_s + (time.monotonic() - since_s if since_s else 0.0))
 
 
 def drain_failures() -> list[str]:
@@ -71,7 +90,20 @@ def may_pass(error: BaseException) -> bool:
 
 def persistently(call: Callable[[], T]) -> T:
     """Return ``call()``; repeat it, up to :data:`ATTEMPTS` times in all, while :func:`may_pass`."""
-    return _again(call)
+    started_s, num_failures, (lost_s, _) = time.monotonic(), len(_failures), _LOST.unpack(_lost[:])
+    _LOST.pack_into(_lost, 0, lost_s, started_s)
+    try:
+        return _again(call)
+    finally:
+        lost_s += time.monotonic() - started_s if len(_failures) > num_failures else 0.0
+        _LOST.pack_into(_lost, 0, lost_s, 0.0)
+
+
+def unreadable(error: Exception) -> VideoRejectedError:
+    """Return the rejection of a file that cannot be read: ``storage_error`` if the reason may pass."""
+    reason = error.__cause__ if isinstance(error, UserError) and error.__cause__ else error
+    code = RejectCode.STORAGE_ERROR if may_pass(reason) else RejectCode.UNREADABLE
+    return VideoRejectedError(code, str(getattr(error, "strerror", None) or error))
 
 
 def _note(state: RetryCallState) -> None:
@@ -96,7 +128,7 @@ _again = Retrying(
 def remote_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
     """Return the file system of ``root``, a URI without path, and its bucket, ``""`` if it has none.
 
-    ``pyarrow`` interprets everything else in ``root``, such as keys and accounts.
+    ``pyarrow`` interprets everything else in ``root``, such as accounts.
     """
     filesystem, bucket = persistently(lambda: pafs.FileSystem.from_uri(root))
     if isinstance(filesystem, pafs.S3FileSystem):
@@ -110,8 +142,7 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
     ``pyarrow`` accepts a retry strategy only together with options as arguments. If ``root`` has an option
     that only a URI can have, ``filesystem`` is returned unchanged.
     """
-    parts = urlsplit(root, allow_fragments=False)
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    options: dict[str, Any] = dict(parse_qsl(urlsplit(root, allow_fragments=False).query))
     if not options.keys() <= _S3_TEXTS | _S3_FLAGS:
         return filesystem
     for name in options.keys() & _S3_FLAGS:
@@ -120,8 +151,6 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
     if endpoint and "endpoint_override" not in options:  # the SDK ignores it if options are arguments
         scheme, _, host = endpoint.rpartition("://")
         options = {"scheme": scheme or "https", **options, "endpoint_override": host}
-    if parts.username:
-        options |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password or "")}
     return pafs.S3FileSystem(
         **{**options, "region": filesystem.region},
         connect_timeout=_CONNECT_S,

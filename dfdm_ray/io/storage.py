@@ -7,7 +7,6 @@ A *URI* here is a local path or ``scheme://...``. Options in the query of a URI
 import contextlib
 import io
 import os
-import posixpath
 import re
 import uuid
 from typing import BinaryIO, cast
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys, writing
 from dfdm_ray.io.object_store import RemoteFile, persistently, remote_filesystem
 from dfdm_ray.schemas import of_schema
 
@@ -89,10 +88,11 @@ def require_known(uri: str) -> None:
     """Check the form of ``uri``, without a request.
 
     Raises:
-        UserError: If ``pyarrow`` does not support the scheme, or the bucket is missing.
+        UserError: If ``pyarrow`` does not support scheme or path, it names no bucket, or it contains a key.
     """
     if "://" not in uri or uri.startswith("file://"):
         return
+    refuse_keys([uri], origin=f"{uri.partition('://')[0]}://...")
     parts = _split_remote(uri)
     if parts.scheme not in _REMOTE_SCHEMES:
         raise UserError(
@@ -100,6 +100,9 @@ def require_known(uri: str) -> None:
         )
     if not parts.netloc and parts.scheme in ("s3", "gs", "gcs"):
         raise UserError(f"cannot read {uri}: it names no bucket")
+    names = unquote(parts.path).rstrip("/").split("/")[1:]
+    if parts.scheme in ("s3", "abfs", "abfss") and not {"", ".", ".."}.isdisjoint(names):
+        raise UserError(f"cannot read {uri}: pyarrow reads no key with //, /./ or /../; copy it to another")
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -126,7 +129,7 @@ def join(root: str, *parts: str) -> str:
     if not is_remote(root):
         return os.path.join(local_path(root), *parts)
     base, _, query = root.partition("?")
-    return posixpath.join(base, *(quote(part) for part in parts)) + (f"?{query}" if query else "")
+    return "/".join([base.removesuffix("/"), *map(quote, parts)]) + (f"?{query}" if query else "")
 
 
 def open_input(uri: str) -> BinaryIO:
@@ -190,25 +193,26 @@ def unfinished_name(path: str) -> str:
 
 
 def write_atomic(uri: str, content: bytes) -> None:
-    """Write ``content`` to ``uri`` and make its folders; readers see all of it or nothing.
+    """Write ``content`` to ``uri`` and make its folders, or raise a :class:`dfdm_ray.errors.WriteError`.
 
-    A local file is renamed when it is complete. An object store publishes an object when its upload ends.
+    Readers see all or nothing: a local file is renamed when complete, an object appears after its upload.
     """
     filesystem, path = resolve(uri)
-    if is_remote(uri):
-        persistently(lambda: _upload(filesystem, path, content))
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = unfinished_name(path)
-    try:
-        with open(part, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+    with writing(uri):
+        if is_remote(uri):
+            persistently(lambda: _upload(filesystem, path, content))
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        part = unfinished_name(path)
+        try:
+            with open(part, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
 
 
 def _upload(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:

@@ -128,7 +128,7 @@ def write_manifest(uri: str, build: ManifestBuild, table: pa.Table) -> str | Non
         if storage.exists(problems_uri):
             storage.remove_file(problems_uri)
     except OSError as error:
-        raise UserError(f"cannot write the manifest {visible(uri)}: {error}") from error
+        raise UserError(f"cannot write the manifest {visible(uri)}: {error.strerror or error}") from error
     return None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from urllib.parse import quote
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.terminal import visible
@@ -47,9 +47,9 @@ def list_source(source: str) -> Listing:
     Raises:
         UserError: If it does not exist or cannot contain videos.
     """
+    storage.require_known(source)
     if storage.is_remote(source):
         return _remote_source(source)
-    storage.resolve(source)  # raises for unknown schemes
     path = storage.local_path(source)
     if os.path.isdir(path):
         return _sorted_out(
@@ -151,6 +151,7 @@ def _list_file_source(uri: str) -> Listing:
             doubled.append(ListingProblem(uri=line_uri, relative=_line_id(line), reason=reason))
         else:
             lines[line_uri] = (number, line)
+    refuse_keys(lines, origin=f"the list of videos {visible(uri)}")
     with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
         entries = pool.map(_line_entry, lines, [line for _, line in lines.values()])
         listed = _sorted_out(entries, storage.path_of(folder))
@@ -166,7 +167,8 @@ def located(line: str, folder: str) -> str:
     if "://" in line and not line.startswith("file://"):
         return line
     if storage.is_remote(folder) and not line.startswith(("file://", "/")):
-        return storage.join(folder, *posixpath.normpath(line).split("/"))
+        is_dotted = not {".", ".."}.isdisjoint(line.split("/"))
+        return storage.join(folder, posixpath.normpath(line) if is_dotted else line)
     return storage.local_uri(os.path.abspath(os.path.join(folder, storage.local_path(line))))
 
 

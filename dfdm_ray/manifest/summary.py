@@ -14,6 +14,8 @@ from rich.text import Text
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
 from dfdm_ray.manifest.build import ManifestBuild
+from dfdm_ray.manifest.names import find_copies
+from dfdm_ray.schemas import count_other_generators
 
 
 @dataclass(frozen=True, order=True)
@@ -112,3 +114,12 @@ def _against(counts: list[int], published: int) -> Iterable[Text]:
     """Yield each count and their sum, green if it equals the published number."""
     for count, whole in [(count, published) for count in counts] + [(sum(counts), published * len(counts))]:
         yield Text(f"{count:,}", style="green" if count == whole else "yellow")
+
+
+def show_oddities(manifest: pa.Table, console: Console) -> None:
+    """Print the generators that are no class, and the videos that look like copies of others."""
+    if others := count_other_generators(manifest):
+        say(console, f"warning: generators that are no class; `train` leaves them out: {others}", "yellow")
+    sizes = dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
+    copies = [f"{copy}, of {original}" for copy, original in find_copies(sizes).items()]
+    show_list(console, "look like copies, with the same size; both count", copies)

@@ -52,6 +52,8 @@ class LoadedModel:
     preprocessing: Preprocessing
     note: str
     """Note of its maker, or the assumptions made on reading."""
+    is_bare: bool = False
+    """Whether the file is a bare state dict, so that the note lists assumptions."""
 
 
 def save_checkpoint(
@@ -196,17 +198,21 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
             f"{name} has {config.num_classes} classes and no names for them; a bare DMA-STA state dict must "
             f"have the {len(GENERATORS)} classes of DFDM ({', '.join(GENERATORS)})"
         )
-    preprocessing = Preprocessing()
+    assumed = Preprocessing()
+    wrapper = state_dicts.wrapper_of(content)
     note = (
-        "bare state dict: class names are DFDM's, mean and std are those of the DMA-STA code, "
-        f"crop size {preprocessing.crop_size} and margin {preprocessing.margin} are assumed"
+        f"bare state dict{f' (entry {wrapper!r})' if wrapper else ''}; assumed: classes in the order "
+        f"{', '.join(GENERATORS)}; mean and std of the DMA-STA code; crops of {assumed.crop_size} pixels, "
+        f"margin {assumed.margin:g}; plan {assumed.strategy}, runs {assumed.runs}, clips {assumed.clips}"
+        f"{'' if config.temporal_attention else f'; {config.num_frames} frames in a clip'}"
     )
     return LoadedModel(
         model=_build_model(config, state, name=name),
         config=config,
         classes=GENERATORS,
-        preprocessing=preprocessing,
+        preprocessing=assumed,
         note=note,
+        is_bare=True,
     )
 
 

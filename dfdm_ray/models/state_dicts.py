@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from dfdm_ray.models.backbones import BACKBONES, BOTTLENECKS, DEPTHS
 from dfdm_ray.models.dma_sta import DmaStaConfig
 
 _WRAPPERS = ("state_dict", "model")
+_TRAINING = {"optimizer", "history"}
+"""Entries of ``state.pt``, from which `dfdm-ray train` continues."""
 # DataParallel and DistributedDataParallel; torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 _IMAGENET_CLASSES = 1000
@@ -23,13 +26,15 @@ def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
     """Return the state dict in ``content``, without wrappers (``state_dict``, ``model``) and key prefixes.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or it is that of a training that may go on.
     """
-    if isinstance(content, Mapping):
-        for wrapper in _WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                content = content[wrapper]
-                break
+    if isinstance(content, Mapping) and content.keys() >= _TRAINING:
+        raise UserError(
+            f"{name} is the state from which `dfdm-ray train` continues, with the weights of its last epoch; "
+            "give dma_sta.pt of the same folder, its best epoch"
+        )
+    if wrapper := wrapper_of(content):
+        content = cast(Mapping[str, object], content)[wrapper]
     if not isinstance(content, Mapping) or not content:
         found = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise UserError(f"{name} contains {found}, expected a state dict (names and tensors)")
@@ -45,6 +50,13 @@ def as_state_dict(content: object, *, name: str) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def wrapper_of(content: object) -> str | None:
+    """Return the entry of ``content`` that contains the state dict, ``None`` if it is one itself."""
+    if not isinstance(content, Mapping):
+        return None
+    return next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
 
 
 def _is_plain_tensor(value: object) -> bool:

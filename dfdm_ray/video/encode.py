@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from dfdm_ray.errors import writing
 from dfdm_ray.io import storage
 
 KEY_FRAME_INTERVAL = 250
@@ -46,9 +47,10 @@ class QualityWriter:
 
     def __enter__(self) -> "QualityWriter":
         for crf, path in self.paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._parts[crf] = storage.unfinished_name(str(path))
-            container = self._stack.enter_context(av.open(self._parts[crf], "w", format="mp4"))
+            with writing(str(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._parts[crf] = storage.unfinished_name(str(path))
+                container = self._stack.enter_context(av.open(self._parts[crf], "w", format="mp4"))
             container.metadata.update(self.metadata)
             stream = container.add_stream("libx264", rate=self.rate)
             stream.width, stream.height = (side // 2 * 2 for side in self.size)
@@ -63,18 +65,21 @@ class QualityWriter:
         plain = _cut(frame.reformat(format="yuv420p"), (self.size[0] // 2 * 2, self.size[1] // 2 * 2))
         for container, stream in self._open:
             plain.pts, plain.time_base = frame.pts, self.time_base
-            container.mux(stream.encode(plain))
+            with writing(container.name):
+                container.mux(stream.encode(plain))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 for container, stream in self._open:
-                    container.mux(stream.encode(None))
-            self._stack.close()
-            if kind is None:
+                    with writing(container.name):
+                        container.mux(stream.encode(None))
+                        container.close()
                 for crf, part in self._parts.items():
                     os.replace(part, self.paths[crf])
         finally:
+            with suppress(OSError):  # the end of a file that could not be written
+                self._stack.close()
             for part in self._parts.values():
                 Path(part).unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.identity import fingerprint
-from dfdm_ray.io.object_store import may_pass
+from dfdm_ray.io.object_store import unreadable
 from dfdm_ray.video.content import HEAD_BYTES, PICTURE_BRANDS, content_of
 from dfdm_ray.video.index import PacketIndex, index_packets, side_data
 
@@ -156,7 +156,7 @@ def _until_damaged(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
     except av.error.FFmpegError:
         return
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 @contextmanager
@@ -167,12 +167,7 @@ def rejecting(code: RejectCode) -> Iterator[None]:
     except av.error.FFmpegError as error:
         raise VideoRejectedError(code, f"FFmpeg: {error.strerror}") from error
     except (OSError, UserError) as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> VideoRejectedError:
-    code = RejectCode.STORAGE_ERROR if may_pass(error) else RejectCode.UNREADABLE
-    return VideoRejectedError(code, str(getattr(error, "strerror", None) or error))
+        raise unreadable(error) from error
 
 
 def _checked_size(uri: str) -> int:
@@ -181,7 +176,7 @@ def _checked_size(uri: str) -> int:
         size = storage.size_bytes(uri)
         mode = stat.S_IFREG if storage.is_remote(uri) else os.stat(storage.local_path(uri)).st_mode
     except (OSError, UserError) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(mode):
         raise VideoRejectedError(RejectCode.UNREADABLE, "not a regular file")
     if size == 0:

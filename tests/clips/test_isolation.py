@@ -14,6 +14,7 @@ from support.child_acts import Act, Broken, KilledAtStart
 
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode
+from dfdm_ray.io.object_store import lost_seconds
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,25 @@ def test_a_file_that_costs_the_child_is_told_and_the_next_one_is_served(
         after = child("after")
     assert after.startswith(b"did after")
     assert before.rsplit(b" ", 1)[1] != after.rsplit(b" ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        ("silent store", RejectCode.STORAGE_ERROR),
+        ("late store", RejectCode.TIMED_OUT),  # a failure of at most 0.2 s does not explain it
+    ],
+)
+def test_time_that_a_failing_store_took_is_no_fault_of_the_file(uri: str, code: RejectCode) -> None:
+    with isolated(Allowance(seconds=1, memory_bytes=2**31)) as child:
+        with pytest.raises(ChildLostError, match="no result after 1 s") as lost:
+            child(uri)
+        assert lost.value.code == code
+        assert child("after").startswith(b"did after")
+
+
+def test_a_count_of_lost_seconds_that_a_file_has_cut_short_is_none() -> None:
+    assert lost_seconds(b"") == 0
 
 
 def test_a_child_that_was_killed_between_files_is_replaced() -> None:

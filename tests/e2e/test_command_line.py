@@ -277,3 +277,14 @@ def test_help_does_not_wait_for_ray_or_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "videos", ["s3://AKIA:hidden@bucket/v", "s3://AKIA:hidden@bucket/*.mp4", "s3://A:hidden@[x"]
+)
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(
+    videos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = mistake(["manifest", "--videos", videos, "--out", tmp_path / "m.parquet"], capsys)
+    assert "the command has a key, a password or a token in a URI" in line
+    assert "hidden" not in line

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import random
 import resource
 import traceback
@@ -20,7 +21,7 @@ from support.run_folders import rows, run_folder
 
 from dfdm_ray.config import RunConfig
 from dfdm_ray.engine.run import open_run, own_words, read_manifest
-from dfdm_ray.errors import IncompleteError, UserError
+from dfdm_ray.errors import IncompleteError, UserError, WriteError
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.manifest.sources import located
 from dfdm_ray.schemas import MANIFEST, PREDICTIONS
@@ -256,6 +257,16 @@ def test_the_user_error_of_a_worker_keeps_its_own_words() -> None:
 
     full = UserError("cannot write to --out x: No space left on device; mend that")
     assert str(own_words(as_ray_data_raises(full))) == str(full)
+    at_once = WriteError(28, "No space left on device", "/out/a.png")
+    assert str(own_words(as_ray_data_raises(at_once))) == str(at_once)
     bug = ZeroDivisionError("a bug in what is done about it")
     bug.__cause__ = full
     assert own_words(as_ray_data_raises(bug)) is None
+
+
+def test_the_write_error_of_a_task_keeps_its_own_words() -> None:
+    full = WriteError(28, "No space left on device", "/out/a.mp4")
+    raised = RayTaskError("convert", "a traceback", full).as_instanceof_cause()
+    assert isinstance(raised, RayTaskError)
+    assert isinstance(raised.cause, UserError)
+    assert str(pickle.loads(pickle.dumps(raised.cause))) == str(full)

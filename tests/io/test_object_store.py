@@ -10,14 +10,16 @@ from urllib.parse import parse_qs
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.flaky_s3 import FlakyS3, serving
+from support.flaky_s3 import FlakyS3, client, serving
 
 from dfdm_ray.engine import heartbeat
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import listing, object_store, storage
 from dfdm_ray.io.identity import compare, fingerprint, look_at
+from dfdm_ray.io.listing import ListingProblem
 from dfdm_ray.io.object_store import drain_failures, may_pass, persistently
 from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.manifest.sources import list_source
 from dfdm_ray.video.decode import VideoReader
 
 pytestmark = pytest.mark.slow
@@ -241,3 +243,33 @@ def test_reading_to_and_fro_gives_the_files_bytes(seed: int) -> None:
         start, count = int(rng.integers(0, 5100)), int(rng.integers(0, 2000))
         file.seek(start)
         assert file.read(count) == held.content[start : start + count]
+
+
+def test_keys_are_text_and_are_read_under_the_names_under_which_they_are_listed_or_say_why_not() -> None:
+    keys, refused = ["a/b", "a/b/c", ".a/b.."], ["a//b", "/a/b", "a/b//c", "a/./b", "a/c/../b"]
+    with serving(FlakyS3(share=0.0)) as bucket:
+        endpoint = parse_qs(bucket.partition("?")[2])["endpoint_override"][0]
+        for key in keys + refused:
+            client(f"http://{endpoint}").put_object(Bucket="archive", Key=f"v/{key}", Body=key.encode())
+        found = {one.relative: one for one in listing.list_files(bucket.format("v"))}
+        assert sorted(found) == sorted(keys + refused)
+        assert [name for name, one in found.items() if isinstance(one, ListingProblem)] == sorted(refused)
+        for key in keys:
+            assert storage.size_bytes(found[key].uri) == len(key)
+            assert storage.read_bytes(found[key].uri, what="object") == key.encode()
+        for key in refused:
+            with pytest.raises(VideoRejectedError, match=r"unreadable: .*pyarrow reads no key"):
+                VideoReader(found[key].uri)
+        storage.write_atomic(bucket.format("v/list.txt"), b"a//b\na/b\n./a/x/../b\n")
+        listed = list_source(bucket.format("v/list.txt"))
+        assert [one.relative for one in listed.unreadable] == ["a//b"]
+        assert [storage.read_bytes(one.uri, what="object") for one in listed.files] == [b"a/b"]
+        assert [one.relative for one in listed.doubled] == ["./a/x/../b"]
+
+
+def test_what_reads_say_of_a_failing_store_keeps_its_code() -> None:
+    passing, lasting = OSError("AWS Error SLOW_DOWN (HTTP status 503)"), FileNotFoundError("gone")
+    for reason, code in ((passing, RejectCode.STORAGE_ERROR), (lasting, RejectCode.UNREADABLE)):
+        told = UserError("cannot read the crops")
+        told.__cause__ = reason
+        assert [object_store.unreadable(error).code for error in (reason, told)] == [code, code]

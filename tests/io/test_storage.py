@@ -28,7 +28,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_part(tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the disk is full after 1000 bytes
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(UserError, match=r"^cannot write .*/a\.bin: File too large; correct this and run"):
             storage.write_atomic(uri, b"x" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -74,6 +74,9 @@ def test_a_reader_never_sees_a_part_of_a_file(tmp_path: Path) -> None:
         # remote: encoded, with the query at the end
         ("s3://bucket/a", ("b c", "d#e?f%.mp4"), "s3://bucket/a/b%20c/d%23e%3Ff%25.mp4"),
         ("s3://bucket/a/", ("b",), "s3://bucket/a/b"),
+        # keys are text: nothing is normalised
+        ("s3://bucket/a", ("b//c/../d",), "s3://bucket/a/b//c/../d"),
+        ("s3://bucket", ("/a",), "s3://bucket//a"),
         (
             "s3://bucket?endpoint_override=localhost:9000&scheme=http",
             ("a", "b.parquet"),
@@ -146,6 +149,8 @@ def test_only_object_stores_are_remote() -> None:
         ("s3://[a/b", "Invalid IPv6 URL"),
         # an option pyarrow does not know
         ("s3://bucket/a?colour=red", "cannot use s3://bucket/a"),
+        # a key, which rows and messages would repeat
+        ("s3://AKIA:hidden@[a/b", "^s3://... has a key, a password or a token in a URI"),
     ],
 )
 def test_a_place_that_cannot_be_named_is_a_user_error(uri: str, words: str) -> None:
@@ -156,15 +161,12 @@ def test_a_place_that_cannot_be_named_is_a_user_error(uri: str, words: str) -> N
 @pytest.mark.parametrize(
     ("uri", "path"),
     [
-        ("s3://key:secret@bucket/a/b?region=us-east-1", "bucket/a/b"),
-        ("s3://key:s%40%2F@bucket/a%2520b?region=us-east-1", "bucket/a%20b"),
         ("gs://bucket/a", "bucket/a"),
         ("gs://anonymous@bucket/a/b", "bucket/a/b"),
         ("abfs://container@account.dfs.core.windows.net/a/b", "container/a/b"),
         ("abfss://container@account.dfs.core.windows.net/", "container"),
         ("abfss://account.blob.core.windows.net/container/a", "container/a"),
         ("abfs://account@container/a", "container/a"),
-        ("abfs://account:a2V5@localhost:10000/container/a", "container/a"),
     ],
 )
 def test_who_asks_and_where_are_no_part_of_a_remote_path(uri: str, path: str) -> None:

@@ -154,3 +154,12 @@ def test_a_source_without_videos_is_one_line_of_what_is_wrong(tmp_path: Path) ->
         assert words in text
         text.encode("utf-8")
         assert "\n" not in text
+
+
+def test_a_list_with_a_key_in_a_line_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    lines = put(tmp_path / "list.txt", b"s3://bucket/a.mp4\ns3://AKIA:hidden@bucket/b.mp4\n")
+    with pytest.raises(
+        UserError, match=r"the list of videos .*list\.txt has a key, a password or a token in a URI"
+    ) as raised:
+        build_manifest(str(lines))
+    assert "hidden" not in str(raised.value)

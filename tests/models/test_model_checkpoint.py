@@ -14,6 +14,7 @@ from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import (
     Preprocessing,
     load_checkpoint,
+    load_imagenet_trunk,
     random_model,
     save_checkpoint,
 )
@@ -158,7 +159,30 @@ def test_an_authors_state_dict_loads_however_it_is_wrapped(
     assert loaded.config == SMALL
     assert loaded.classes == GENERATORS
     assert loaded.preprocessing == Preprocessing()
-    assert "assumed" in loaded.note
+    assert loaded.is_bare
+    assert (
+        "; assumed: classes in the order faceswap, lightweight, iae, dfaker, dfl-h128; mean and std of the "
+        "DMA-STA code; crops of 224 pixels, margin 0.3; plan keyframe_runs, runs 2, clips 1"
+    ) in loaded.note
+
+
+def test_what_is_assumed_of_a_bare_state_dict_names_the_entry_and_the_frames() -> None:
+    plain = random_model(replace(SMALL, temporal_attention=False), seed=0).state_dict()
+    note = load_checkpoint(to_bytes({"model": plain, "model_ema": plain}), name="a").note
+    assert note.startswith("bare state dict (entry 'model'); assumed: ")
+    assert note.endswith("; 10 frames in a clip")
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_the_state_of_a_training_is_refused_as_checkpoint_and_as_imagenet_weights(attention: bool) -> None:
+    config = replace(SMALL, spatial_attention=attention, temporal_attention=attention)
+    model = random_model(config, seed=0)
+    state = {"model": model.state_dict(), "mean": None, "optimizer": {}, "best": {}, "history": []}
+    says = "^run/state.pt is the state from which .* continues, .*; give dma_sta.pt of the same folder"
+    with pytest.raises(UserError, match=says):
+        load_checkpoint(to_bytes(state), name="run/state.pt")
+    with pytest.raises(UserError, match=says):
+        load_imagenet_trunk(model, to_bytes(state), "run/state.pt")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,6 @@ def test_a_run_that_stopped_half_way_ends_as_if_it_had_not(
         assert np.array_equal(read_crops("out", file), read_crops(str(made[0]), file))
 
 
-@pytest.mark.logs_an_error
 def test_a_place_that_takes_no_crops_is_told_in_one_line(
     made: tuple[Path, str], manifest: Path, tmp_path: Path
 ) -> None:
@@ -191,7 +190,6 @@ def test_a_place_that_takes_no_crops_is_told_in_one_line(
     assert status.startswith("failed: cannot write to --out")
 
 
-@pytest.mark.logs_an_error
 def test_after_a_bug_the_dataset_is_incomplete_until_run_again_and_overwrite_starts_anew(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,6 @@ def test_a_finished_run_does_nothing_when_run_again(
     assert len(record["runs"]) == 2  # type: ignore[arg-type]
 
 
-@pytest.mark.logs_an_error
 def test_a_run_that_a_bug_stopped_half_way_ends_as_if_it_had_not(
     scored: Path, archive: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from dfdm_ray.io.object_store import persistently
+
 
 class Act:
     """Answers with a prefix, the URI and the process number; some URIs are deadly."""
@@ -49,9 +51,21 @@ class Act:
                 return bytes(200)
             case "token":
                 return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
+            case "silent store":
+                persistently(lambda: time.sleep(1000))
+            case "late store":
+                failures = iter([OSError("HTTP status 503"), None])
+                persistently(lambda: fail(next(failures)))
+                time.sleep(1000)
             case "bug":
                 raise ZeroDivisionError("a bug in the work")
         return f"{self.prefix}{uri} {os.getpid()}".encode()
+
+
+def fail(error: Exception | None) -> None:
+    """Raise ``error``, if it is one."""
+    if error:
+        raise error
 
 
 class KilledAtStart(Act):

@@ -1,4 +1,5 @@
 import os
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from support.videos import numbered_frame
 
+from dfdm_ray.errors import WriteError
 from dfdm_ray.io import storage
 from dfdm_ray.video.encode import QualityWriter
 
@@ -161,3 +163,18 @@ def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         write_and_fail(tmp_path / "v.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_bytes", [0, 10_000])
+def test_a_full_disk_is_one_line_and_leaves_no_file(num_bytes: int, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    frames = [frame(number) for number in range(30)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))  # the disk is full after that
+    try:
+        with pytest.raises(
+            WriteError, match=r"^cannot write .*crf\d+/v\.mp4.*: File too large; correct this"
+        ):
+            write(tmp_path, frames)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

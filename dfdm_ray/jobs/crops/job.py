@@ -41,10 +41,7 @@ def draw_crops(config: CropsConfig, console: Console) -> int:
         else:
             rows.append((video["video_id"], clips.crops.reshape(-1, *clips.crops.shape[2:])))
             say(console, f"{video['video_id']}: {_cost(facts, num_used=len(rows[-1][1]))}")
-    try:
-        storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
-    except OSError as error:
-        raise UserError(f"cannot write {config.contact_sheet}: {error}") from error
+    storage.write_atomic(config.contact_sheet, png(contact_sheet(rows)))
     left_out = f"; {len(videos) - len(rows)} more left out by --limit" if len(videos) > len(rows) else ""
     say(console, f"{config.contact_sheet}: {len(rows)} videos{left_out}")
     return sum(not isinstance(crops, str) for _, crops in rows)

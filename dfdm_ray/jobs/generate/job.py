@@ -232,4 +232,9 @@ def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
             if isinstance(error.cause, UserError):  # without the traceback of the worker
                 raise error.cause from None
             raise
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise IncompleteError(
+                f"a worker died in each of {1 + _RETRIES} attempts ({reason}); run the same command again"
+            ) from error
         yield len(running)

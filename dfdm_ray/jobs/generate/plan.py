@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import storage
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator
 from dfdm_ray.manifest.build import build_manifest
@@ -68,6 +68,7 @@ def _read_csv(path: Path) -> dict[str, tuple[str, ...]]:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    refuse_keys((row.get("video") or "" for row in rows), origin=str(path))
     found: dict[str, tuple[str, ...]] = {}
     for line, row in enumerate(rows, start=2):
         name, video = row.get("identity"), row.get("video")

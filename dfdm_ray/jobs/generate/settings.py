@@ -1,5 +1,6 @@
 """Settings and identities on which the files of ``generate`` depend."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Any
 from dfdm_ray.engine.folder import RECORD, OutputFolder
 from dfdm_ray.engine.record import changes, read_record
 from dfdm_ray.errors import UserError
+from dfdm_ray.io import storage
 from dfdm_ray.io.identity import fingerprint_of, look_at
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.plan import Identity
@@ -24,10 +26,14 @@ _EARLIER_RECORD = "work/settings.json"
 def dataset_folder(root: Path, identities: Sequence[Identity], config: GenerateConfig) -> OutputFolder:
     """Return the output folder; its files depend on settings and on identities, whose order numbers them."""
     videos = _flat({"identities": {one.name: one.videos for one in identities}})
-    settings = _settings(config, (*_TRAINED_WITH, "scene_frames")) | videos | _contents(root, identities)
+    stored = {}
     if not (root / RECORD).exists() and (root / _EARLIER_RECORD).exists():
         stored = videos | _stored_settings(root)
         OutputFolder(str(root), job="generate", settings=stored).write_record({"runs": []})
+    elif (root / RECORD).exists():
+        stored = dict(read_record(str(root / RECORD), lenient=True).get("settings", {}))
+    settings = _settings(config, (*_TRAINED_WITH, "scene_frames"), stored) | videos
+    settings |= _contents(root, identities)
     return OutputFolder(str(root), job="generate", settings=settings)
 
 
@@ -55,7 +61,7 @@ def require_networks(networks: Path, identities: Sequence[Identity], config: Gen
         card = json.loads((networks / "dataset.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"--networks {networks} is not a finished --out of `dfdm-ray generate`") from error
-    now = _settings(config, _TRAINED_WITH)
+    now = _settings(config, _TRAINED_WITH, settings)
     if changed := changes({name: settings.get(name) for name in now}, now):
         raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
     if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
@@ -69,8 +75,14 @@ def _stored_settings(root: Path) -> dict[str, Any]:
     return _flat(json.loads((root / _EARLIER_RECORD).read_text()))
 
 
-def _settings(config: GenerateConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    return _flat({name: value for name, value in asdict(config).items() if name in names})
+def _settings(config: GenerateConfig, names: tuple[str, ...], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings ``names``; a file of weights counts by its SHA-256, or by its path if stored so."""
+    found = _flat({name: value for name, value in asdict(config).items() if name in names})
+    path = config.detector.weights
+    if path is not None and stored.get("detector.weights") != path:
+        content = storage.read_bytes(path, what="weights of the face detector")
+        found["detector.weights"] = hashlib.sha256(content).hexdigest()
+    return found
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.images import PNG_HEADER_BYTES, png_size, read_png
 from dfdm_ray.io.listing import FileEntry, ListingProblem
+from dfdm_ray.io.object_store import unreadable
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import MANIFEST
 
@@ -211,7 +212,7 @@ def _frames(uri: str) -> Iterator[FileEntry | ListingProblem]:
             if "/" not in entry.relative and listing.extension(entry.relative) == "png":
                 yield entry
     except UserError as error:
-        raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
+        raise unreadable(error) from error
 
 
 def _read(entry: FileEntry | ListingProblem, parse: Callable[[BinaryIO], T]) -> T:
@@ -221,7 +222,7 @@ def _read(entry: FileEntry | ListingProblem, parse: Callable[[BinaryIO], T]) -> 
         with storage.open_input(entry.uri) as stream:
             return parse(stream)
     except OSError as error:
-        raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {error}") from error
+        raise VideoRejectedError(unreadable(error).code, f"{entry.relative}: {error}") from error
     except ValueError as error:
         raise VideoRejectedError(RejectCode.DECODE_ERROR, f"{entry.relative}: {error}") from error
 

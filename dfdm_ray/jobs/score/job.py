@@ -29,7 +29,7 @@ from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import Shares, file_limits, share_out, total
 from dfdm_ray.engine.stage import Stage
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
@@ -74,7 +74,7 @@ def main(config: ScoreConfig, console: Console) -> None:
     """Run the command."""
     result = score(config, console)
     show_scores(result.predictions, result.record, folder=config.out, console=console)
-    if result.model.note:
+    if result.model.note and not result.model.is_bare:
         say(console, f"checkpoint: {result.model.note}")
 
 
@@ -87,6 +87,8 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     """
     checkpoint = storage.read_bytes(config.checkpoint, what="checkpoint")
     model = load_checkpoint(checkpoint, name=config.checkpoint)
+    if model.is_bare:
+        say(console, f"warning: {config.checkpoint} is a {model.note}")
     source = videos(config, model, console) if config.crops is None else crops(config, config.crops, model)
     if others := other_faces(model.preprocessing, source.settings):
         say(console, f"warning: training found its faces with other settings ({'; '.join(others)})")
@@ -101,6 +103,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
         config.out, job="score", settings=settings, rows=PREDICTIONS_FOLDER, schema=PREDICTIONS
     )
     with open_run(config, folder, rows, console, verb="scored", not_listed=source.not_listed) as run:
+        run.record["checkpoint_note"] = model.note
         if run.todo.num_rows:
             with ray_session(config.ray_address):
                 nodes = worker_nodes()
@@ -142,6 +145,7 @@ def crops(config: ScoreConfig, root: str, model: LoadedModel) -> Source:
     """Return the crops dataset ``root`` as a source of crops."""
     root = storage.absolute(root)  # workers have another working directory
     rows, settings = read_index(root), read_settings(root)
+    refuse_keys(rows["uri"].to_pylist(), origin=root)
     size, margin = int(settings["crop_size"]), float(settings["margin"])
     stored = (int(settings["num_clips"]), int(settings["num_frames"]), size, size, 3)
     trained, frames = model.preprocessing, model.config.num_frames

@@ -1,11 +1,15 @@
 """CPU stage: reads the crops that ``preprocess`` made, in place of decoding and cropping."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 
 from dfdm_ray.clips.child import BY_FRAME, NO_CLIPS, Row, reject_on_error
 from dfdm_ray.clips.crops_dataset import pick_frames, read_crops
+from dfdm_ray.clips.stage import worker_name
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
+from dfdm_ray.io.object_store import drain_failures, unreadable
 from dfdm_ray.schemas import CLIPS, REJECTED
 
 
@@ -26,17 +30,28 @@ class ReadCrops:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Read the videos of ``batch`` in turn."""
-        rows = [row if row["status"] == REJECTED else self._read(row) for row in batch.to_pylist()]
-        return pa.Table.from_pylist([{**NO_CLIPS, **row} for row in rows], schema=CLIPS)
+        return pa.Table.from_pylist([self._read(row) for row in batch.to_pylist()], schema=CLIPS)
 
     def _read(self, row: Row) -> Row:
-        return {**row, **reject_on_error(lambda: self._columns(row), empty=NO_CLIPS)}
+        """Return ``row`` with its crops, and with the work of this run in place of that of ``preprocess``."""
+        started = time.perf_counter()
+        columns = {}
+        if row["status"] != REJECTED:
+            columns = reject_on_error(lambda: self._columns(row), empty=NO_CLIPS)
+        work = {
+            "num_frames_decoded": 0,
+            "seconds_decode": time.perf_counter() - started,
+            "seconds_detect": 0.0,
+            "faults": drain_failures(),
+            "prepared_by": worker_name(),
+        }
+        return {**NO_CLIPS, **row, **columns, **work}
 
     def _columns(self, row: Row) -> Row:
         try:
             crops = read_crops(self._root, row["file"])
         except UserError as error:
-            raise VideoRejectedError(RejectCode.UNREADABLE, str(error)) from error
+            raise unreadable(error) from error
         if crops.shape != self._stored:
             detail = f"crops of shape {crops.shape}, but the dataset has {self._stored}"
             raise VideoRejectedError(RejectCode.UNFIT_FRAMES, detail)

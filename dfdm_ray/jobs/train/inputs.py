@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.config import Strategy
-from dfdm_ray.engine.folder import OutputFolder
+from dfdm_ray.engine.folder import RECORD, OutputFolder
+from dfdm_ray.engine.record import read_record
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.train.config import TrainConfig
@@ -166,7 +167,16 @@ def _settings(config: TrainConfig, task: TrainTask) -> dict[str, Any]:
     """Return the settings on which the weights depend, flat; the number of workers is not among them."""
     nested = {"recipe": asdict(config.recipe), "network": asdict(task.network), "data": task.data_settings}
     flat = {f"{part}.{name}": value for part, values in nested.items() for name, value in values.items()}
-    everything = {**flat, "seed": config.seed, "imagenet": config.network.imagenet}
+    everything = {**flat, "seed": config.seed, "imagenet": _imagenet(config, task)}
     if task.network.spatial_attention or task.network.temporal_attention:
         everything["open_gates"] = config.network.open_gates
     return everything
+
+
+def _imagenet(config: TrainConfig, task: TrainTask) -> str | None:
+    """Return the SHA-256 of the ImageNet weights; in the folder of an earlier version, the path it stored."""
+    record, path = storage.join(config.out, RECORD), config.network.imagenet
+    earlier = read_record(record, lenient=True) if storage.exists(record) else {}
+    if task.imagenet is None or earlier.get("settings", {}).get("imagenet") == path:
+        return path
+    return hashlib.sha256(task.imagenet).hexdigest()

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 import torch
 from matplotlib.figure import Figure
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -151,12 +151,28 @@ def _fit(task: TrainTask, scaling: ScalingConfig, callback: UserCallback) -> Non
         if isinstance(error.controller_failure, UserError):
             raise error.controller_failure from None
         raise
+    except WorkerGroupError as error:
+        if reason := why_gone(error):
+            raise IncompleteError(
+                f"workers ended in each of {1 + _RETRIES} attempts ({reason}); run the same command again to "
+                "continue from the last epoch"
+            ) from None
+        raise
     except SystemExit as stop:
         if stop.code in (0, 1):  # from Ray Train's handler of Ctrl-C
             raise KeyboardInterrupt from stop
         raise
     finally:
         signal.signal(signal.SIGINT, handler)  # Ray Train leaves its own
+
+
+def why_gone(error: WorkerGroupError) -> str | None:
+    """Return why a worker died or exited, ``None`` if all that failed raised an error."""
+    causes = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
+    for cause in causes:
+        if isinstance(cause, ray.exceptions.RayError | SystemExit):
+            return f"{type(cause).__name__}: {cause}".partition("\n")[0]
+    return None
 
 
 def _run_config(config: TrainConfig, callback: UserCallback) -> RunConfig:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,3 +136,20 @@ def test_files_that_tasks_wrote_elsewhere_are_missed(tmp_path: Path) -> None:
         IncompleteError, match=r"1 of 2 files are not in .*, such as .*/b; run the same command"
     ):
         require_made([tmp_path / "a", str(tmp_path / "b")], root=tmp_path)
+
+
+def test_weights_of_a_detector_are_identified_by_their_content(tmp_path: Path) -> None:
+    first, copy = tmp_path / "first.onnx", tmp_path / "copy.onnx"
+    for path in (first, copy):
+        path.write_bytes(b"weights")
+    first_job, copy_job = (
+        replace(CONFIG, detector=replace(CONFIG.detector, weights=str(path))) for path in (first, copy)
+    )
+    begin(tmp_path / "out", FIRST, first_job)
+    begin(tmp_path / "out", FIRST, copy_job)
+    first.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"detector\.weights: [0-9a-f]{64} -> [0-9a-f]{64}"):
+        begin(tmp_path / "out", FIRST, first_job)
+    record = tmp_path / "out" / "run.json"  # as of a version that stored the path
+    record.write_text(record.read_text().replace(hashlib.sha256(b"weights").hexdigest(), str(first)))
+    begin(tmp_path / "out", FIRST, first_job)

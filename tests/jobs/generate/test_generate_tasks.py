@@ -1,12 +1,17 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import WorkerCrashedError
+from rich.console import Console
 from support.videos import VideoRecipe, write_video
 
+from dfdm_ray.errors import IncompleteError
 from dfdm_ray.generators import build_generator
+from dfdm_ray.jobs.generate import job
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.extract import VideoFaces
 from dfdm_ray.jobs.generate.plan import Scene
@@ -84,3 +89,17 @@ def test_a_finished_training_is_left_alone(training: Training) -> None:
     (training.folder / "state.pt").unlink()
     train(training, "cpu")
     assert not (training.folder / "state.pt").exists()
+
+
+def test_a_worker_that_dies_in_every_attempt_ends_the_run_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def died(_: object) -> None:
+        raise WorkerCrashedError
+
+    monkeypatch.setattr(job.ray, "wait", lambda running, **_: (running, []))
+    monkeypatch.setattr(job.ray, "get", died)
+    with pytest.raises(
+        IncompleteError, match=r"^a worker died in each of 4 attempts \(The worker died unexp"
+    ):
+        job._wait([cast(Any, None)], "scenes", Console(quiet=True))

@@ -117,3 +117,10 @@ def test_names_are_dfdms_and_are_read_back(generator: Generator) -> None:
         facts = parse_path(str(path.relative_to("root")))
         assert (facts.target_identity, facts.scene, facts.generator, facts.crf) == ("id2", "0007", None, crf)
     assert len(GENERATORS) == 5
+
+
+def test_a_csv_with_a_key_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("identity,video\n,s3://AKIA:hidden@bucket/a.mp4\n")
+    with pytest.raises(UserError, match=r"people\.csv has a key, a password or a token in a URI") as raised:
+        read_identities(str(tmp_path / "people.csv"))
+    assert "hidden" not in str(raised.value)

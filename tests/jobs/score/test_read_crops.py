@@ -3,8 +3,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from support.crops_rows import make_crops, prepared_row, rejected_row
 
+from dfdm_ray.clips.stage import worker_name
+from dfdm_ray.io import object_store, storage
 from dfdm_ray.jobs.score.read_crops import ReadCrops
 from dfdm_ray.schemas import CLIPS, CROPS_INDEX
 
@@ -50,3 +53,32 @@ def test_rejected_rows_stay_and_what_cannot_be_read_is_rejected_with_the_reason(
     assert [row["reject_code"] for row in rows] == ["no_face", "unreadable", "unfit_frames", None]
     assert "is not a Parquet file" in rows[1]["reject_detail"]
     assert [len(row["crops"]) for row in rows] == [0, 0, 0, 2 * 4 * 8 * 8 * 3]
+
+
+def test_the_work_of_preprocess_is_not_counted_again(tmp_path: Path) -> None:
+    _, row = prepared(tmp_path)
+    done = {
+        "num_frames_decoded": 30,
+        "seconds_detect": 2.0,
+        "faults": ["crashed: SIGSEGV"],
+        "prepared_by": "x:1",
+    }
+    for given in ({**row, **done}, {**rejected_row("b.mp4"), **done}):
+        [out] = read(tmp_path, given)
+        assert (out["num_frames_decoded"], out["seconds_detect"], out["faults"]) == (0, 0, [])
+        assert out["prepared_by"] == worker_name()
+
+
+def test_crops_in_a_store_that_does_not_answer_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, row = prepared(tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("AWS Error SLOW_DOWN during GetObject operation (HTTP status 503)")
+
+    monkeypatch.setattr(object_store._again.wait, "multiplier", 0.001)
+    monkeypatch.setattr(storage.pq, "read_table", fail)
+    [out] = read(tmp_path, row)
+    assert out["reject_code"] == "storage_error"
+    assert len(out["faults"]) == object_store.ATTEMPTS - 1

@@ -1,14 +1,17 @@
 """Scoring prepared crops: what is wrong is told before Ray starts."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
-from support.crops_rows import PATTERN_PX, write_index, write_patterns
+from support.crops_rows import PATTERN_PX, make_crops, prepared_row, write_index, write_patterns
 
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.score import job as pipeline
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.job import score
 from dfdm_ray.models.checkpoint import Preprocessing, random_model, save_checkpoint
@@ -65,3 +68,37 @@ def test_faces_found_otherwise_than_in_training_are_told(
         score(job, Console(file=out))
     lines = [f"warning: training found its faces with other settings ({text})" for text in says]
     assert out.getvalue().splitlines() == lines
+
+
+def test_what_is_assumed_of_a_bare_state_dict_is_printed_before_scoring_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"num_frames": 2, "num_clips": 1, "crop_size": 224, "margin": 0.3}
+    row = prepared_row(tmp_path, "a.mp4", make_crops(clips=1, frames=2, size=8))
+    write_index(tmp_path, row, settings=settings)
+    model = random_model(DmaStaConfig(backbone="resnet10", num_frames=2), seed=0)
+    torch.save(model.state_dict(), tmp_path / "authors.pt")
+    monkeypatch.setattr(pipeline, "ray_session", stop)
+    job = ScoreConfig(crops=str(tmp_path), checkpoint=str(tmp_path / "authors.pt"), out=str(tmp_path / "out"))
+    printed = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        score(job, Console(file=printed, width=1000))
+    note = json.loads((tmp_path / "out" / "run.json").read_text())["checkpoint_note"]
+    assert note.startswith("bare state dict; assumed: classes in the order faceswap, ")
+    assert printed.getvalue() == f"warning: {tmp_path}/authors.pt is a {note}\n"
+
+
+def test_crops_whose_rows_contain_a_key_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    row = prepared_row(
+        tmp_path, "a.mp4", make_crops(clips=1, frames=4, size=8), uri="s3://AKIA:hidden@b/a.mp4"
+    )
+    settings = {"num_frames": 4, "num_clips": 1, "crop_size": 64, "margin": 0.3}
+    write_index(tmp_path, row, settings=settings)
+    job = ScoreConfig(crops=str(tmp_path), checkpoint=str(tiny_checkpoint), out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="has a key, a password or a token in a URI") as raised:
+        score(job, Console(quiet=True))
+    assert "hidden" not in str(raised.value)
+    assert not (tmp_path / "out").exists()

@@ -1,15 +1,19 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.crops_rows import write_index, write_patterns
 
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
 from dfdm_ray.jobs.train.inputs import check_task, crops_settings, training_folder
+from dfdm_ray.models.checkpoint import random_model
+from dfdm_ray.models.dma_sta import DmaStaConfig
 
 
 @pytest.fixture
@@ -73,3 +77,40 @@ def test_a_folder_without_a_record_is_refused_and_left_as_it_is(
     with pytest.raises(UserError, match=r"contains files but no run.json \(tensorboard\)"):
         open_record(replace(config, out=str(other.parent), overwrite=overwrite))
     assert other.exists()
+
+
+def with_imagenet(config: TrainConfig, path: Path) -> TrainConfig:
+    return replace(config, out=f"{config.out}2", network=replace(config.network, imagenet=str(path)))
+
+
+def test_imagenet_weights_are_identified_by_their_content(config: TrainConfig, tmp_path: Path) -> None:
+    first, copy, other = (tmp_path / name for name in ("first.pth", "copy.pth", "other.pth"))
+    for seed, path in enumerate((first, other)):
+        model = random_model(DmaStaConfig(backbone="resnet10", spatial_attention=False), seed=seed)
+        torch.save({name: value for name, value in model.state_dict().items() if "ta." not in name}, path)
+    shutil.copy(first, copy)
+    job = with_imagenet(config, first)
+    training_folder(job, check_task(job)).write_record(open_record(job))
+    open_record(with_imagenet(config, copy))
+    shutil.copy(other, first)
+    for path in (first, other):
+        with pytest.raises(UserError, match=r"other settings \(imagenet: [0-9a-f]{64} -> [0-9a-f]{64}\)"):
+            open_record(with_imagenet(config, path))
+    with pytest.raises(UserError, match=r"other settings \(imagenet: [0-9a-f]{64} -> None\)"):
+        open_record(replace(config, out=job.out))
+
+
+def test_a_training_of_a_version_that_stored_the_path_is_continued_with_that_path(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    model = random_model(DmaStaConfig(backbone="resnet10", spatial_attention=False), seed=0)
+    torch.save({name: value for name, value in model.state_dict().items() if "ta." not in name}, path)
+    job = with_imagenet(config, path)
+    folder = training_folder(job, check_task(job))
+    folder.settings["imagenet"] = str(path)
+    folder.write_record(open_record(job))
+    open_record(job)
+    shutil.copy(path, tmp_path / "copy.pth")
+    with pytest.raises(UserError, match=r"imagenet: /.*/weights\.pth -> [0-9a-f]{64}"):
+        open_record(with_imagenet(config, tmp_path / "copy.pth"))

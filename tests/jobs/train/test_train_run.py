@@ -1,17 +1,20 @@
-"""Trainings that are refused before Ray starts."""
+"""Trainings that are refused before Ray starts, and why others end."""
 
 import io
 import json
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from rich.console import Console
 from support.crops_rows import write_patterns
 
 from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.train import job as module
 from dfdm_ray.jobs.train.config import NetworkConfig, TrainConfig
-from dfdm_ray.jobs.train.job import train
+from dfdm_ray.jobs.train.job import train, why_gone
 
 
 def test_the_run_of_another_job_is_not_overwritten(tmp_path: Path) -> None:
@@ -39,3 +42,17 @@ def test_a_training_without_all_epochs_is_not_complete(
     (run,) = json.loads((out / "run.json").read_text())["runs"]
     assert run["status"].startswith("incomplete: 0 of 30 epochs")
     assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (UserExceptionWithTraceback(SystemExit(0), "Traceback ..."), "SystemExit: 0"),
+        (RayActorError(error_msg="The actor died.\nDetails"), "RayActorError: The actor died."),
+        (UserExceptionWithTraceback(ZeroDivisionError("a bug"), "Traceback ..."), None),
+    ],
+)
+def test_a_worker_that_died_or_exited_is_distinguished_from_a_bug(
+    failure: Exception, why: str | None
+) -> None:
+    assert why_gone(WorkerGroupError("rank 0 failed", {0: failure})) == why

@@ -78,6 +78,8 @@ def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, 
     assert best.val_accuracy > 0.9
     loaded = load_checkpoint((tmp_path / "dma_sta.pt").read_bytes(), name="x")
     assert loaded.classes == THREE
+    with pytest.raises(UserError, match=r"^state\.pt is the state from which"):
+        load_checkpoint((tmp_path / "state.pt").read_bytes(), name="state.pt")
     assert f"epoch {best.epoch} of 12" in loaded.note
 
 
