@@ -1,7 +1,6 @@
 """The documented way to run a job on a cluster: a head with token authentication, and `ray job submit`."""
 
 import io
-import itertools
 import json
 import os
 import re
@@ -107,12 +106,12 @@ def test_a_run_logs_what_was_rejected(faulty: Scored) -> None:
 
 
 def write_dfdm(root: Path) -> int:
-    """Write videos under names of DFDM, two scenes of four people by two generators; return how many."""
+    """Write videos under names of DFDM, a scene of four people by two generators; return how many."""
     video, count = assets.get("carphone_pristine.mp4"), 0
     for folder, tag in (("Faceswap", "1original"), ("Dfaker", "4dfaker")):
         (root / "DFDM_crf10" / folder).mkdir(parents=True)
-        for identity, scene in itertools.product(range(4), range(2)):
-            name = f"id{identity}_id{9 - identity}_{scene:04}_{tag}.mp4"
+        for identity in range(4):
+            name = f"id{identity}_id{9 - identity}_0000_{tag}.mp4"
             shutil.copy(video, root / "DFDM_crf10" / folder / name)
             count += 1
     return count
