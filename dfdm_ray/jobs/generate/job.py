@@ -45,6 +45,7 @@ from dfdm_ray.labels import GENERATORS
 _RETRIES = 3
 """Number of times a task is run again when its worker or node dies."""
 _POLL_S = 5.0
+_STOP_S = 30.0
 
 
 def generate(config: GenerateConfig, console: Console) -> None:
@@ -226,7 +227,7 @@ def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
         except ray.exceptions.RayTaskError as error:
             for task in running:
                 ray.cancel(task)
-            for task in ray.wait(running, num_returns=len(running), timeout=_POLL_S)[0]:  # else Ray logs them
+            for task in ray.wait(running, num_returns=len(running), timeout=_STOP_S)[0]:  # else Ray logs them
                 with suppress(ray.exceptions.RayError):
                     ray.get(task)
             if isinstance(error.cause, UserError):  # without the traceback of the worker
