@@ -98,7 +98,7 @@ def untouched(bench: Bench, case: str) -> None:
 def kill_one(bench: Bench, case: str, stage: type) -> None:
     with killed.dfdm_ray(*bench.command(case), variables=bench.variables(case)) as job:
         killed.wait_until(lambda: bench.half_done(case), job)
-        assert killed.kill_worker(job, f"MapWorker(MapBatches({stage.__name__}))")
+        assert killed.kill_worker(f"MapWorker(MapBatches({stage.__name__}))")
         killed.finish(job)
 
 
