@@ -28,6 +28,8 @@ from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 
+pytestmark = pytest.mark.slow
+
 Box = tuple[float, float, float, float]
 Script = Callable[[int], Sequence[Box]]
 

@@ -17,6 +17,8 @@ from dfdm_ray.faces.detector import Detections, Frame
 from dfdm_ray.faces.tracks import RunTrack
 from dfdm_ray.faces.turns import as_shown, find_turn, quarter_turns, turn_back
 
+pytestmark = pytest.mark.slow
+
 Pixels = npt.NDArray[np.uint8]
 FACE = (50, 0, 90, 40)
 SKIN = np.random.default_rng(0).normal(0, 12, (2, 10, 10, 3)).repeat(4, 1).repeat(4, 2)

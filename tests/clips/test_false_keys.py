@@ -13,6 +13,8 @@ from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.video.decode import VideoReader
 
+pytestmark = pytest.mark.slow
+
 SPEC = clip_spec(PlanConfig(), FaceConfig(), CropConfig(size=32, margin=0.3), num_frames=10)
 
 STREAMS = {

@@ -18,6 +18,8 @@ from dfdm_ray.engine import heartbeat as module
 from dfdm_ray.engine.heartbeat import heartbeat, require_alone
 from dfdm_ray.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:

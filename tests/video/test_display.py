@@ -16,6 +16,8 @@ from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Run
 
+pytestmark = pytest.mark.slow
+
 TWO = Fraction(2)
 
 

@@ -10,6 +10,8 @@ from support.videos import VideoRecipe, frame_number, numbered_frame, write_vide
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.plan import Run
 
+pytestmark = pytest.mark.slow
+
 _NEW_EXTRADATA = 1  # AV_PKT_DATA_NEW_EXTRADATA in libavcodec/packet.h
 
 

@@ -8,6 +8,8 @@ from support.videos import VideoRecipe, frame_number, write_video, x264
 
 from dfdm_ray.jobs.generate.convert import REAL, encode_scene
 
+pytestmark = pytest.mark.slow
+
 NOBODY = np.empty((0, 5, 2), np.float32)
 
 
