@@ -150,6 +150,6 @@ def test_weights_of_a_detector_are_identified_by_their_content(tmp_path: Path) -
     first.write_bytes(b"others")
     with pytest.raises(UserError, match=r"detector\.weights: [0-9a-f]{64} -> [0-9a-f]{64}"):
         begin(tmp_path / "out", FIRST, first_job)
-    record = tmp_path / "out" / "run.json"  # as of a version that stored the path
+    record = tmp_path / "out" / "run.json"  # from a version that stored the path
     record.write_text(record.read_text().replace(hashlib.sha256(b"weights").hexdigest(), str(first)))
     begin(tmp_path / "out", FIRST, first_job)
