@@ -1,6 +1,7 @@
 """Arrow schemas of all files and of the rows between stages, and the check of a manifest."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -209,9 +210,14 @@ def check_manifest(table: pa.Table, *, origin: str) -> pa.Table:
 def class_names(table: pa.Table, column: str) -> pa.Table:
     """Return ``table`` with the names of classes in ``column``, see :func:`dfdm_ray.labels.class_name`."""
     known = {name: class_name(name) for name in table[column].drop_null().unique().to_pylist()}
-    names = [known.get(name) for name in table[column].to_pylist()]
+    return with_values(table, column, [known.get(name) for name in table[column].to_pylist()])
+
+
+def with_values(table: pa.Table, column: str, values: Sequence[object]) -> pa.Table:
+    """Return ``table`` with other ``values`` in ``column``, of the same type."""
     at = table.schema.get_field_index(column)
-    return table.set_column(at, table.schema.field(at), pa.array(names, pa.string()))
+    field = table.schema.field(at)
+    return table.set_column(at, field, pa.array(values, field.type))
 
 
 def count_other_generators(table: pa.Table) -> str:

@@ -11,7 +11,7 @@ from dfdm_ray.engine.record import changes, time_of
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.identity import FileIdentity, Verdict, compare, look_at
-from dfdm_ray.schemas import MANIFEST, check_manifest
+from dfdm_ray.schemas import MANIFEST, check_manifest, with_values
 
 CHANGED = "changed"
 """Word of ``--retry`` for videos whose file was replaced since."""
@@ -109,9 +109,9 @@ def looked_at(manifest: pa.Table, names: Sequence[str]) -> pa.Table:
     wanted = [name for name in dict.fromkeys(names) if name in uris]
     seen = dict(zip(wanted, look_at([uris[name] for name in wanted]), strict=True))
     for column in ("size_bytes", "modified_ns"):
-        place, values = manifest.schema.get_field_index(column), manifest[column].to_pylist()
-        now = [getattr(seen.get(name), column, value) for name, value in zip(uris, values, strict=True)]
-        manifest = manifest.set_column(place, manifest.schema.field(place), pa.array(now, pa.int64()))
+        values = zip(uris, manifest[column].to_pylist(), strict=True)
+        now = [getattr(seen.get(name), column, value) for name, value in values]
+        manifest = with_values(manifest, column, now)
     return manifest
 
 

@@ -33,7 +33,7 @@ from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
 from dfdm_ray.manifest.sources import located
 from dfdm_ray.manifest.summary import show_oddities
-from dfdm_ray.schemas import check_manifest
+from dfdm_ray.schemas import check_manifest, with_values
 
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
@@ -66,9 +66,7 @@ def read_manifest(config: ArchiveConfig, console: Console) -> tuple[pa.Table, li
 
 def _absolute(manifest: pa.Table, folder: str) -> pa.Table:
     """Return ``manifest`` with relative URIs below ``folder``: workers have another working directory."""
-    uris = [located(uri, folder) for uri in manifest["uri"].to_pylist()]
-    place = manifest.schema.get_field_index("uri")
-    return manifest.set_column(place, manifest.schema.field(place), pa.array(uris, pa.string()))
+    return with_values(manifest, "uri", [located(uri, folder) for uri in manifest["uri"].to_pylist()])
 
 
 def checked_detector(faces: FaceConfig) -> tuple[bytes, dict[str, Any]]:

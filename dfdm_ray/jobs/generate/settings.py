@@ -33,7 +33,7 @@ def dataset_folder(root: Path, identities: Sequence[Identity], config: GenerateC
     elif (root / RECORD).exists():
         stored = dict(read_record(str(root / RECORD), lenient=True).get("settings", {}))
     settings = _settings(config, (*_TRAINED_WITH, "scene_frames"), stored) | videos
-    settings |= _contents(root, identities)
+    settings |= _contents(stored, identities)
     return OutputFolder(str(root), job="generate", settings=settings)
 
 
@@ -42,10 +42,9 @@ def contents_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name.startswith(_CONTENTS)}
 
 
-def _contents(root: Path, identities: Sequence[Identity]) -> dict[str, Any]:
+def _contents(stored: Mapping[str, Any], identities: Sequence[Identity]) -> dict[str, Any]:
     """Return the fingerprint of each video; the stored one if the video cannot be read now."""
     uris = {f"{_CONTENTS}{one.name}.{at}": uri for one in identities for at, uri in enumerate(one.videos)}
-    stored = contents_of(_stored_settings(root)) if (root / RECORD).exists() else {}
     found = {
         name: fingerprint_of(file) if file else None
         for name, file in zip(uris, look_at([*uris.values()]), strict=True)

@@ -6,8 +6,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_COST_OF_EMPTY = 1e12
-"""Cost of an empty run; more than any other run costs."""
+COST_OF_EMPTY = 1e12
+"""Cost of an empty split or run; more than any other costs."""
 
 
 def choose(counts: Floats, fractions: Floats, rng: np.random.Generator) -> Ints:
@@ -76,7 +76,7 @@ def _best_starts(
         linear = (before * weights) @ wanted
         cost = squares - 2 * (linear - linear[:, None])  # of a run, by its start and end
         cost[np.tril_indices_from(cost, k=-1)] = np.inf
-        np.fill_diagonal(cost, _COST_OF_EMPTY if is_needed else 0.0)
+        np.fill_diagonal(cost, COST_OF_EMPTY if is_needed else 0.0)
         whole = best[:, None] + cost
         came_from.append(whole.argmin(axis=0))
         best = whole.min(axis=0)

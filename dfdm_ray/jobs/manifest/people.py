@@ -6,14 +6,13 @@ splits are grown from random people, then improved one person at a time; the bes
 
 import numpy as np
 
-from dfdm_ray.jobs.manifest.partition import Floats, Ints
+from dfdm_ray.jobs.manifest.partition import COST_OF_EMPTY, Floats, Ints
 
 _NUM_STARTS = 16
 _PEOPLE_IN_ALL_STARTS = 10_000
 """Bound on the number of starts times people: some 10 s."""
 _WEIGHT_OF_SHARES = 3.0
 """Weight of wrong shares beside the videos left out; at 1, one split with nearly all videos costs least."""
-_COST_OF_EMPTY = 1e12
 
 
 class People:
@@ -90,5 +89,5 @@ class People:
         wanted = self._fractions[:, None] * kept[..., None, :]
         uneven = ((held - wanted) ** 2 / np.maximum(wanted, 1e-9)).sum(axis=-2)
         empty = (held.sum(axis=-1) == 0).sum(axis=-1)
-        cost: Floats = (self._total - kept + _WEIGHT_OF_SHARES * uneven).sum(axis=-1) + _COST_OF_EMPTY * empty
+        cost: Floats = (self._total - kept + _WEIGHT_OF_SHARES * uneven).sum(axis=-1) + COST_OF_EMPTY * empty
         return cost
