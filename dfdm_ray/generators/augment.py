@@ -73,21 +73,33 @@ def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -
     return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
 
 
-def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return RGB faces in 0..1, some with equalised contrast, all with shifted lightness and colour."""
-    batch = len(faces_B3HW)
+def draw_colour(batch: int, config: AugmentConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the tiles along a side of each sample's equalisation, 0 for none, and the shifts of its LAB.
+
+    Shapes ``(B,)`` and ``(B, 3)``; the shifts are for :func:`~dfdm_ray.generators.colour.shift_lab`.
+    """
     chosen = torch.rand(batch, generator=generator, device=generator.device) < config.clahe_probability
     # Rounded, not floored: the two ends of the range get half the share of the others, as in faceswap.
     extent = config.clahe_max_grid - config.clahe_min_grid
     added = (torch.rand(batch, generator=generator, device=generator.device) * extent).round().long()
-    grids = config.clahe_min_grid + added
     limits = torch.tensor([config.lightness, config.colour, config.colour])
     amount_B3 = _uniform((batch, 3), 1.0, generator) * limits.to(generator.device)
-    if config.clahe_probability == config.lightness == config.colour == 0:
+    return (config.clahe_min_grid + added) * chosen, amount_B3
+
+
+def changes_colour(config: AugmentConfig) -> bool:
+    """Whether any step changes colours."""
+    return not config.clahe_probability == config.lightness == config.colour == 0
+
+
+def augment_colour(faces_B3HW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return RGB faces in 0..1, some with equalised contrast, all with shifted lightness and colour."""
+    grids, amount_B3 = draw_colour(len(faces_B3HW), config, generator)
+    if not changes_colour(config):
         return faces_B3HW
     lab_B3HW = lab_from_rgb(faces_B3HW)
-    for grid in sorted(set(grids[chosen].tolist())):
-        where = (chosen & (grids == grid)).to(faces_B3HW.device)
+    for grid in sorted(set(grids.tolist()) - {0}):
+        where = (grids == grid).to(faces_B3HW.device)
         levels = lab_B3HW[where, 0].round().clamp(0, 255).to(torch.uint8)
         lab_B3HW[where, 0] = clahe(levels, grid=grid, clip_limit=config.clahe_clip_limit).to(lab_B3HW)
     return rgb_from_lab(shift_lab(lab_B3HW, amount_B3.to(lab_B3HW)))
@@ -150,9 +162,7 @@ def area_resize(image_BCHW: Tensor, size: int) -> Tensor:
     return weight @ image_BCHW @ weight.T
 
 
-def _warp_grid(
-    noise_B2NN: Tensor, *, crop_fraction: float, offset_fraction: float, input_size: int
-) -> Tensor:
+def warp_grid(noise_B2NN: Tensor, *, crop_fraction: float, offset_fraction: float, input_size: int) -> Tensor:
     """Return sampling positions of the inputs, shape ``(B, in, in, 2)``, -1..1 across the whole image.
 
     The crop's side and its left and top edge are shares of the image's side; the nodes are displaced by
@@ -206,5 +216,5 @@ def training_pairs(
     crop = crop_side_px(side, config.coverage)
     start = (side - crop) // 2
     target = area_resize(moved[..., start : start + crop, start : start + crop], output_size)
-    grid = _warp_grid(noise, crop_fraction=crop / side, offset_fraction=start / side, input_size=input_size)
+    grid = warp_grid(noise, crop_fraction=crop / side, offset_fraction=start / side, input_size=input_size)
     return _sample(moved[:, :3], grid), target[:, :3].clamp(0, 1), target[:, 3:].clamp(0, 1)

@@ -3,7 +3,8 @@
 Figures: ``deepfakes/faceswap`` 183aee37, ``lib/model/losses_tf.py`` and ``plugins/train/_config.py``. The
 loss is that of August 2020 and later; ``mae`` is the older one.
 
-Shape suffixes: B samples, C channels, H and W pixels, M masks (face, eyes, mouth).
+Shape suffixes: B samples, C channels, H and W pixels, L values of a line of pixels (W * C), M masks (face,
+eyes, mouth).
 """
 
 from typing import Literal
@@ -24,42 +25,58 @@ MOUTH_WEIGHT = 2.0
 """Weights of DSSIM under the eye and the mouth mask; the squared errors there have weight 1."""
 
 
-def _blocks(image_BCHW: Tensor) -> Tensor:
-    """Return whole 3x3 windows of all channels, shape ``(B, 9 * C, H // 3, W // 3)``, float32."""
-    height, width = (side - side % BLOCK_PX for side in image_BCHW.shape[2:])
-    return functional.pixel_unshuffle(image_BCHW[..., :height, :width].float(), BLOCK_PX)
+def _lines(image_BCHW: Tensor) -> Tensor:
+    """Return images as lines of pixels, shape ``(B, H, W * C)``: no copy for ``channels_last``; float32."""
+    return image_BCHW.permute(0, 2, 3, 1).flatten(2).float()
 
 
-def dssim(target_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
-    """Return the structural dissimilarity ``(1 - SSIM) / 2`` of two batches of images, a scalar in 0..1.
+def _pooling(side: int, depth: int, like: Tensor) -> Tensor:
+    """Return the matrix that sums whole blocks of 3 pixels of ``depth`` values each, ``(side // 3, ...)``."""
+    blocks = torch.eye(side // BLOCK_PX, device=like.device).repeat_interleave(BLOCK_PX * depth, 1)
+    return functional.pad(blocks, (0, side % BLOCK_PX * depth))
 
-    The windows are 3x3 pixels without overlap. The mean, variance and covariance of a window are over its 27
-    values, all colours together. There is no padding: the last row and column of 64 pixels, and the last
-    two of 128, are in no window.
-    """
-    target, image = _blocks(target_BCHW), _blocks(image_BCHW)
-    mean_t, mean_i = target.mean(1), image.mean(1)
-    # Deviations first: in flat windows mean(x^2) - mean(x)^2 would be lost to rounding.
-    target, image = target - mean_t[:, None], image - mean_i[:, None]
-    variances = target.square().mean(1) + image.square().mean(1)
-    covariance = (target * image).mean(1)
+
+def _dssim(target_BHL: Tensor, image_BHL: Tensor, squares_BHL: Tensor, products_BHL: Tensor) -> Tensor:
+    """Return :func:`dssim` of images in lines, their squares added, and their products."""
+    _, height, length = image_BHL.shape
+    rows, columns = _pooling(height, 1, image_BHL), _pooling(length // 3, 3, image_BHL).T
+    mean_t, mean_i, squares, products = (
+        rows @ values @ columns / (3 * BLOCK_PX**2)
+        for values in (target_BHL, image_BHL, squares_BHL, products_BHL)
+    )
+    variances = squares - mean_t.square() - mean_i.square()
+    covariance = products - mean_t * mean_i
     luminance = (2 * mean_t * mean_i + C1) / (mean_t.square() + mean_i.square() + C1)
     structure = (2 * covariance + C2) / (variances + C2)
     return ((1 - luminance * structure) / 2).mean()
 
 
+def dssim(target_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
+    """Return the structural dissimilarity ``(1 - SSIM) / 2`` of two batches of RGB images, a scalar in 0..1.
+
+    The windows are 3x3 pixels without overlap. The mean, variance and covariance of a window are over its 27
+    values, all colours together. There is no padding: the last row and column of 64 pixels, and the last
+    two of 128, are in no window. The rounding error of a variance, about 1e-7, is small beside ``C2``.
+    """
+    target, image = _lines(target_BCHW), _lines(image_BCHW)
+    return _dssim(target, image, target.square() + image.square(), target * image)
+
+
 def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Tensor:
-    """Return the training loss of one side's faces, a scalar.
+    """Return the training loss of one side's RGB faces, a scalar.
 
     ``DSSIM + MSE`` under the face mask, ``3 DSSIM + MSE`` under the eye mask and ``2 DSSIM + MSE`` under the
     mouth mask. A mask multiplies both images; the means are over all pixels, masked or not. The masks are
     face, eyes and mouth in this order; all values are in 0..1.
     """
-    face, eyes, mouth = masks_BMHW[:, :, None].unbind(1)
-    total = target_BCHW.new_zeros(())
-    for mask_B1HW, weight in ((face, 1.0), (eyes, EYE_WEIGHT), (mouth, MOUTH_WEIGHT)):
-        target, image = target_BCHW * mask_B1HW, image_BCHW * mask_B1HW
-        total = total + weight * dssim(target, image) + (target - image).square().mean()
+    target, image = _lines(target_BCHW), _lines(image_BCHW)
+    face, eyes, mouth = (_lines(mask[:, None].expand(-1, 3, -1, -1)) for mask in masks_BMHW.unbind(1))
+    squares, products = target.square() + image.square(), target * image
+    weights = face.square() + eyes.square() + mouth.square()
+    total = ((target - image).square() * weights).mean()
+    for mask, factor in ((face, 1.0), (eyes, EYE_WEIGHT), (mouth, MOUTH_WEIGHT)):
+        weight = mask.square()
+        total = total + factor * _dssim(target * mask, image * mask, squares * weight, products * weight)
     return total
 
 

@@ -17,6 +17,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.generators import build_generator
 from dfdm_ray.generators.alignment import FACE_SPAN_MFU
 from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
+from dfdm_ray.generators.augment_opencv import training_pairs_opencv
 from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
@@ -55,11 +56,8 @@ class SwapTrainer:
         self._optimizer = make_optimizer(self.network, lr=self.config.learning_rate)
         self._random = torch.Generator().manual_seed(self.seed)
         self._augment = augmentation(self.config)
-        self._faces = {
-            side: torch.from_numpy(self.faces[side]).to(self.device).permute(0, 3, 1, 2) for side in SIDES
-        }
-        size = self.faces["a"].shape[1]
-        self._masks = torch.from_numpy(render_masks(size, span_mfu=FACE_SPAN_MFU)).to(self.device)
+        masks_MHW = render_masks(self.faces["a"].shape[1], span_mfu=FACE_SPAN_MFU)
+        self._masks = np.ascontiguousarray(np.rint(masks_MHW.transpose(1, 2, 0) * 255).astype(np.uint8))
 
     def step(self) -> None:
         """Train one iteration and append its loss to ``losses``."""
@@ -79,16 +77,20 @@ class SwapTrainer:
 
     def draw(self, side: Side) -> tuple[Tensor, Tensor, Tensor]:
         """Return the next batch of a side: inputs, targets and target masks, see :func:`training_pairs`."""
-        faces = self._faces[side]
+        faces = self.faces[side]
         chosen = torch.randint(len(faces), (self.config.batch_size,), generator=self._random)
-        return self._pairs(faces[chosen.to(self.device)], self._augment, self._random)
+        return self._pairs(faces[chosen.numpy()], self._augment, self._random)
 
     def _pairs(
-        self, faces: Tensor, augment: AugmentConfig, random: torch.Generator
+        self, faces: Faces, augment: AugmentConfig, random: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        masks = self._masks.expand(len(faces), -1, -1, -1)
         sizes = (self.network.input_size, self.network.output_size)
-        return training_pairs(faces, masks, augment, *sizes, random)
+        if self.device == "cpu":
+            return training_pairs_opencv(faces, self._masks, augment, *sizes, random)
+        faces_B3HW = torch.from_numpy(faces).to(self.device).permute(0, 3, 1, 2)
+        masks_MHW = torch.from_numpy(self._masks).to(self.device).permute(2, 0, 1)
+        masks_BMHW = masks_MHW.expand(len(faces), -1, -1, -1)
+        return training_pairs(faces_B3HW, masks_BMHW, augment, *sizes, random)
 
     @torch.inference_mode()
     def psnr_db(self, side: Side) -> float:
@@ -110,8 +112,8 @@ class SwapTrainer:
 
     def _still(self, side: Side, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return samples spread over a side's faces, without random changes."""
-        faces = self._faces[side]
-        spread = torch.linspace(0, len(faces) - 1, min(count, len(faces))).long().to(self.device)
+        faces = self.faces[side]
+        spread = np.linspace(0, len(faces) - 1, min(count, len(faces))).astype(int)
         still = dataclasses.replace(STILL, coverage=self.config.coverage)
         return self._pairs(faces[spread], still, torch.Generator().manual_seed(0))
 
