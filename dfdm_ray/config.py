@@ -10,6 +10,9 @@ from dfdm_ray.errors import RejectCode, UserError
 Strategy = Literal["keyframe_runs", "head", "uniform"]
 """Choice of the frames of a clip."""
 
+Align = Literal["box", "generator"]
+"""Position of a face in its crop."""
+
 
 def at_least(minimum: float, **values: float | None) -> None:
     """Raise a :class:`UserError` that names the flag for each of ``values`` below ``minimum``."""
@@ -88,7 +91,11 @@ class CropConfig:
     size: int = 224
     """Side of the square crop (S), pixels."""
     margin: float = 0.3
-    """The crop's side is (1 + margin) times the longer side of the face box."""
+    """For --crop.align box: the crop's side is (1 + margin) times the longer side of the face box."""
+    align: Align = "box"
+    """box: the square around the face box; generator: the grid on which generators draw faces, turned and
+    scaled by the landmarks to 4 pixels for each that a generator of 64 pixels draws. The middle S pixels of
+    256 are kept; 176 leave out hair, neck and background."""
 
     def __post_init__(self) -> None:
         at_least(32, **{"crop.size": self.size})

@@ -17,8 +17,8 @@ from dfdm_ray import assets
 from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.faces.crops import crop_face
-from dfdm_ray.faces.detector import FaceDetector
+from dfdm_ray.faces.crops import crop_aligned, crop_face
+from dfdm_ray.faces.detector import FaceDetector, Frame
 from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, find_tracks, join
 from dfdm_ray.faces.turns import as_shown, find_turn, turn_back
@@ -279,10 +279,7 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
     if side < spec.min_face_px:
         detail = f"the face has {side:.0f} pixels, at least {spec.min_face_px} are needed"
         raise VideoRejectedError(RejectCode.FACE_TOO_SMALL, detail)
-    crops = [
-        crop_face(batch.rgb[part.frames[row]], part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)
-        for batch, part, row in chosen
-    ]
+    crops = [_crop(batch.rgb[part.frames[row]], part, row, spec) for batch, part, row in chosen]
     turns, size = seen.turns or 0, seen.batches[0].rgb.shape[1:3]
     corners = as_shown(boxes.reshape(-1, 2, 2), turns, size)
     return FaceClips(
@@ -292,3 +289,9 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
         landmarks=as_shown(np.stack([part.landmarks[row] for _, part, row in chosen]), turns, size),
         face_score=float(np.mean([part.scores[row] for _, part, row in chosen])),
     )
+
+
+def _crop(rgb: Frame, part: RunTrack, row: int, spec: ClipSpec) -> Frame:
+    if spec.align == "generator":
+        return crop_aligned(rgb, part.landmarks[row], size=spec.crop_size)
+    return crop_face(rgb, part.boxes_xyxy[row], size=spec.crop_size, margin=spec.margin)

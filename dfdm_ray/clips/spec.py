@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, Strategy
+from dfdm_ray.config import Align, CropConfig, FaceConfig, PlanConfig, Strategy
 from dfdm_ray.errors import UserError
 
 
@@ -23,6 +23,8 @@ class ClipSpec:
     crop_size: int
     """S"""
     margin: float
+    align: str = "box"
+    """One of :data:`dfdm_ray.config.Align`."""
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -63,6 +65,8 @@ def clip_spec(
             f"the checkpoint has the unknown frame plan {strategy!r}; choose one of "
             f"{', '.join(get_args(Strategy))} with --plan.strategy"
         )
+    if crop.align not in get_args(Align):
+        raise UserError(f"the checkpoint has the unknown crop alignment {crop.align!r}; upgrade dfdm-ray")
     return ClipSpec(
         strategy=plan.strategy or strategy,
         num_frames=num_frames,
@@ -73,4 +77,5 @@ def clip_spec(
         min_face_px=faces.min_face_px,
         crop_size=crop.size,
         margin=crop.margin,
+        align=crop.align,
     )

@@ -200,7 +200,8 @@ class RunFolder(OutputFolder):
         Raises:
             UserError: As :meth:`open_record`.
         """
-        self.earlier_runs = list(self.open_record(overwrite=overwrite)["runs"])
+        defaults = {"align": "box"} if "align" in self.settings else None  # not stored by earlier versions
+        self.earlier_runs = list(self.open_record(overwrite=overwrite, defaults=defaults)["runs"])
         return self.read()
 
     def settle(self, wanted: Iterable[str] | None = None) -> None:

@@ -1,9 +1,14 @@
-"""Square crops of a face with a margin."""
+"""Square crops of a face: around its box with a margin, or on the grid of the generators."""
 
 import cv2
 import numpy as np
 
+from dfdm_ray.faces.alignment import align_face, crop_matrix, matrix_scale
 from dfdm_ray.faces.detector import Floats, Frame
+
+GRID_PX_PER_MFU = 256 / 1.6
+"""Pixels of an aligned crop for one unit of the mean face: faceswap's converter puts a drawn face on 1.6
+units, so that 256 pixels are 4 for each pixel of a generator of 64, and 2 for each of one of 128."""
 
 
 def square_around(box_xyxy: Floats, *, margin: float) -> tuple[int, int, int]:
@@ -33,6 +38,20 @@ def crop_face(rgb: Frame, box_xyxy: Floats, *, size: int, margin: float) -> Fram
     method = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     resized = square if side == size else cv2.resize(square, (size, size), interpolation=method)
     return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
+def crop_aligned(rgb: Frame, landmarks: Floats, *, size: int) -> Frame:
+    """Return the middle of a face on the grid of the generators, shape ``(size, size, 3)``.
+
+    Landmarks have shape ``(5, 2)``, pixels. Enlarging is bicubic; shrinking averages areas: it is drawn at a
+    whole multiple first.
+    """
+    matrix = crop_matrix(landmarks, size=size, span_mfu=size / GRID_PX_PER_MFU)
+    times = max(1, int(np.ceil(1 / matrix_scale(matrix) - 1e-6)))
+    drawn = align_face(rgb, matrix * times, size * times)
+    if times == 1:
+        return drawn
+    return np.asarray(cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _within(start: int, length: int, end: int) -> tuple[slice, int, int]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dfdm_ray.generators.alignment import (
+from dfdm_ray.faces.alignment import (
     Frame,
     Matrix,
     align_face,

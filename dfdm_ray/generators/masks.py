@@ -105,7 +105,7 @@ def render_conversion_mask(
     """Return the face mask with the softer edge of the converter, shape ``(size, size)``, 0..1.
 
     In the faithful mode the mask has the span of training and is put on a crop of the span of conversion: it
-    is too small there, as in faceswap (see :func:`~dfdm_ray.generators.alignment.spans`).
+    is too small there, as in faceswap (see :func:`~dfdm_ray.faces.alignment.spans`).
     """
     outline = [face_outline_mfu()]
     return _draw(outline, size, span_mfu=span_mfu, centre=centre, blur_mfu=_CONVERSION_BLUR_MFU)

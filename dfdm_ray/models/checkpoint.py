@@ -2,12 +2,12 @@
 
 Our format is one ``torch.save`` dict of plain types::
 
-    {"format": "dfdm-ray/dma-sta", "version": 3, "config": {...DmaStaConfig...}, "classes": [K names],
+    {"format": "dfdm-ray/dma-sta", "version": 4, "config": {...DmaStaConfig...}, "classes": [K names],
      "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
 
 A ``.safetensors`` file contains the same: the tensors, and the rest as JSON in its metadata.
-Version 2 has no settings of the face detection. Version 1 lacks these, the choice of frames for clips,
-and the high pass.
+Version 3 has no alignment of crops. Version 2 lacks this and the settings of the face detection, version 1
+also the choice of frames for clips, and the high pass.
 """
 
 import dataclasses
@@ -29,11 +29,13 @@ from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.models.weights_file import read_weights_file, to_safetensors
 
 FORMAT = "dfdm-ray/dma-sta"
-VERSION = 3
-_ABSENT_IN_2: Mapping[str, Any] = dict.fromkeys(FACE_SETTINGS)
+VERSION = 4
+_ABSENT_IN_3: Mapping[str, Any] = {"align": "box"}
+_ABSENT_IN_2: Mapping[str, Any] = {**_ABSENT_IN_3, **dict.fromkeys(FACE_SETTINGS)}
 _ABSENT: Mapping[int, Mapping[str, Any]] = {
     1: {"strategy": "keyframe_runs", "runs": 2, "clips": 1, **_ABSENT_IN_2},
     2: _ABSENT_IN_2,
+    3: _ABSENT_IN_3,
 }
 """Values of the preprocessing that files of earlier versions do not contain."""
 

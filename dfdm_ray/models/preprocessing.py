@@ -18,6 +18,8 @@ class Preprocessing:
     """Side of the square crop, pixels."""
     margin: float = 0.3
     """Margin of the crop around the face box, as a fraction of the box."""
+    align: str = "box"
+    """Position of the face in the crop, see :data:`dfdm_ray.config.Align`."""
     mean: tuple[float, float, float] = DFDM_MEAN
     """RGB mean to subtract, in 0..1."""
     std: tuple[float, float, float] = DFDM_STD
@@ -37,8 +39,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_count("crop_size", self.crop_size, at_least=32)
-        if not isinstance(self.strategy, str):
-            raise ValueError(f"strategy must be a name, got {self.strategy!r}")
+        for name in ("strategy", "align"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
         check_count("runs", self.runs, at_least=1)
         check_count("clips", self.clips, at_least=1)
         if not _is_number(self.margin) or self.margin < 0:

@@ -1,8 +1,9 @@
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from dfdm_ray.clips.cut import ClipFacts, FaceClips, load_detector, prepare_clip
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.crops import crop_aligned
 from dfdm_ray.faces.tracks import find_tracks
 from dfdm_ray.io.identity import fingerprint
 from dfdm_ray.video.decode import VideoReader
@@ -83,6 +85,15 @@ def rejected(video: Path, script: Script, wanted: ClipSpec | None = None) -> tup
 def numbers(clips: FaceClips) -> list[int]:
     """Frame numbers by their times, at 25 frames a second."""
     return (clips.pts_s * 25).round().astype(int).tolist()
+
+
+def test_aligned_crops_put_the_landmarks_where_generators_draw_them(video: Path) -> None:
+    aligned = dataclasses.replace(spec(), align="generator", crop_size=176)
+    clips, _, _ = prepare(video, lambda _: [FACE], aligned)
+    assert clips.crops.shape == (1, 10, 176, 176, 3)
+    with VideoReader(str(video)) as reader:
+        first = next(islice(reader.read_onwards(), numbers(clips)[0], None)).rgb[0]
+    np.testing.assert_array_equal(clips.crops[0, 0], crop_aligned(first, clips.landmarks[0], size=176))
 
 
 def test_a_face_in_every_frame_costs_only_the_planned_frames(video: Path) -> None:

@@ -32,6 +32,13 @@ def test_a_run_is_continued_in_new_parts_and_remembers_earlier_runs(tmp_path: Pa
     assert again.read()["video_id"].to_pylist() == ["a", "b"]
 
 
+def test_a_run_from_before_crops_had_an_alignment_is_continued_with_the_same_crops(tmp_path: Path) -> None:
+    a_run(tmp_path, "a")
+    assert run_folder(tmp_path, {**SETTINGS, "align": "box"}).open(overwrite=False).num_rows == 1
+    with pytest.raises(UserError, match="align: box -> generator"):
+        run_folder(tmp_path, {**SETTINGS, "align": "generator"}).open(overwrite=False)
+
+
 def test_many_rows_are_flushed_without_being_asked(tmp_path: Path) -> None:
     folder = a_run(tmp_path, "a")
     folder.add(rows(*map(str, range(1000))))

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dfdm_ray.generators.alignment import (
+from dfdm_ray.faces.alignment import (
     MEAN_FACE_MFU,
     align_face,
     apply_matrix,

@@ -92,12 +92,13 @@ def test_a_checkpoint_comes_back_bit_for_bit(config: DmaStaConfig, classes: tupl
 def test_a_checkpoint_holds_plain_types_under_the_documented_names(ours: Content) -> None:
     assert {key: ours[key] for key in ours if key != "model"} == {
         "format": "dfdm-ray/dma-sta",
-        "version": 3,
+        "version": 4,
         "config": asdict(SMALL),
         "classes": list(GENERATORS),
         "preprocessing": {
             "crop_size": 224,
             "margin": 0.3,
+            "align": "box",
             "mean": list(DFDM_MEAN),
             "std": list(DFDM_STD),
             "strategy": "keyframe_runs",
@@ -113,9 +114,14 @@ def test_a_checkpoint_holds_plain_types_under_the_documented_names(ours: Content
 FACES = {"detector", "max_side", "detect_every", "score_threshold"}
 
 
-@pytest.mark.parametrize(("version", "untold"), [(1, FACES | {"strategy", "runs", "clips"}), (2, FACES)])
-def test_versions_that_told_less_still_load(ours: Content, version: int, untold: set[str]) -> None:
-    old = {key: value for key, value in ours["preprocessing"].items() if key not in untold}
+@pytest.mark.parametrize(
+    ("version", "absent"),
+    [(1, {"align", *FACES, "strategy", "runs", "clips"}), (2, {"align", *FACES}), (3, {"align"})],
+)
+def test_earlier_versions_with_fewer_settings_still_load(
+    ours: Content, version: int, absent: set[str]
+) -> None:
+    old = {key: value for key, value in ours["preprocessing"].items() if key not in absent}
     content = to_bytes({**ours, "version": version, "preprocessing": old})
     assert load_checkpoint(content, name="old").preprocessing == Preprocessing()
 
@@ -214,7 +220,7 @@ def changed(content: Content, field: str, **values: Any) -> Content:
     [
         (lambda c: {**c, "format": "another/format"}, "format 'another/format', expected 'dfdm-ray/dma-sta'"),
         (lambda c: {**c, "format": torch.zeros(30, 2)}, "format tensor"),  # its repr has many lines
-        (lambda c: {**c, "version": 4}, "version 4, but this dfdm-ray reads up to 3: upgrade"),
+        (lambda c: {**c, "version": 5}, "version 5, but this dfdm-ray reads up to 4: upgrade"),
         (lambda c: {**c, "version": "1"}, "version '1'"),
         (lambda c: without(c, "version"), "version None"),
         (lambda c: without(c, "preprocessing"), "'preprocessing' must be a dict, got NoneType"),

@@ -12,8 +12,8 @@ import av
 import numpy as np
 import torch
 
+from dfdm_ray.faces.alignment import Spans, align_face, crop_centre_mfu, crop_matrix
 from dfdm_ray.faces.detector import Frame
-from dfdm_ray.generators.alignment import Spans, align_face, crop_centre_mfu, crop_matrix
 from dfdm_ray.generators.base import Side, SwapAutoencoder
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU, align_face, crop_matrix, smooth_landmarks
 from dfdm_ray.faces.detector import Detections, FaceDetector, Frame
-from dfdm_ray.generators.alignment import FACE_SPAN_MFU, align_face, crop_matrix, smooth_landmarks
 from dfdm_ray.video.decode import VideoReader
 
 _CROWDED_FRACTION = 0.1

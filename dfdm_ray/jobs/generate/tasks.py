@@ -15,8 +15,8 @@ import torch
 
 from dfdm_ray.clips.cut import make_detector
 from dfdm_ray.errors import UserError, VideoRejectedError
+from dfdm_ray.faces.alignment import spans
 from dfdm_ray.generators import build_generator
-from dfdm_ray.generators.alignment import spans
 from dfdm_ray.generators.base import SIDES, Side
 from dfdm_ray.io import storage
 from dfdm_ray.io.images import png

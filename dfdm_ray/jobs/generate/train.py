@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU
 from dfdm_ray.generators import build_generator
-from dfdm_ray.generators.alignment import FACE_SPAN_MFU
 from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
 from dfdm_ray.generators.augment_opencv import training_pairs_opencv
 from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ from dfdm_ray.clips.child import CutVideos
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
 from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.clips.stage import MakeClips
-from dfdm_ray.config import CropConfig
+from dfdm_ray.config import Align, CropConfig
 from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.record import changes
 from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
@@ -122,7 +122,7 @@ def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
     spec = clip_spec(
         config.plan,
         config.faces,
-        CropConfig(size=trained.crop_size, margin=trained.margin),
+        CropConfig(size=trained.crop_size, margin=trained.margin, align=cast(Align, trained.align)),
         num_frames=model.config.num_frames,
         strategy=trained.strategy,
         runs=trained.runs,
@@ -146,14 +146,14 @@ def crops(config: ScoreConfig, root: str, model: LoadedModel) -> Source:
     root = storage.absolute(root)  # workers have another working directory
     rows, settings = read_index(root), read_settings(root)
     refuse_keys(rows["uri"].to_pylist(), origin=root)
-    size, margin = int(settings["crop_size"]), float(settings["margin"])
+    size, frames = int(settings["crop_size"]), model.config.num_frames
     stored = (int(settings["num_clips"]), int(settings["num_frames"]), size, size, 3)
-    trained, frames = model.preprocessing, model.config.num_frames
-    if (size, margin) != (trained.crop_size, trained.margin) or frames > stored[1]:
+    wanted, found = (_crop_text(one) for one in (asdict(model.preprocessing), settings))
+    if wanted != found or frames > stored[1]:
         raise UserError(
-            f"{config.checkpoint} takes {frames} frames of {trained.crop_size} pixels with a margin of "
-            f"{trained.margin:g}, but the clips of {root} have {stored[1]} of {size} with {margin:g}; "
-            "preprocess the videos with the settings of the checkpoint, or give --videos"
+            f"{config.checkpoint} takes {frames} frames of {wanted}, but the clips of {root} have "
+            f"{stored[1]} of {found}; preprocess the videos with the settings of the checkpoint, or give "
+            "--videos"
         )
     return Source(
         rows=rows,
@@ -162,6 +162,13 @@ def crops(config: ScoreConfig, root: str, model: LoadedModel) -> Source:
         fn=ReadCrops,
         kwargs={"root": root, "stored": stored, "num_frames": frames},
     )
+
+
+def _crop_text(settings: Mapping[str, Any]) -> str:
+    pixels = f"{settings['crop_size']} pixels"
+    if settings.get("align", "box") == "generator":
+        return f"{pixels} on the grid of the generators"
+    return f"{pixels} with a margin of {float(settings['margin']):g}"
 
 
 def other_faces(trained: Preprocessing, settings: Mapping[str, Any]) -> list[str]:

@@ -84,6 +84,7 @@ def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         crop_size=int(settings["crop_size"]),
         margin=float(settings["margin"]),
+        align=settings.get("align", "box"),
         clips=int(settings["num_clips"]),
         **plan,
         **faces,

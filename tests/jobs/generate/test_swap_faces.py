@@ -7,8 +7,8 @@ import pytest
 from support.videos import ScriptedDetector, VideoRecipe, frame_number, write_video
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.faces.alignment import Spans
 from dfdm_ray.generators import build_generator
-from dfdm_ray.generators.alignment import Spans
 from dfdm_ray.jobs.generate.convert import SYNTHETIC, FaceSwapper, encode_scene
 from dfdm_ray.jobs.generate.extract import VideoFaces, extract_faces
 from dfdm_ray.labels import Generator

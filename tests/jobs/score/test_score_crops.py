@@ -21,7 +21,7 @@ from dfdm_ray.models.dma_sta import DmaStaConfig
 @pytest.mark.parametrize(
     ("frames", "size", "split", "says"),
     [
-        (2, 64, "test", r"takes 2 frames of 64 pixels .* but the clips of .* have 2 of 32 with 0\.3"),
+        (2, 64, "test", r"takes 2 frames of 64 pixels .* have 2 of 32 pixels with a margin of 0\.3"),
         (3, PATTERN_PX, "test", "takes 3 frames of 32 pixels .* have 2 of 32"),
         (2, PATTERN_PX, "holdout", "has no videos in --split holdout; its splits: test, train"),
     ],
@@ -68,6 +68,15 @@ def test_faces_found_otherwise_than_in_training_are_told(
         score(job, Console(file=out))
     lines = [f"warning: training found its faces with other settings ({text})" for text in says]
     assert out.getvalue().splitlines() == lines
+
+
+def test_crops_of_another_alignment_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    row = prepared_row(tmp_path, "a.mp4", make_crops(clips=1, frames=4, size=64))
+    settings = {"num_frames": 4, "num_clips": 1, "crop_size": 64, "margin": 0.3, "align": "generator"}
+    write_index(tmp_path, row, settings=settings)
+    job = ScoreConfig(crops=str(tmp_path), checkpoint=str(tiny_checkpoint), out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="have 4 of 64 pixels on the grid of the generators"):
+        score(job, Console(quiet=True))
 
 
 def test_what_is_assumed_of_a_bare_state_dict_is_printed_before_scoring_and_recorded(

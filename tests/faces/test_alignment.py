@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.generators.alignment import (
+from dfdm_ray.faces.alignment import (
     MEAN_FACE_MFU,
     align_face,
     apply_matrix,
