@@ -23,6 +23,15 @@ class Generator(StrEnum):
 GENERATORS: tuple[str, ...] = tuple(str(generator) for generator in Generator)
 """Class names in class order; index ``k`` of the logits is ``GENERATORS[k]``."""
 
+FAMILY: dict[str, str] = {
+    Generator.FACESWAP: "64 pixels",
+    Generator.LIGHTWEIGHT: "64 pixels",
+    Generator.IAE: "64 pixels",
+    Generator.DFAKER: "128 pixels",
+    Generator.DFL_H128: "128 pixels",
+}
+"""Size of the faces that a generator draws; within a family, the last layers are nearly the same."""
+
 Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
 """Trunks of DMA-STA. ResNet-10, which torchvision lacks, is ResNet-18 with one block per stage."""
 
