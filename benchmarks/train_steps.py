@@ -1,9 +1,10 @@
 """How fast DMA-STA trains, compared with the bound set by the machine's arithmetic.
 
 A step is that of ``dfdm-ray train`` once the crops are loaded: copy to the device, normalise, run forward and
-backward (bfloat16 on a GPU), clip the gradient, AdamW. The bound is the step's convolutions and matrix
-products (counted by torch's FlopCounterMode) at the rate of a large matrix product of the same type, measured
-in the same minute. The benchmark starts no Ray and decodes no video. The crops are noise.
+backward (bfloat16 on a GPU), clip the gradient, AdamW, running mean of the weights ("mean": its share). The
+bound is the step's convolutions and matrix products (counted by torch's FlopCounterMode) at the rate of a
+large matrix product of the same type, measured in the same minute. The benchmark starts no Ray and decodes no
+video. The crops are noise.
 
 python benchmarks/train_steps.py [--device cuda] [--backbone resnet50] [--frames 10] [--batch-sizes 20 64]
 """
@@ -19,19 +20,21 @@ from timing import gflop_of, matmul_gflops, seconds
 
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.loop import make_loss, make_optimizer
+from dfdm_ray.jobs.train.mean import RunningMean
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
 
-HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound|GPU memory"
+HEADINGS = "clips|GFLOP/step|steps/s|spread|images/s|bound, steps/s|of the bound|mean|GPU memory"
 
 
-def make_step(args: argparse.Namespace, batch_size: int) -> Callable[[], None]:
-    """Return a function that takes one optimiser step on ``batch_size`` clips."""
+def make_step(args: argparse.Namespace, batch_size: int) -> tuple[Callable[[], None], RunningMean]:
+    """Return a function that takes one optimiser step on ``batch_size`` clips, and its running mean."""
     recipe = Recipe()
     config = DmaStaConfig(backbone=args.backbone, num_frames=args.frames, high_pass=True)
     model = random_model(config, seed=0).to(args.device, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe)
+    mean = RunningMean(model, decay=recipe.ema_decay)
     labels = torch.randint(0, len(GENERATORS), (batch_size,))
     loss_of = make_loss(recipe, range(len(GENERATORS)), len(GENERATORS)).to(args.device)
     shape = (batch_size, args.frames, args.crop_size, args.crop_size, 3)
@@ -47,8 +50,9 @@ def make_step(args: argparse.Namespace, batch_size: int) -> Callable[[], None]:
         (loss_of(logits, labels.to(args.device)) / batch_size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimizer.step()
+        mean.update()
 
-    return step
+    return step, mean
 
 
 def measure(args: argparse.Namespace, batch_size: int) -> dict[str, float]:
@@ -59,19 +63,21 @@ def measure(args: argparse.Namespace, batch_size: int) -> dict[str, float]:
     """
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    step = make_step(args, batch_size)
+    step, mean = make_step(args, batch_size)
     gflop = gflop_of(step)  # also warms up
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
-    rates, times = [], []
+    rates, times, of_mean = [], [], []
     for _ in range(args.repeats):  # interleaved, so that other load on the machine affects both alike
         rates.append(matmul_gflops(args.device, dtype))
         times.append(seconds(lambda: [step() for _ in range(args.steps)], args.device) / args.steps)
+        of_mean.append(seconds(lambda: [mean.update() for _ in range(args.steps)], args.device) / args.steps)
     median, rate = statistics.median(times), statistics.median(rates)
     return {
         "batch_size": batch_size,
         "gflop_per_step": gflop,
         "steps_per_s": 1 / median,
         "spread": (max(times) - min(times)) / median,
+        "mean_fraction": statistics.median(of_mean) / median,
         "images_per_s": batch_size * args.frames / median,
         "matmul_gflops": rate,
         "bound_steps_per_s": rate / gflop,
@@ -101,7 +107,8 @@ def main() -> None:
         (
             *(f"{row['batch_size']}", f"{row['gflop_per_step']:.0f}", f"{row['steps_per_s']:.3f}"),
             *(f"{row['spread']:.0%}", f"{row['images_per_s']:.1f}", f"{row['bound_steps_per_s']:.3f}"),
-            *(f"{row['steps_per_s'] / row['bound_steps_per_s']:.0%}", f"{row['gpu_gib']:.1f} GiB"),
+            *(f"{row['steps_per_s'] / row['bound_steps_per_s']:.0%}", f"{row['mean_fraction']:.1%}"),
+            f"{row['gpu_gib']:.1f} GiB",
         )
         for row in rows
     ]

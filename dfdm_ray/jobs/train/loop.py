@@ -11,20 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
+from dfdm_ray.jobs.train.mean import RunningMean
 from dfdm_ray.models.dma_sta import DmaSta, normalize
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 _VALIDATED_AT_ONCE = 4
 """Videos in one forward pass of validation."""
@@ -77,9 +75,8 @@ class Fit:
         self.device = next(self.model.parameters()).device
         self._optimizer = make_optimizer(self.model, self.recipe)
         self._reader = Reader(processes=self.loaders, device=self.device.type)
-        self._mean: AveragedModel | None = None
-        if self.recipe.ema_decay:
-            self._mean = AveragedModel(self.model, multi_avg_fn=self._blend, use_buffers=True)
+        decay = self.recipe.ema_decay
+        self._mean = RunningMean(self.model, decay=decay) if decay else None
         self._parallel: nn.Module = self.model
         if world_size() > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
@@ -90,9 +87,7 @@ class Fit:
     @property
     def kept(self) -> DmaSta:
         """The network to validate and save: the running mean of the weights if the recipe has one."""
-        if self._mean is None:
-            return self.model
-        return cast(DmaSta, self._mean.module)
+        return self.model if self._mean is None else self._mean.model
 
     @property
     def best_epoch(self) -> int:
@@ -135,26 +130,31 @@ class Fit:
         if recipe.reset_momentum:
             self._optimizer = make_optimizer(self.model, recipe)
         loss_of = make_loss(recipe, videos.labels, self.model.config.num_classes).to(self.device)
-        sums = torch.zeros(2, dtype=torch.float64)
-        rate = 0.0
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        rate, length = 0.0, torch.zeros(())
         self._parallel.train()
         batches = self._reader.read(clips, [[(epoch, video) for video in part] for part in parts])
         for step in range(len(order)):
             rate = learning_rate(recipe, epoch=epoch, step=step, steps=len(order))
-            sums += self._step(batches, loss_of, rate)
+            before = length
+            length = self._step(batches, loss_of, rate, sums)
+            self._require_finite(before)  # one step late: the device has work while this waits for it
+        self._require_finite(length)
         sums = _summed(sums) / order.size
         return float(sums[0]), float(sums[1]), rate
 
-    def _step(self, batches: Any, loss_of: nn.Module, rate: float) -> Tensor:
-        """Take one optimiser step; return the summed loss and the number of correct clips of this rank."""
+    def _step(self, batches: Any, loss_of: nn.Module, rate: float, sums: Tensor) -> Tensor:
+        """Take one optimiser step and return the length of the gradient, without waiting for the device.
+
+        Add the summed loss and the number of correct clips of this rank to ``sums``.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, dtype=torch.float64)
         parts = self.recipe.micro_batches
         for part in range(parts):
             crops, labels = next(batches)
-            labels = labels.to(self.device)
+            labels = labels.to(self.device, non_blocking=True)
             # Gradients are summed over the parts here, and over the ranks once, at the last part.
             waits = part < parts - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
@@ -163,30 +163,19 @@ class Fit:
                 # DDP averages over the ranks: this factor makes it the mean over the clips of the batch.
                 (loss * (world_size() / self.recipe.batch_size)).backward()
             right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack([loss.detach(), right]).double().cpu()
+            sums += torch.stack([loss.detach(), right]).double()
         length = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or float("inf"))
+        self._optimizer.step()
+        if self._mean is not None:
+            self._mean.update()
+        return length
+
+    def _require_finite(self, length: Tensor) -> None:
         if not torch.isfinite(length):  # equal on all ranks, which share the gradients by now
             raise UserError(
                 f"the loss is no longer a number in epoch {len(self.history) + 1}; reduce "
                 "--recipe.learning-rate. The files of earlier epochs are kept"
             )
-        self._optimizer.step()
-        if self._mean is not None:
-            self._mean.update_parameters(self.model)
-        return sums
-
-    def _blend(self, means: Tensors, new: Tensors, updates: Tensor | int) -> None:
-        """Update the running mean; its decay rises with the updates, so that the first weights fade.
-
-        After ``n`` updates the decay is at most ``(1 + n) / (10 + n)``, as in TensorFlow's
-        ``ExponentialMovingAverage``.
-        """
-        decay = min(self.recipe.ema_decay, (1 + float(updates)) / (10 + float(updates)))
-        if means[0].is_floating_point():
-            torch._foreach_lerp_(means, new, 1 - decay)  # torch's own get_ema_multi_avg_fn does the same
-        else:
-            for mean, value in zip(means, new, strict=True):  # counters of batch norm
-                mean.copy_(mean * decay + value * (1 - decay))
 
     def _forward(self, model: nn.Module, crops_u8: Tensor, *, bf16: bool) -> Tensor:
         x_BTCHW = normalize(crops_u8.to(self.device, non_blocking=True), *self.normalization)
