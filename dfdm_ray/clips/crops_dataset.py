@@ -14,18 +14,22 @@ read many files at once.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+import av
+import av.error
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from av.video.frame import VideoFrame
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
-from dfdm_ray.io.images import png, read_png
+from dfdm_ray.io.images import Image, png, read_png
 from dfdm_ray.schemas import CROPS, CROPS_INDEX, REJECTED
 
 CROPS_FOLDER = "crops"
@@ -69,11 +73,31 @@ def read_crops(root: str, file: str) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: If the file is missing or damaged.
     """
-    pictures = read_pictures(root, file)
+    return decode_pictures(read_pictures(root, file), root=root, file=file)
+
+
+def decode_pictures(pictures: Sequence[Sequence[bytes]], *, root: str, file: str) -> npt.NDArray[np.uint8]:
+    """Return clips of PNG files from :func:`read_pictures` as RGB, shape ``(C, T, S, S, 3)``.
+
+    Raises:
+        UserError: If one is damaged.
+    """
     try:
-        return np.stack([np.stack([read_png(picture) for picture in clip]) for clip in pictures])
+        return np.stack([np.stack([_pixels(picture) for picture in clip]) for clip in pictures])
     except ValueError as error:
         raise _damaged(root, file, str(error)) from error
+
+
+def _pixels(picture: bytes) -> Image:
+    """Return :func:`read_png` of a picture. FFmpeg takes two thirds of OpenCV's time for 8-bit RGB."""
+    with suppress(av.error.FFmpegError, ValueError):
+        decoder = av.CodecContext.create("png", "r")
+        decoder.thread_count = 1
+        decoder.options = {"err_detect": "crccheck+explode"}  # else damage passes
+        (frame,) = decoder.decode(av.Packet(picture))
+        if isinstance(frame, VideoFrame) and frame.format.name == "rgb24":
+            return frame.to_ndarray().astype(np.uint8, copy=False)
+    return read_png(picture)
 
 
 def pick_frames(stored: int, wanted: int) -> npt.NDArray[np.int64]:

@@ -8,7 +8,6 @@ import contextlib
 import io
 import os
 import re
-import uuid
 from typing import BinaryIO, cast
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
@@ -17,14 +16,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dfdm_ray.errors import UserError, refuse_keys, writing
+from dfdm_ray.io.atomic import UNFINISHED, appearing
 from dfdm_ray.io.object_store import RemoteFile, persistently, remote_filesystem
 from dfdm_ray.schemas import of_schema
 
 _ROOTED_SCHEMES = ("hdfs", "viewfs")
 """Their paths begin with a slash, paths of object stores with the bucket."""
 _REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", *_ROOTED_SCHEMES)
-_UNFINISHED = re.compile(r".+\.[0-9a-f]{8}\.part")
-"""Names made by :func:`unfinished_name`."""
 _PART = re.compile(r"part-\d+(-\w+)?\.parquet")
 """Names of the parts of a growing table: ``part-<number>-<writer>.parquet``."""
 READ_AHEAD_BYTES = 1 << 20
@@ -187,11 +185,6 @@ def file_info(uri: str) -> pafs.FileInfo:
     return info
 
 
-def unfinished_name(path: str) -> str:
-    """Return a name for the local file ``path`` while it is written; every writer has another."""
-    return f"{path}.{uuid.uuid4().hex[:8]}.part"
-
-
 def write_atomic(uri: str, content: bytes) -> None:
     """Write ``content`` to ``uri`` and make its folders, or raise a :class:`dfdm_ray.errors.WriteError`.
 
@@ -202,17 +195,8 @@ def write_atomic(uri: str, content: bytes) -> None:
         if is_remote(uri):
             persistently(lambda: _upload(filesystem, path, content))
             return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        part = unfinished_name(path)
-        try:
-            with open(part, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
+        with appearing(path) as stream:
+            stream.write(content)
 
 
 def _upload(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
@@ -228,18 +212,28 @@ def write_parquet(uri: str, table: pa.Table) -> None:
 
 
 def read_parquet(uri: str, *, what: str, columns: list[str] | None = None) -> pa.Table:
-    """Return the table in the Parquet file at ``uri``.
+    """Return the table in the Parquet file at ``uri``, or only some ``columns``, in this thread.
 
     Raises:
         UserError: If it cannot be read or is no Parquet file; ``what`` is its role in the message.
     """
     filesystem, path = resolve(uri)
     try:
-        return persistently(lambda: pq.read_table(path, filesystem=filesystem, columns=columns))
+        if columns is None:
+            return persistently(lambda: pq.read_table(path, filesystem=filesystem))
+        return persistently(lambda: _read_columns(filesystem, path, columns, pre_buffer=is_remote(uri)))
     except OSError as error:
         raise UserError(f"cannot read the {what} {uri}: {error}") from error
     except pa.ArrowInvalid as error:
         raise UserError(f"the {what} {uri} is not a Parquet file: {error}") from error
+
+
+def _read_columns(filesystem: pafs.FileSystem, path: str, names: list[str], *, pre_buffer: bool) -> pa.Table:
+    """Read columns of one file: of crops, in a third of the CPU time of ``pq.read_table``."""
+    with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=pre_buffer) as file:
+        if missing := sorted({*names} - {*file.schema_arrow.names}):
+            raise pa.ArrowInvalid(f"it has no column {missing[0]}")
+        return file.read(columns=names, use_threads=False)
 
 
 def part_names(folder: str) -> list[str]:
@@ -285,7 +279,7 @@ def remove_unfinished(folder: str) -> None:
 
     An object store keeps no object of an interrupted upload.
     """
-    for name in filter(_UNFINISHED.fullmatch, list_names(folder)):
+    for name in filter(UNFINISHED.fullmatch, list_names(folder)):
         with contextlib.suppress(FileNotFoundError):  # its writer was alive and has just renamed it
             remove_file(join(folder, name))
 

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dfdm_ray.errors import writing
-from dfdm_ray.io import storage
+from dfdm_ray.io.atomic import unfinished_name
 
 KEY_FRAME_INTERVAL = 250
 """Largest number of frames from one key frame to the next; the default of x264."""
@@ -49,7 +49,7 @@ class QualityWriter:
         for crf, path in self.paths.items():
             with writing(str(path)):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._parts[crf] = storage.unfinished_name(str(path))
+                self._parts[crf] = unfinished_name(str(path))
                 container = self._stack.enter_context(av.open(self._parts[crf], "w", format="mp4"))
             container.metadata.update(self.metadata)
             stream = container.add_stream("libx264", rate=self.rate)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +8,7 @@ from support.crops_rows import SETTINGS, index_row, make_crops, prepared_row, re
 
 from dfdm_ray.clips.crops_dataset import (
     crops_file,
+    decode_pictures,
     pick_frames,
     prepared,
     read_crops,
@@ -15,6 +17,7 @@ from dfdm_ray.clips.crops_dataset import (
     write_crops,
 )
 from dfdm_ray.errors import UserError
+from dfdm_ray.io.images import png, read_png
 from dfdm_ray.schemas import CROPS, CROPS_INDEX
 
 
@@ -109,6 +112,18 @@ def test_missing_and_damaged_crops_are_told(tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(b"PAR1")
     with pytest.raises(UserError, match="is not a Parquet file"):
         read_crops(str(tmp_path), file)
+
+
+def test_pictures_of_any_depth_are_read_as_rgb_and_damaged_ones_are_told(tmp_path: Path) -> None:
+    picture = make_crops()[0, 0]
+    for other in (picture[..., 0], np.dstack([picture, picture[..., :1]]), picture.astype(np.uint16) * 257):
+        content = cv2.imencode(".png", other)[1].tobytes()
+        found = decode_pictures([[content]], root=str(tmp_path), file="x")
+        np.testing.assert_array_equal(found[0, 0], read_png(content))
+    content = png(picture)
+    for damaged in (content[:-20], content[:60] + b"\0" + content[61:], b""):
+        with pytest.raises(UserError, match=r"x is damaged \("):
+            decode_pictures([[content, damaged]], root=str(tmp_path), file="x")
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

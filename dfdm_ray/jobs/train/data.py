@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dfdm_ray.clips.crops_dataset import pick_frames, read_crops
+from dfdm_ray.clips.crops_dataset import decode_pictures, pick_frames, read_pictures
 from dfdm_ray.errors import UserError
-from dfdm_ray.jobs.train.augment import augment_clip
+from dfdm_ray.jobs.train.augment import Clip, augment_clip
 from dfdm_ray.jobs.train.config import ClipAugmentConfig
 
 Order = npt.NDArray[np.int64]
@@ -63,6 +64,14 @@ class Videos:
     def __len__(self) -> int:
         return len(self.files)
 
+    def pictures(self, video: int) -> list[list[bytes]]:
+        """Return the stored crops of a video: C lists of T PNG files."""
+        return read_pictures(self.root, self.files[video])
+
+    def decoded(self, video: int, pictures: list[list[bytes]]) -> Clip:
+        """Return some of the :meth:`pictures` of a video as RGB, shape ``(C, T, S, S, 3)``."""
+        return decode_pictures(pictures, root=self.root, file=self.files[video])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingClips(Dataset[tuple[Tensor, int]]):
@@ -81,10 +90,11 @@ class TrainingClips(Dataset[tuple[Tensor, int]]):
         """Return a clip, uint8 ``(T, S, S, 3)``, and its class: T random frames in order."""
         epoch, video = epoch_and_video
         rng = np.random.default_rng((self.seed, epoch, video))
-        clips = read_crops(self.videos.root, self.videos.files[video])
+        clips = self.videos.pictures(video)
         clip = clips[rng.integers(len(clips))]
         frames = np.sort(rng.choice(len(clip), self.num_frames, replace=False))
-        return torch.from_numpy(augment_clip(clip[frames], self.augment, rng)), self.videos.labels[video]
+        (pixels,) = self.videos.decoded(video, [[clip[frame] for frame in frames]])
+        return torch.from_numpy(augment_clip(pixels, self.augment, rng)), self.videos.labels[video]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +109,10 @@ class WholeVideos(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, video: int) -> tuple[Tensor, int]:
         """Return the clips of a video, uint8 ``(C, T, S, S, 3)``, and its number."""
-        clips = read_crops(self.videos.root, self.videos.files[video])
-        return torch.from_numpy(clips[:, pick_frames(clips.shape[1], self.num_frames)]), video
+        clips = self.videos.pictures(video)
+        frames = pick_frames(len(clips[0]), self.num_frames)
+        used = [[clip[frame] for frame in frames] for clip in clips]
+        return torch.from_numpy(self.videos.decoded(video, used)), video
 
 
 class Reader:
@@ -117,6 +129,7 @@ class Reader:
         self._datasets: list[Dataset[Any]] = []
         self._batches: list[list[tuple[int, Any]]] = []
         self._loader: DataLoader[Any] | None = None
+        _use_one_thread()
 
     def read(self, dataset: Dataset[Any], batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
         """Yield the ``batches``, each a list of items of ``dataset``. A pass must end before the next starts.
@@ -143,7 +156,12 @@ class Reader:
             persistent_workers=self._processes > 0,
             pin_memory=self._pin,
             multiprocessing_context="spawn" if self._processes else None,  # Ray's threads survive no fork
+            worker_init_fn=_use_one_thread,
         )
+
+
+def _use_one_thread(_process: int = 0) -> None:
+    cv2.setNumThreads(1)  # ranks and loaders fill the CPUs, and the pictures are small
 
 
 @dataclass(frozen=True)

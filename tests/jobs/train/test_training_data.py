@@ -7,7 +7,9 @@ import torch
 from support.crops_rows import make_crops, prepared_row
 from torch.utils.data import Dataset
 
+from dfdm_ray.clips import crops_dataset
 from dfdm_ray.errors import UserError
+from dfdm_ray.io.images import read_png
 from dfdm_ray.jobs.train.config import NO_AUGMENTATION, ClipAugmentConfig
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 
@@ -102,3 +104,19 @@ def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None
                 assert number.tolist() == its.tolist()
         epochs.append(clips[epoch, 1][0])
     assert not torch.equal(*epochs)
+
+
+def test_only_the_frames_that_are_used_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops = make_crops(clips=3, frames=4, size=8)
+    row = prepared_row(tmp_path, "a.mp4", crops)
+    videos = Videos(root=str(tmp_path), files=(row["file"],), video_ids=("a.mp4",), labels=(0,))
+    decoded: list[bytes] = []
+    monkeypatch.setattr(
+        crops_dataset, "read_png", lambda content: decoded.append(content) or read_png(content)
+    )
+    clip, _ = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=0)[0, 0]
+    assert any(torch.equal(clip[0], torch.from_numpy(one)) for one in crops.reshape(-1, 8, 8, 3))
+    assert len(decoded) == 2
+    whole, _ = WholeVideos(videos=videos, num_frames=2)[0]
+    np.testing.assert_array_equal(whole.numpy(), crops[:, [0, 3]])
+    assert len(decoded) == 2 + 3 * 2
