@@ -1,6 +1,5 @@
 """Augmentation of whole clips on the CPU; one draw applies to all frames of a clip."""
 
-import io
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -8,12 +7,15 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from dfdm_ray.jobs.train.config import ClipAugmentConfig
 
 Clip = npt.NDArray[np.uint8]
 """RGB frames, shape ``(T, S, S, 3)``."""
 
+_RATE = Fraction(25)
+"""Frames per second of encoded clips; the crf of x264 depends on it."""
 _MOST_SHIFT = 0.06
 """Largest shift, as a fraction of the side of the crop."""
 
@@ -25,7 +27,7 @@ def augment_clip(clip: Clip, config: ClipAugmentConfig, rng: np.random.Generator
     """
     low, high = config.h264_crf
     steps: tuple[tuple[float, Callable[[Clip], Clip]], ...] = (
-        (config.flip, lambda x: x[:, :, ::-1]),
+        (config.flip, lambda x: _each(x, lambda frame: np.asarray(cv2.flip(frame, 1), np.uint8))),
         (config.shift, lambda x: _shifted(x, rng)),
         (config.colour, lambda x: _recoloured(x, rng)),
         (config.resize, lambda x: _resized(x, float(rng.uniform(0.7, 0.95)))),
@@ -50,20 +52,20 @@ def _shifted(clip: Clip, rng: np.random.Generator) -> Clip:
     """
     side = clip.shape[1]
     most = round(side * _MOST_SHIFT)
-    down, right = (np.arange(side) + move for move in rng.integers(-most, most + 1, 2))
-    return clip[:, down.clip(0, side - 1)][:, :, right.clip(0, side - 1)]
+    down, right = rng.integers(-most, most + 1, 2)
+    padded = np.pad(clip, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+    return padded[:, most + down : most + down + side, most + right : most + right + side]
 
 
 def _recoloured(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Scale brightness, contrast and saturation, each by 0.8 to 1.2."""
-    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3).astype(np.float32)
-    values = clip.astype(np.float32) * brightness
-    mean = values.mean()
-    values = (values - mean) * contrast + mean
-    grey = values @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-    values = (values - grey[..., None]) * saturation + grey[..., None]
-    out: Clip = values.round().clip(0, 255).astype(np.uint8)
-    return out
+    """Scale brightness, contrast (about the mean of the clip) and saturation, each by 0.8 to 1.2."""
+    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    grey = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+    mixed = saturation * np.eye(3) + (1 - saturation) * grey
+    pixels = clip.reshape(-1, clip.shape[2], 3)
+    offset = np.mean(cv2.mean(pixels)[:3]) * brightness * (1 - contrast)
+    matrix = np.column_stack([brightness * contrast * mixed, np.full(3, offset)])
+    return np.asarray(cv2.transform(pixels, matrix), np.uint8).reshape(clip.shape)
 
 
 def _resized(clip: Clip, scale: float) -> Clip:
@@ -94,19 +96,22 @@ def through_jpeg(clip: Clip, quality: int) -> Clip:
 def through_h264(clip: Clip, crf: int) -> Clip:
     """Encode the frames with x264 at ``crf``, 4:2:0, fastest preset, and return the decoded frames."""
     side = clip.shape[1] // 2 * 2
-    content = io.BytesIO()
-    with av.open(content, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=Fraction(25))
-        stream.width = stream.height = side
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "ultrafast", "threads": "1"}
-        for frame in clip:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:side, :side]), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    content.seek(0)
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width = encoder.height = side
+    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", 1 / _RATE, _RATE
+    encoder.options = {"crf": str(crf), "preset": "ultrafast", "threads": "1"}
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1  # else as many as CPUs, for some small frames
+    into, back = VideoReformatter(), VideoReformatter()  # kept: each sets up its tables once
+    packets = []
+    for number, frame in enumerate(clip):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:side, :side]), format="rgb24")
+        picture = into.reformat(picture, format="yuv420p", threads=1)
+        picture.pts = number
+        packets += encoder.encode(picture)
+    packets += encoder.encode(None)
+    pictures = [picture for packet in (*packets, None) for picture in decoder.decode(packet)]
     out = clip.copy()
-    with av.open(content, "r") as coded:
-        for number, picture in enumerate(coded.decode(video=0)):
-            out[number, :side, :side] = picture.to_ndarray(format="rgb24")
+    for number, picture in enumerate(pictures):
+        out[number, :side, :side] = back.reformat(picture, format="rgb24", threads=1).to_ndarray()
     return out
