@@ -22,6 +22,9 @@ _MOST_PER_WORKER, _LEAST_PER_WORKER, _BLOCKS = 32, 2, 2048
 _FINEST, _STEP = 10_000, 100
 """Parts of a CPU or GPU that Ray counts; shares of workers are multiples of the second number."""
 
+_MOST_LOADERS = 16
+"""Default limit of loader processes of a training worker; a core loads 40 clips of ten 224-pixel frames/s."""
+
 _MOST_CPU_TRAINING = 2
 """Default number of training workers without a GPU; each takes a share of the batch."""
 
@@ -122,6 +125,37 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
         "allowance": Allowance(seconds=config.seconds, memory_bytes=gib * 2**30),
         "attempts": config.attempts,
     }
+
+
+def of_task(nodes: Sequence[Mapping[str, float]], *, per_gpu: int = 0) -> dict[str, float]:
+    """Return the ``num_cpus`` and ``num_gpus`` of a task, so that it never waits for what no node has.
+
+    Args:
+        per_gpu: Tasks that share a GPU, if there is one; 0: the task needs none. A task on a GPU reserves no
+            CPU: its node may have none, or the driver may hold them all.
+
+    Raises:
+        UserError: If the driver holds all CPUs.
+    """
+    if per_gpu and any(node.get("GPU", 0.0) >= 1 for node in nodes):
+        return {"num_cpus": 0.0, "num_gpus": _FINEST // per_gpu / _FINEST}
+    if not (cpus := _each(_cpus_of(nodes), 1, what="CPUs")):
+        raise UserError("the driver holds all CPUs of this cluster; give a smaller --entrypoint-num-cpus")
+    return {"num_cpus": cpus, "num_gpus": 0.0}
+
+
+def loaders_of(nodes: Sequence[Mapping[str, float]], *, wanted: int | None) -> int:
+    """Return the loader processes of each training worker.
+
+    By default those are the CPUs beside each GPU, less the one of the worker itself, on the node that has
+    the fewest; none without a GPU, because the loaders would take the CPUs of the workers.
+    """
+    if wanted is not None:
+        return wanted
+    beside = [
+        int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0) and node.get("CPU", 0)
+    ]
+    return max(0, min([_MOST_LOADERS + 1, *beside]) - 1) if beside else 0
 
 
 def of_training_worker(loaders: int, *, gpus: int) -> dict[str, float]:

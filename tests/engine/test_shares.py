@@ -5,7 +5,15 @@ import pyarrow as pa
 import pytest
 
 from dfdm_ray.config import DecodeConfig, ResourceConfig
-from dfdm_ray.engine.shares import Shares, blocks, decode_only, share_out, training_workers
+from dfdm_ray.engine.shares import (
+    Shares,
+    blocks,
+    decode_only,
+    loaders_of,
+    of_task,
+    share_out,
+    training_workers,
+)
 from dfdm_ray.errors import UserError
 
 CASES = [
@@ -239,3 +247,50 @@ def test_a_training_that_no_node_could_take_is_the_users_mistake(
 ) -> None:
     with pytest.raises(UserError, match=says):
         workers_of(given, nodes, gpus)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "loaders"),
+    [
+        ([{"CPU": 16.0, "GPU": 1.0}], None, 15),
+        ([{"CPU": 64.0, "GPU": 8.0}, {"CPU": 96.0}], None, 7),
+        ([{"CPU": 64.0, "GPU": 8.0}, {"CPU": 12.0, "GPU": 4.0}], None, 2),
+        ([{"CPU": 256.0, "GPU": 2.0}], None, 16),
+        ([{"CPU": 2.0, "GPU": 4.0}], None, 0),
+        ([{"CPU": 0.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}], None, 3),  # no worker fits the first
+        ([{"GPU": 4.0}], None, 0),
+        ([{"CPU": 8.0}], None, 0),
+        ([{"CPU": 8.0}], 3, 3),
+        ([{"CPU": 16.0, "GPU": 1.0}], 0, 0),
+    ],
+)
+def test_each_gpu_gets_the_loaders_that_its_node_has_cpus_for(
+    nodes: list[dict[str, float]], wanted: int | None, loaders: int
+) -> None:
+    assert loaders_of(nodes, wanted=wanted) == loaders
+    if wanted is None and any(node.get("GPU") and node.get("CPU") for node in nodes):
+        gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        assert training_workers(nodes, gpus=gpus, wanted=None, loaders=loaders, most=100) > 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "per_gpu", "share"),
+    [
+        ([{"CPU": 8.0}], 0, {"num_cpus": 1.0, "num_gpus": 0.0}),
+        ([{"CPU": 8.0}], 4, {"num_cpus": 1.0, "num_gpus": 0.0}),
+        ([{"CPU": 0.5}], 0, {"num_cpus": 0.5, "num_gpus": 0.0}),
+        ([{"CPU": 8.0, "GPU": 1.0}], 0, {"num_cpus": 1.0, "num_gpus": 0.0}),
+        ([{"CPU": 8.0, "GPU": 1.0}], 1, {"num_cpus": 0.0, "num_gpus": 1.0}),
+        ([{"CPU": 0.0, "GPU": 2.0}, {"CPU": 4.0}], 3, {"num_cpus": 0.0, "num_gpus": 0.3333}),
+        ([{"GPU": 1.0}, {"CPU": 4.0}], 2, {"num_cpus": 0.0, "num_gpus": 0.5}),
+    ],
+)
+def test_a_task_reserves_what_some_node_has(
+    nodes: list[dict[str, float]], per_gpu: int, share: dict[str, float]
+) -> None:
+    assert of_task(nodes, per_gpu=per_gpu) == share
+
+
+def test_a_driver_that_holds_all_cpus_is_reported() -> None:
+    with pytest.raises(UserError, match="the driver holds all CPUs of this cluster; give a smaller"):
+        of_task([{"CPU": 0.0}])

@@ -174,8 +174,9 @@ class TrainOptions:
     """Qualities (crf) to train and validate on. Default: all."""
     workers: int | None = None
     """Training workers, one per GPU. Default: one for each GPU of the cluster, or up to two CPU workers."""
-    loaders: int = 0
-    """Processes per worker that read and augment clips. 0: the worker does it. A GPU needs several."""
+    loaders: int | None = None
+    """Processes per worker that read and augment clips. 0: the worker does it. Default: with GPUs the CPUs
+    beside each GPU, up to 16; without, 0."""
     ray_address: str | None = None
     """Ray cluster to join. Default: RAY_ADDRESS, else a Ray started for this run."""
 

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from dfdm_ray.engine.record import now
 from dfdm_ray.engine.session import ray_session, worker_nodes
-from dfdm_ray.engine.shares import of_training_worker, total, training_workers
+from dfdm_ray.engine.shares import loaders_of, of_training_worker, total, training_workers
 from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
@@ -118,22 +118,23 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
     with ray_session(config.ray_address, worker_output=False):  # Ray Train logs a lot about its own actors
         nodes = worker_nodes()
         gpus = int(total(nodes).get("GPU", 0))
-        recipe = config.recipe
+        recipe, loaders = config.recipe, loaders_of(nodes, wanted=config.loaders)
+        task = dataclasses.replace(task, loaders=loaders)
         workers = training_workers(
             nodes,
             gpus=gpus,
             wanted=config.workers,
-            loaders=config.loaders,
+            loaders=loaders,
             most=recipe.batch_size // recipe.micro_batches,
         )
         scaling = ScalingConfig(
             num_workers=workers,
             use_gpu=gpus > 0,
-            resources_per_worker=of_training_worker(config.loaders, gpus=gpus),
+            resources_per_worker=of_training_worker(loaders, gpus=gpus),
         )
         with _shown(config, console) as epochs:
             _fit(task, scaling, _Controller(epochs))
-        return {"workers": workers, "device": "cuda" if gpus else "cpu"}
+        return {"workers": workers, "loaders": loaders, "device": "cuda" if gpus else "cpu"}
 
 
 def _fit(task: TrainTask, scaling: ScalingConfig, callback: UserCallback) -> None:

@@ -49,6 +49,8 @@ class TrainTask:
     """Content of the file of ImageNet weights to start from."""
     left_out: str = ""
     """Generators that are no class, with the number of their videos."""
+    loaders: int = 0
+    """Processes of each rank that read clips; 0: the rank reads them."""
 
 
 def train_rank(task: TrainTask, device: str) -> Iterator[EpochResult]:
@@ -66,7 +68,7 @@ def train_rank(task: TrainTask, device: str) -> Iterator[EpochResult]:
         recipe=task.config.recipe,
         normalization=(task.preprocessing.mean, task.preprocessing.std),
         seed=task.config.seed,
-        loaders=task.config.loaders,
+        loaders=task.loaders,
     )
     state = storage.join(task.config.out, STATE)
     if storage.exists(state):
