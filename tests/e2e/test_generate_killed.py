@@ -18,7 +18,8 @@ from dfdm_ray.labels import Generator
 pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.usefixtures("ray_cluster")]
 
 ITERATIONS = 300
-"""Enough for three checkpoints, one every 100 iterations."""
+"""Enough for several checkpoints."""
+SAVE_MINUTES = 0.005
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def config(people: Path, out: Path) -> GenerateConfig:
         scene_frames=10,
         scenes_per_identity=1,
         max_frames=30,
+        save_minutes=SAVE_MINUTES,
         train=train,
     )
 
@@ -48,6 +50,7 @@ def config(people: Path, out: Path) -> GenerateConfig:
 def command(people: Path, out: Path) -> AbstractContextManager[psutil.Popen]:
     """Start a process of that configuration which joins the Ray of this one."""
     flags = "--generators faceswap --scene-frames 10 --scenes-per-identity 1 --max-frames 30"
+    flags += f" --save-minutes {SAVE_MINUTES}"
     train = f"--train.iterations {ITERATIONS} --train.width 0.05 --train.batch-size 2 --train.face-px 64"
     paths = ["--identities", str(people), "--out", str(out)]
     return dfdm_ray("generate", *paths, *flags.split(), *train.split(), joins=True)

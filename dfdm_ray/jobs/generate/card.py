@@ -19,6 +19,7 @@ from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.convert import SYNTHETIC
+from dfdm_ray.jobs.generate.faces import read_subject
 from dfdm_ray.jobs.generate.plan import Identity, Scene, real_paths, swap_paths
 from dfdm_ray.labels import Generator
 from dfdm_ray.manifest.build import build_manifest, write_manifest
@@ -103,7 +104,7 @@ def _sheet(dataset: Dataset) -> Image:
 
 def _middle_faces(dataset: Dataset, scene: Scene, source: str, generators: Sequence[Generator]) -> Image:
     middle = (scene.frames.start + scene.frames.stop) // 2
-    marks = tasks.read_faces(dataset.faces[scene.uri]).landmarks[middle]
+    marks = read_subject(dataset.faces[scene.uri]).landmarks[middle]
     box = np.concatenate([marks.min(axis=0), marks.max(axis=0)]).astype(np.float32)
     paths = [real_paths(dataset.root, scene)[_SHOWN_CRF]]
     paths += [swap_paths(dataset.root, scene, source, generator)[_SHOWN_CRF] for generator in generators]

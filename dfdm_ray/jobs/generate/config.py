@@ -79,6 +79,11 @@ class GenerateConfig:
     """Number of frames to use of each source video, from its start."""
     smoothing: float = 1.0
     """Smoothing of landmarks over time: standard deviation in frames; 0: none, as in faceswap."""
+    save_minutes: float = 5.0
+    """Minutes between two saves of a training (state, preview, plot of losses): the most that a killed one
+    loses. The state of a network at full size is 1 to 1.4 GB. 0: save after every step."""
+    trainings_per_gpu: int | None = None
+    """Trainings that share a GPU. Default: as many as fit its memory, up to 4."""
     detector: FaceConfig = field(default_factory=FaceConfig)
     train: SwapTrainConfig = field(default_factory=SwapTrainConfig)
     seed: int = 0
@@ -88,5 +93,6 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         at_least(2, scene_frames=self.scene_frames)
-        at_least(0, smoothing=self.smoothing)
+        at_least(0, smoothing=self.smoothing, save_minutes=self.save_minutes)
         at_least(1, scenes_per_identity=self.scenes_per_identity, sample_pairs=self.sample_pairs)
+        at_least(1, trainings_per_gpu=self.trainings_per_gpu)

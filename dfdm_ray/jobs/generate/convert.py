@@ -1,12 +1,13 @@
 """Conversion of a scene: align, draw and paste back each face, and encode once per quality.
 
-Frames are streamed: memory does not grow with the length of the scene.
+Frames are read in parts: memory does not grow with the length of the scene.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -17,13 +18,17 @@ from dfdm_ray.faces.detector import Frame
 from dfdm_ray.generators.base import Side, SwapAutoencoder
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
-from dfdm_ray.jobs.generate.extract import Landmarks
+from dfdm_ray.jobs.generate.faces import Landmarks, Subject, Times
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.encode import QualityWriter
+from dfdm_ray.video.frames import FrameBatch
+from dfdm_ray.video.plan import Run
 
 SYNTHETIC = "synthetic face swap made by dfdm-ray for forensics research"
 REAL = "real video, not swapped, re-encoded by dfdm-ray"
 _BATCH = 8
+_PART_BYTES = 150 * 2**20
+"""Frames that are decoded at once from a key frame, as RGB: a scene of 100 frames of 942x500."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +58,18 @@ class FaceSwapper:
 
 
 def encode_scene(
-    uri: str, span: range, paths: Mapping[int, Path], *, swapper: FaceSwapper | None, landmarks: Landmarks
+    uri: str, span: range, paths: Mapping[int, Path], *, swapper: FaceSwapper | None, subject: Subject
 ) -> None:
     """Encode the frames ``span`` of a video to ``paths``, by crf; without a swapper, unchanged.
 
-    The frame rate and times are those of the video; sound is left out. ``landmarks`` are those of the whole
-    video, shape ``(N, 5, 2)``, pixels.
+    The frame rate and times are those of the video; sound is left out.
 
     Raises:
         ValueError: If the video ends before the span.
     """
     metadata = {"comment": REAL if swapper is None else SYNTHETIC}
     with VideoReader(uri) as reader:
-        frames = islice(reader.read_onwards(), span.start, span.stop)
+        frames = scene_frames(reader, span, subject.times_s)
         first = next(frames, None)
         if first is None:
             raise ValueError(f"{uri} has no frame {span.start}")
@@ -78,9 +82,50 @@ def encode_scene(
             while batch := list(islice(rest, _BATCH)):
                 images = [one.rgb[0] for one in batch]
                 if swapper is not None:
-                    images = swapper(images, landmarks[start : start + len(batch)])
+                    images = swapper(images, subject.landmarks[start : start + len(batch)])
                 for one, image in zip(batch, images, strict=True):
                     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                     frame.pts = round(float(one.pts_s[0] - first.pts_s[0]) / time_base)
                     writer.write(frame)
                 start += len(batch)
+
+
+def scene_frames(reader: VideoReader, span: range, times_s: Times | None) -> Iterator[FrameBatch]:
+    """Yield the frames ``span`` of a video, one at a time, decoded from the key frame before each part.
+
+    Args:
+        times_s: Times of all frames of the video, which show that the right ones were decoded. If they are
+            unknown or do not match, as in a damaged file, the video is decoded from its start.
+    """
+    start = span.start
+    key = None if times_s is None else _key_before(reader, start, times_s)
+    while key is not None and times_s is not None and start < span.stop:
+        stop = min(span.stop, start + max(_BATCH, _PART_BYTES // key.frame_bytes))
+        run = Run(key=key.packet, offsets=tuple(number - key.frame for number in range(start, stop)))
+        found = reader.read_run(run)
+        if found is None or not np.array_equal(found.pts_s, times_s[start:stop]):
+            break
+        for one in range(stop - start):
+            yield FrameBatch(rgb=found.rgb[one : one + 1], pts_s=found.pts_s[one : one + 1])
+        start = stop
+    if start < span.stop:
+        yield from islice(reader.read_onwards(), start, span.stop)
+
+
+class _Key(NamedTuple):
+    """A key frame: its packet, its number in order of presentation, and its size as RGB."""
+
+    packet: int
+    frame: int
+    frame_bytes: int
+
+
+def _key_before(reader: VideoReader, frame: int, times_s: Times) -> _Key | None:
+    """Return the key frame nearest before ``frame``, if it is found."""
+    keys = reader.index.keys
+    for key in keys[keys - keys[:1] <= frame][::-1][:2].tolist():  # that of an open GOP may be shown later
+        found = reader.read_run(Run(key=key, offsets=(0,)))
+        numbers = [] if found is None else np.flatnonzero(times_s == found.pts_s[0]).tolist()
+        if found is not None and len(numbers) == 1 and numbers[0] <= frame:
+            return _Key(key, numbers[0], found.rgb.nbytes)
+    return None

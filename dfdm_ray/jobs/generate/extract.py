@@ -3,16 +3,15 @@
 The detector sees every frame, because conversion pastes a face into every frame.
 """
 
-import io
-from dataclasses import dataclass
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.alignment import FACE_SPAN_MFU, align_face, crop_matrix, smooth_landmarks
-from dfdm_ray.faces.detector import Detections, FaceDetector, Frame
+from dfdm_ray.faces.detector import Detections, FaceDetector
+from dfdm_ray.jobs.generate.faces import FaceWriter, Landmarks, Subject
 from dfdm_ray.video.decode import VideoReader
 
 _CROWDED_FRACTION = 0.1
@@ -20,59 +19,24 @@ _CROWDED_FRACTION = 0.1
 _JUMP = 1.5
 """Largest move of the subject's centre from one frame to the next, in eye distances."""
 
-Landmarks = npt.NDArray[np.float32]
 _UNSEEN = np.full((5, 2), np.nan, np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VideoFaces:
-    """The subject of one video over its first ``N`` frames."""
-
-    landmarks: Landmarks
-    """Shape ``(N, 5, 2)``, pixels, smoothed over time; NaN in frames without the subject."""
-    faces: npt.NDArray[np.uint8]
-    """Aligned faces of the frames with the subject, RGB, shape ``(M, S, S, 3)``, ``FACE_SPAN_MFU`` wide."""
-
-    def to_bytes(self) -> bytes:
-        """Return the arrays as an ``npz`` file."""
-        out = io.BytesIO()
-        np.savez_compressed(out, landmarks=self.landmarks, faces=self.faces)
-        return out.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "VideoFaces":
-        """Read the content of such a file."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(landmarks=arrays["landmarks"], faces=arrays["faces"])
-
-    def scenes(self, length: int) -> list[range]:
-        """Return consecutive spans of ``length`` frames with the subject in every frame."""
-        seen = np.isfinite(self.landmarks[:, 0, 0])
-        spans: list[range] = []
-        start = 0
-        while start + length <= len(seen):
-            gaps = np.flatnonzero(~seen[start : start + length])
-            if len(gaps):
-                start += int(gaps[-1]) + 1
-            else:
-                spans.append(range(start, start + length))
-                start += length
-        return spans
-
-
 def extract_faces(
-    uri: str, detector: FaceDetector, *, size_px: int, max_frames: int, smoothing: float
-) -> VideoFaces:
-    """Find the subject in the first ``max_frames`` frames of a video; only the faces are kept in memory.
+    uri: str, detector: FaceDetector, faces: BinaryIO, *, size_px: int, max_frames: int, smoothing: float
+) -> Subject:
+    """Find the subject in the first ``max_frames`` frames of a video, and write its faces to ``faces``.
 
-    ``size_px`` is the side of the aligned faces, ``smoothing`` the strength of :func:`smooth_landmarks`.
+    The faces are an ``npy`` file of the frames with the subject: aligned, RGB, ``FACE_SPAN_MFU`` wide.
+    ``size_px`` is their side, ``smoothing`` the strength of :func:`smooth_landmarks`.
 
     Raises:
         VideoRejectedError: If the video cannot be read, has no face, or has several faces of similar size.
     """
     found: list[Detections] = []
     landmarks: list[Landmarks] = []
-    faces: list[Frame] = []
+    times_s: list[float] = []
+    writer = FaceWriter(faces, size_px=size_px)
     last: Landmarks | None = None
     with VideoReader(uri) as reader:
         for frame in islice(reader.read_onwards(), max_frames):
@@ -80,16 +44,17 @@ def extract_faces(
             last = _follow(looked, last)
             found.append(looked)
             landmarks.append(_UNSEEN if last is None else last)
+            times_s.append(float(frame.pts_s[0]))
             if last is not None:
-                faces.append(
-                    align_face(frame.rgb[0], crop_matrix(last, size=size_px, span_mfu=FACE_SPAN_MFU), size_px)
-                )
-    _require_one_face(found, num_faces=len(faces))
+                matrix = crop_matrix(last, size=size_px, span_mfu=FACE_SPAN_MFU)
+                writer.add(align_face(frame.rgb[0], matrix, size_px))
+    _require_one_face(found, num_faces=writer.count)
+    writer.finish()
     marks = np.stack(landmarks)
     seen = np.flatnonzero(np.isfinite(marks[:, 0, 0]))
     for stretch in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
         marks[stretch] = smooth_landmarks(marks[stretch], smoothing)
-    return VideoFaces(landmarks=marks, faces=np.stack(faces))
+    return Subject(landmarks=marks, times_s=np.array(times_s))
 
 
 def _follow(found: Detections, last: Landmarks | None) -> Landmarks | None:

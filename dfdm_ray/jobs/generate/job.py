@@ -23,13 +23,15 @@ from rich.console import Console
 
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.engine.progress import Work, progress
-from dfdm_ray.engine.session import ray_session
+from dfdm_ray.engine.session import ray_session, worker_nodes
+from dfdm_ray.engine.shares import of_task, total
 from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.generators.base import Side
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.generate import tasks
 from dfdm_ray.jobs.generate.card import Dataset, describe
 from dfdm_ray.jobs.generate.config import GenerateConfig
+from dfdm_ray.jobs.generate.faces import read_subject
 from dfdm_ray.jobs.generate.plan import (
     Identity,
     Scene,
@@ -38,6 +40,7 @@ from dfdm_ray.jobs.generate.plan import (
     read_identities,
     real_paths,
     swap_paths,
+    trainings_per_gpu,
 )
 from dfdm_ray.jobs.generate.settings import contents_of, dataset_folder, require_networks
 from dfdm_ray.labels import GENERATORS
@@ -46,6 +49,8 @@ _RETRIES = 3
 """Number of times a task is run again when its worker or node dies."""
 _POLL_S = 5.0
 _STOP_S = 30.0
+_LOOK_S = 60.0
+"""Seconds to wait for a GPU whose memory is looked at."""
 
 
 def generate(config: GenerateConfig, console: Console) -> None:
@@ -71,7 +76,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
         scenes = {one.id: _scenes(config, one, faces, rejected) for one in paired}
         trainings = _trainings(config, networks, paired, pairs, faces)
         if networks == root:
-            _train(trainings, console)
+            _train(config, trainings, console)
         _require_trained(trainings)
         _convert(root, trainings, scenes, faces, console)
         dataset = Dataset(
@@ -98,7 +103,7 @@ def _extract(
         for one in identities
         for number, uri in enumerate(one.videos)
     }
-    extract = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.extract)
+    extract = ray.remote(**of_task(worker_nodes()), max_retries=_RETRIES)(tasks.extract)
     shared = ray.put(weights)
     running = [extract.remote(uri, out, shared, config) for uri, out in files.items()]
     reasons = _wait(running, "faces", console)
@@ -116,7 +121,7 @@ def _scenes(
     if not usable:
         reason = rejected[identity.videos[0]]
         raise UserError(f"identity {identity.name} has no usable video: {reason}")
-    spans = {uri: tasks.read_faces(faces[uri]).scenes(config.scene_frames) for uri in usable}
+    spans = {uri: read_subject(faces[uri]).scenes(config.scene_frames) for uri in usable}
     scenes = cut_scenes(identity, spans, limit=config.scenes_per_identity)
     if not scenes:
         raise UserError(
@@ -142,24 +147,38 @@ def _trainings(
             folder=root / "work" / "models" / f"{a}_{b}" / generator,
             config=config.train,
             seed=config.seed,
+            save_s=60 * config.save_minutes,
         )
         for a, b in pairs
         for generator in config.generators
     ]
 
 
-def _train(trainings: Sequence[tasks.Training], console: Console) -> None:
+def _train(config: GenerateConfig, trainings: Sequence[tasks.Training], console: Console) -> None:
     # Generators are in the order of their cost. The slowest go first, so that none runs alone at the end.
     slowest_first = sorted(trainings, key=lambda one: GENERATORS.index(one.generator), reverse=True)
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
-    train = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(tasks.train)
-    device = "cuda" if gpus else "cpu"
-    running = [train.remote(one, device) for one in slowest_first if one.result is None]
+    left = [one for one in slowest_first if one.result is None]
+    share = _of_training(config) if left else {"num_gpus": 0.0}
+    train = ray.remote(**share, max_retries=_RETRIES)(tasks.train)
+    device = "cuda" if share["num_gpus"] else "cpu"
+    running = [train.remote(one, device) for one in left]
     work = Work(planned=sum(one.config.iterations for one in trainings), unit="iterations")
     with progress(work, console, title="training") as show:
         for _ in unfinished(running):
             work.done = sum(one.iterations_done for one in trainings)
             show()
+
+
+def _of_training(config: GenerateConfig) -> dict[str, float]:
+    """Return what each training reserves; several share a GPU if they fit its memory."""
+    nodes = worker_nodes()
+    per_gpu = config.trainings_per_gpu
+    if per_gpu is None and total(nodes).get("GPU"):
+        look = ray.remote(num_cpus=0, num_gpus=1)(tasks.gpu_memory_gib).remote()
+        ready, _ = ray.wait([look], timeout=_LOOK_S)  # another job may hold the GPUs: then one each
+        per_gpu = trainings_per_gpu(ray.get(look), config.train) if ready else 1
+        ray.cancel(look)
+    return of_task(nodes, per_gpu=per_gpu or 1)
 
 
 def _require_trained(trainings: Sequence[tasks.Training]) -> None:
@@ -178,7 +197,7 @@ def _convert(
     faces: Mapping[str, str],
     console: Console,
 ) -> None:
-    convert = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.convert)
+    convert = ray.remote(**of_task(worker_nodes()), max_retries=_RETRIES)(tasks.convert)
     running, planned = [], list[Path]()
     for scene in chain(*scenes.values()):
         marks, paths = faces[scene.uri], real_paths(root, scene)

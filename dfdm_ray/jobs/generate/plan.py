@@ -10,8 +10,15 @@ from pathlib import Path
 
 from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import storage
+from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator
 from dfdm_ray.manifest.build import build_manifest
+
+_PROCESS_GIB, _STATE_GIB, _SAMPLE_GIB = 1.5, 2.5, 0.1
+"""Memory of a training on a GPU, rounded up: CUDA and its workspaces; weights, gradients, Adam's two moments
+and a copy in bfloat16 of IAE, the largest; activations of a face of each person in Dfaker, the largest."""
+_MOST_PER_GPU = 4
+"""More trainings on a GPU than this rarely fill it better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +127,12 @@ def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limi
         Scene(identity=identity.id, number=number, uri=uri, frames=span)
         for number, (uri, span) in enumerate(found)
     ]
+
+
+def trainings_per_gpu(memory_gib: float, config: SwapTrainConfig) -> int:
+    """Return how many trainings share a GPU with this memory."""
+    each = _PROCESS_GIB + _STATE_GIB * config.width**2 + _SAMPLE_GIB * config.width * config.batch_size
+    return max(1, min(_MOST_PER_GPU, int(memory_gib / each)))
 
 
 def swap_paths(root: Path, scene: Scene, source: str, generator: Generator) -> dict[int, Path]:

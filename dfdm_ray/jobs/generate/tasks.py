@@ -3,14 +3,13 @@
 A task whose files exist returns at once, so tasks can be retried and runs can be continued.
 """
 
-import functools
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 
 from dfdm_ray.clips.cut import make_detector
@@ -19,16 +18,18 @@ from dfdm_ray.faces.alignment import spans
 from dfdm_ray.generators import build_generator
 from dfdm_ray.generators.base import SIDES, Side
 from dfdm_ray.io import storage
+from dfdm_ray.io.atomic import atomic_stream
 from dfdm_ray.io.images import png
 from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
 from dfdm_ray.jobs.generate.convert import FaceSwapper, encode_scene
-from dfdm_ray.jobs.generate.extract import VideoFaces, extract_faces
+from dfdm_ray.jobs.generate.extract import extract_faces
+from dfdm_ray.jobs.generate.faces import FacePool, faces_file, read_faces, read_subject, split_faces
 from dfdm_ray.jobs.generate.plan import Scene
 from dfdm_ray.jobs.generate.train import SwapTrainer, draw_losses, has_diverged
 from dfdm_ray.labels import Generator
 
-SAVE_EVERY = 100
-"""Iterations between two checkpoints: the most that a killed training loses."""
+_PROGRESS_S = 5.0
+"""Seconds between two notes of the progress, and checks for divergence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Training:
     folder: Path
     config: SwapTrainConfig
     seed: int
+    save_s: float
+    """Seconds between two checkpoints: the most that a killed training loses."""
 
     @property
     def result(self) -> dict[str, float] | None:
@@ -52,7 +55,7 @@ class Training:
 
     @property
     def iterations_done(self) -> int:
-        """Iterations up to the last checkpoint."""
+        """Iterations up to the last note of the progress."""
         if self.result is not None:
             return self.config.iterations
         progress = self.folder / "progress.txt"
@@ -62,26 +65,28 @@ class Training:
 def extract(uri: str, out: str, weights: bytes, config: GenerateConfig) -> str | None:
     """Write the faces of a video to ``out``; return the reason if the video cannot be used."""
     cv2.setNumThreads(1)
-    if Path(out).exists():
+    marks, faces = Path(out), faces_file(out)
+    if marks.exists() and (faces.exists() or split_faces(marks)):
         return None
     try:
-        found = extract_faces(
-            uri,
-            make_detector(config.detector, weights),
-            size_px=config.train.face_px,
-            max_frames=config.max_frames,
-            smoothing=config.smoothing,
-        )
+        with atomic_stream(str(faces)) as stream:
+            found = extract_faces(
+                uri,
+                make_detector(config.detector, weights),
+                stream,
+                size_px=config.train.face_px,
+                max_frames=config.max_frames,
+                smoothing=config.smoothing,
+            )
     except VideoRejectedError as rejected:
         return str(rejected)
     storage.write_atomic(out, found.to_bytes())
     return None
 
 
-@functools.lru_cache(maxsize=4)
-def read_faces(path: str) -> VideoFaces:
-    """Read a file that :func:`extract` wrote."""
-    return VideoFaces.from_bytes(Path(path).read_bytes())
+def gpu_memory_gib() -> float:
+    """Return the memory of the GPU that this task reserves, GiB."""
+    return torch.cuda.get_device_properties(0).total_memory / 2**30
 
 
 def train(training: Training, device: str) -> None:
@@ -95,26 +100,37 @@ def train(training: Training, device: str) -> None:
     cv2.setNumThreads(1)
     trainer = SwapTrainer(
         generator=training.generator,
-        faces={
-            side: np.concatenate([read_faces(path).faces for path in training.faces[side]]) for side in SIDES
-        },
+        faces={side: FacePool([*map(read_faces, training.faces[side])]) for side in SIDES},
         config=training.config,
         seed=training.seed,
         device=device,
     )
     state = training.folder / "state.pt"
     if state.exists():
-        trainer.restore(state.read_bytes(), name=str(state))
-    for iteration in range(len(trainer.losses) + 1, training.config.iterations + 1):
-        trainer.step()
-        if iteration % SAVE_EVERY == 0 or iteration == training.config.iterations:
-            _save(training, trainer)
-    storage.write_atomic(str(training.folder / "network.pt"), trainer.network_bytes())
+        trainer.restore(state, name=str(state))
+    _train_on(training, trainer)
+    with atomic_stream(str(training.folder / "network.pt")) as stream:
+        torch.save(trainer.network.state_dict(), stream)
     psnr = {side: round(trainer.psnr_db(side), 2) for side in SIDES}
     storage.write_atomic(str(training.folder / "result.json"), json.dumps(psnr).encode())
 
 
-def _save(training: Training, trainer: SwapTrainer) -> None:
+def _train_on(training: Training, trainer: SwapTrainer) -> None:
+    """Train to the last iteration; save from time to time and at the end."""
+    saved = noted = time.monotonic()
+    while len(trainer.losses) < training.config.iterations:
+        trainer.step()
+        now, ended = time.monotonic(), len(trainer.losses) == training.config.iterations
+        if ended or now - saved >= training.save_s:
+            _save(training, trainer)
+            saved = noted = time.monotonic()  # the time in between does not count the saving itself
+        elif now - noted >= _PROGRESS_S:
+            _note(training, trainer)
+            noted = now
+
+
+def _note(training: Training, trainer: SwapTrainer) -> None:
+    """Write the number of iterations, which the driver shows."""
     losses = trainer.losses
     if has_diverged(losses):
         raise UserError(
@@ -122,14 +138,16 @@ def _save(training: Training, trainer: SwapTrainer) -> None:
             f"iteration {len(losses)} (loss {min(losses):.2g}, then {losses[-1]:.2g}); give a lower "
             "--train.learning-rate or a --train.clip-norm such as 0.3, and a new --out"
         )
-    files = {
-        "preview.png": png(trainer.preview()),
-        "losses.png": draw_losses(losses),
-        "state.pt": trainer.to_bytes(),
-        "progress.txt": str(len(losses)).encode(),
-    }
-    for name, content in files.items():
-        storage.write_atomic(str(training.folder / name), content)
+    storage.write_atomic(str(training.folder / "progress.txt"), str(len(losses)).encode())
+
+
+def _save(training: Training, trainer: SwapTrainer) -> None:
+    folder = training.folder
+    _note(training, trainer)
+    storage.write_atomic(str(folder / "preview.png"), png(trainer.preview()))
+    storage.write_atomic(str(folder / "losses.png"), draw_losses(trainer.losses))
+    with atomic_stream(str(folder / "state.pt")) as stream:
+        torch.save(trainer.state(), stream)
 
 
 def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, Path]) -> None:
@@ -143,9 +161,11 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
     cv2.setNumThreads(1)
     swapper = None
     if training is not None:
-        network = build_generator(training.generator, width=training.config.width)
+        with torch.device("meta"):  # the weights are mapped from their file, which all tasks share
+            network = build_generator(training.generator, width=training.config.width)
         weights = training.folder / "network.pt"
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        stored = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        network.load_state_dict(stored, assign=True)
         crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
         swapper = FaceSwapper(network=network, to=to, spans=crops)
-    encode_scene(scene.uri, scene.frames, missing, swapper=swapper, landmarks=read_faces(faces).landmarks)
+    encode_scene(scene.uri, scene.frames, missing, swapper=swapper, subject=read_subject(faces))

@@ -3,12 +3,12 @@
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -22,9 +22,8 @@ from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
+from dfdm_ray.jobs.generate.faces import FacePool, Faces
 from dfdm_ray.labels import Generator
-
-Faces = npt.NDArray[np.uint8]
 
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
@@ -41,7 +40,7 @@ class SwapTrainer:
     """A network in training on the faces of identities ``a`` and ``b``."""
 
     generator: Generator
-    faces: dict[Side, Faces]
+    faces: Mapping[Side, Faces | FacePool]
     """Aligned faces of each side, RGB, shape ``(M, S, S, 3)``, :data:`FACE_SPAN_MFU` wide."""
     config: SwapTrainConfig
     seed: int
@@ -117,30 +116,24 @@ class SwapTrainer:
         still = dataclasses.replace(STILL, coverage=self.config.coverage)
         return self._pairs(faces[spread], still, torch.Generator().manual_seed(0))
 
-    def network_bytes(self) -> bytes:
-        """Return the network alone, which conversion needs; a third of :meth:`to_bytes`."""
-        return _saved(self.network.state_dict())
+    def state(self) -> dict[str, Any]:
+        """Return the state from which :meth:`restore` continues; three times the size of the network."""
+        return {
+            "generator": str(self.generator),
+            "config": dataclasses.asdict(self.config),
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "random": self._random.get_state(),
+            "losses": self.losses,
+        }
 
-    def to_bytes(self) -> bytes:
-        """Return the state from which :meth:`restore` continues."""
-        return _saved(
-            {
-                "generator": str(self.generator),
-                "config": dataclasses.asdict(self.config),
-                "network": self.network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "random": self._random.get_state(),
-                "losses": self.losses,
-            }
-        )
-
-    def restore(self, content: bytes, *, name: str) -> None:
-        """Continue from ``content``, which :meth:`to_bytes` returned.
+    def restore(self, file: str | Path | BinaryIO, *, name: str) -> None:
+        """Continue from a file in which ``torch.save`` stored :meth:`state`.
 
         Raises:
             UserError: If it was trained with other settings, except for the number of iterations.
         """
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
         now = {**dataclasses.asdict(self.config), "iterations": state["config"]["iterations"]}
         if state["config"] != now or state["generator"] != str(self.generator):
             raise UserError(f"{name} was trained with other settings; give a new --out or the old settings")
@@ -148,12 +141,6 @@ class SwapTrainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._random.set_state(state["random"].cpu())
         self.losses = list(state["losses"])
-
-
-def _saved(state: dict[str, Any]) -> bytes:
-    out = io.BytesIO()
-    torch.save(state, out)
-    return out.getvalue()
 
 
 def augmentation(config: SwapTrainConfig) -> AugmentConfig:
@@ -172,11 +159,9 @@ def has_diverged(losses: Sequence[float]) -> bool:
     A network that has diverged draws one colour and does not recover. Losses are averaged over
     :data:`_SETTLED` iterations; healthy trainings stayed within 1.1 times their lowest.
     """
-    means = [
-        float(np.mean(losses[start : start + _SETTLED]))
-        for start in range(0, len(losses) - _SETTLED + 1, _SETTLED)
-    ]
-    return bool(means) and not means[-1] <= 2 * min(means)  # true for nan
+    windows = len(losses) // _SETTLED
+    means = np.array(losses[: windows * _SETTLED]).reshape(windows, _SETTLED).mean(axis=1)
+    return bool(windows) and not means[-1] <= 2 * means.min()  # true for nan
 
 
 def learning_rate_factor(iteration: int, config: SwapTrainConfig) -> float:

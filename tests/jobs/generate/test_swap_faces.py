@@ -1,3 +1,4 @@
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 from support.videos import ScriptedDetector, VideoRecipe, frame_number, write_video
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.faces.alignment import Spans
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU, Spans, align_face, crop_matrix
 from dfdm_ray.generators import build_generator
 from dfdm_ray.jobs.generate.convert import SYNTHETIC, FaceSwapper, encode_scene
-from dfdm_ray.jobs.generate.extract import VideoFaces, extract_faces
+from dfdm_ray.jobs.generate.extract import extract_faces
+from dfdm_ray.jobs.generate.faces import Faces, Subject
 from dfdm_ray.labels import Generator
 
 Box = tuple[float, float, float, float]
@@ -22,30 +24,31 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("faces") / "v.mp4", VideoRecipe(num_frames=40))
 
 
-def extract(video: Path, boxes: Sequence[Box], *, seen: range = range(1000)) -> VideoFaces:
+def extract(video: Path, boxes: Sequence[Box], *, seen: range = range(1000)) -> tuple[Subject, Faces]:
     detector = ScriptedDetector(lambda number: boxes if number in seen else [])
-    return extract_faces(str(video), detector, size_px=64, max_frames=30, smoothing=1.0)
+    faces = io.BytesIO()
+    found = extract_faces(str(video), detector, faces, size_px=64, max_frames=30, smoothing=1.0)
+    faces.seek(0)
+    return found, np.load(faces)
 
 
-def test_every_frame_has_landmarks_and_an_aligned_face(video: Path) -> None:
-    found = extract(video, [FACE])
+def test_every_frame_has_landmarks_a_time_and_an_aligned_face(video: Path) -> None:
+    found, faces = extract(video, [FACE])
     assert found.landmarks.shape == (30, 5, 2)
-    assert found.faces.shape == (30, 64, 64, 3)
+    assert faces.shape == (30, 64, 64, 3)
     np.testing.assert_allclose(found.landmarks[:, 2], [[70, 40]] * 30, atol=1e-4)
-
-
-def test_faces_survive_their_file() -> None:
-    faces = VideoFaces(landmarks=np.ones((2, 5, 2), np.float32), faces=np.full((2, 8, 8, 3), 7, np.uint8))
-    copy = VideoFaces.from_bytes(faces.to_bytes())
-    np.testing.assert_array_equal(copy.landmarks, faces.landmarks)
-    np.testing.assert_array_equal(copy.faces, faces.faces)
+    np.testing.assert_allclose(found.times_s, np.arange(30) / 25, atol=1e-3)
+    with av.open(str(video)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    matrix = crop_matrix(found.landmarks[0], size=64, span_mfu=FACE_SPAN_MFU)
+    np.testing.assert_array_equal(faces[0], align_face(frame, matrix, 64))
 
 
 def test_scenes_are_stretches_in_which_the_face_is_always_seen(video: Path) -> None:
-    found = extract(video, [FACE], seen=range(7, 26))
+    found, faces = extract(video, [FACE], seen=range(7, 26))
     assert found.scenes(9) == [range(7, 16), range(16, 25)]
     assert found.scenes(20) == []
-    assert len(found.faces) == 19
+    assert len(faces) == 19
 
 
 REJECTS = [
@@ -63,7 +66,7 @@ def test_a_video_that_is_not_one_persons_is_rejected(boxes: list[Box], code: Rej
 
 
 def test_a_small_face_in_the_background_does_not_matter(video: Path) -> None:
-    found = extract(video, [(140, 5, 150, 15), FACE])
+    found, _ = extract(video, [(140, 5, 150, 15), FACE])
     np.testing.assert_allclose(found.landmarks[:, 2], [[70, 40]] * 30, atol=1e-4)
 
 
@@ -73,13 +76,13 @@ def decoded(path: Path) -> list[av.VideoFrame]:
 
 
 def test_a_scene_is_swapped_in_place_at_every_quality(video: Path, tmp_path: Path) -> None:
-    found = extract(video, [FACE])
+    found, _ = extract(video, [FACE])
     network = build_generator(Generator.LIGHTWEIGHT, width=0.03, seed=0)
     swapper = FaceSwapper(network=network, to="b", spans=Spans(train_mfu=1.75, convert_mfu=1.6))
     swapped = {crf: tmp_path / f"s{crf}.mp4" for crf in (0, 10, 23)}
     real = {crf: tmp_path / f"r{crf}.mp4" for crf in (0, 10, 23)}
-    encode_scene(str(video), range(5, 17), swapped, swapper=swapper, landmarks=found.landmarks)
-    encode_scene(str(video), range(5, 17), real, swapper=None, landmarks=found.landmarks)
+    encode_scene(str(video), range(5, 17), swapped, swapper=swapper, subject=found)
+    encode_scene(str(video), range(5, 17), real, swapper=None, subject=found)
     for crf in (0, 10, 23):
         pair = decoded(swapped[crf]), decoded(real[crf])
         assert [one.pts for one in pair[0]] == [one.pts for one in pair[1]]

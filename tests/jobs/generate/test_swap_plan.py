@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dfdm_ray.errors import UserError
+from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.plan import (
     Identity,
     Scene,
@@ -11,6 +13,7 @@ from dfdm_ray.jobs.generate.plan import (
     read_identities,
     real_paths,
     swap_paths,
+    trainings_per_gpu,
 )
 from dfdm_ray.labels import GENERATORS, Generator
 from dfdm_ray.manifest.names import parse_path
@@ -124,3 +127,20 @@ def test_a_csv_with_a_key_is_refused_without_repeating_it(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"people\.csv has a key, a password or a token in a URI") as raised:
         read_identities(str(tmp_path / "people.csv"))
     assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "values", "trainings"),
+    [
+        (8, {}, 1),
+        (15, {}, 2),
+        (24, {}, 4),
+        (80, {}, 4),
+        (80, {"batch_size": 256}, 2),
+        (1, {"width": 0.25}, 1),
+    ],
+)
+def test_as_many_trainings_share_a_gpu_as_fit_it(
+    memory_gib: float, values: dict[str, Any], trainings: int
+) -> None:
+    assert trainings_per_gpu(memory_gib, SwapTrainConfig(**values)) == trainings

@@ -1,15 +1,17 @@
 import dataclasses
+import io
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.augment import AugmentConfig
 from dfdm_ray.generators.base import Side
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
+from dfdm_ray.jobs.generate.faces import Faces
 from dfdm_ray.jobs.generate.train import (
-    Faces,
     SwapTrainer,
     augmentation,
     draw_losses,
@@ -42,6 +44,14 @@ def trainer(
 ) -> SwapTrainer:
     both: dict[Side, Faces] = {"a": faces(40), "b": faces(200)}
     return SwapTrainer(generator=generator, faces=both, config=config, seed=seed, device=device)
+
+
+def stored(one: SwapTrainer) -> io.BytesIO:
+    """The state in a file."""
+    file = io.BytesIO()
+    torch.save(one.state(), file)
+    file.seek(0)
+    return file
 
 
 def steps(one: SwapTrainer, count: int) -> None:
@@ -86,7 +96,7 @@ def test_a_training_that_stopped_ends_as_if_it_had_not() -> None:
     whole = trainer()
     steps(whole, 3)
     second = trainer(seed=1)
-    second.restore(whole.to_bytes(), name="state.pt")
+    second.restore(stored(whole), name="state.pt")
     assert second.losses == whole.losses
     for one in (whole, second):
         steps(one, 3)
@@ -96,17 +106,17 @@ def test_a_training_that_stopped_ends_as_if_it_had_not() -> None:
 
 
 def test_a_state_of_other_settings_is_refused_but_more_iterations_are_welcome() -> None:
-    state = trainer().to_bytes()
+    state = trainer()
     with pytest.raises(UserError, match=r"state\.pt was trained with other settings"):
-        trainer(Generator.IAE).restore(state, name="state.pt")
+        trainer(Generator.IAE).restore(stored(state), name="state.pt")
     with pytest.raises(UserError, match="other settings"):
         trainer(config=SwapTrainConfig(iterations=6, width=0.03, batch_size=3, face_px=80)).restore(
-            state, name="x"
+            stored(state), name="x"
         )
     longer = SwapTrainConfig(iterations=9, width=0.03, batch_size=2, learning_rate=1e-3, face_px=80)
     before, more = trainer(), trainer(config=longer, seed=1)
     steps(before, 1)
-    more.restore(before.to_bytes(), name="state.pt")
+    more.restore(stored(before), name="state.pt")
     assert more.losses == before.losses
 
 

@@ -63,6 +63,7 @@ def through_a_file(clip: Clip, crf: int) -> Clip:
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+    content.seek(0)
     with av.open(content) as coded:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)])
 
