@@ -9,6 +9,7 @@ import torch
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.augment import AugmentConfig
 from dfdm_ray.generators.base import Side
+from dfdm_ray.jobs.generate import train
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import Faces
 from dfdm_ray.jobs.generate.train import (
@@ -79,6 +80,19 @@ def test_a_gpu_takes_the_same_steps_as_the_cpu(generator: Generator) -> None:
         steps(one, 6)
         losses.append(one.losses)
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+
+
+def test_steps_in_bfloat16_are_near_those_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, which does so only here."""
+    losses = []
+    for kinds in ((), ("cpu",)):
+        monkeypatch.setattr(train, "_IN_BFLOAT16", kinds)
+        one = trainer()
+        steps(one, 4)
+        losses.append(one.losses)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert losses[1] != losses[0]
+    assert {value.dtype for value in one.network.parameters()} == {torch.float32}
 
 
 @pytest.mark.slow
