@@ -127,7 +127,7 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
     }
 
 
-def of_task(nodes: Sequence[Mapping[str, float]], *, per_gpu: int = 0) -> dict[str, float]:
+def of_task(nodes: Sequence[Mapping[str, float]], *, per_gpu: int = 0) -> dict[str, Any]:
     """Return the ``num_cpus`` and ``num_gpus`` of a task, so that it never waits for what no node has.
 
     Args:

@@ -169,7 +169,7 @@ def _train(config: GenerateConfig, trainings: Sequence[tasks.Training], console:
             show()
 
 
-def _of_training(config: GenerateConfig) -> dict[str, float]:
+def _of_training(config: GenerateConfig) -> dict[str, Any]:
     """Return what each training reserves; several share a GPU if they fit its memory."""
     nodes = worker_nodes()
     per_gpu = config.trainings_per_gpu
