@@ -110,10 +110,13 @@ def test_only_the_frames_that_are_used_are_decoded(tmp_path: Path, monkeypatch: 
     crops = make_crops(clips=3, frames=4, size=8)
     row = prepared_row(tmp_path, "a.mp4", crops)
     videos = Videos(root=str(tmp_path), files=(row["file"],), video_ids=("a.mp4",), labels=(0,))
-    decoded: list[bytes] = []
-    monkeypatch.setattr(
-        crops_dataset, "read_png", lambda content: decoded.append(content) or read_png(content)
-    )
+    decoded = []
+
+    def decode(picture: bytes) -> np.ndarray:
+        decoded.append(picture)
+        return read_png(picture)
+
+    monkeypatch.setattr(crops_dataset, "_pixels", decode)
     clip, _ = TrainingClips(videos=videos, num_frames=2, augment=NO_AUGMENTATION, seed=0)[0, 0]
     assert any(torch.equal(clip[0], torch.from_numpy(one)) for one in crops.reshape(-1, 8, 8, 3))
     assert len(decoded) == 2
