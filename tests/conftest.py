@@ -14,19 +14,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 from dfdm_ray import assets
 
+os.environ.update(CALM)
 NUM_FRAMES = 4
 CROP_SIZE = 64
 
-
-SHARED = ("token_cluster", "ray_cluster")
-"""Fixtures that start a Ray for the session."""
+SHARED = {"token_cluster": "token", "ray_cluster": "ray", "dfdm_tree": "tree", "ManifestBuild": "tree"}
+"""Words in tests that share what takes long to make: a Ray of the session, or the tree of DFDM."""
 
 
 @cache
 def _group(file: Path) -> str:
-    """Return the shared Ray that a test file uses, else its own name."""
+    """Return what a test file shares with others, else its own name."""
     text = file.read_text()
-    return next((name for name in SHARED if name in text), str(file))
+    return next((group for word, group in SHARED.items() if word in text), str(file))
 
 
 class Together(LoadScopeScheduling):
@@ -42,13 +42,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest: tests that share a Ray, then those that start one."""
-    order = (*SHARED, True, False)
-    items.sort(
-        key=lambda item: order.index(
-            group if (group := _group(item.path)) in SHARED else item.get_closest_marker("ray") is not None
-        )
-    )
+    """Put first what takes longest: tests that share a Ray, those that start one, other slow ones."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    marks = [item.get_closest_marker(name) is not None for name in ("ray", "slow")]
+    return {"token": 0, "ray": 1}.get(_group(item.path), 2 + [*marks, True].index(True))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -108,13 +108,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One Ray for all tests that need it; four logical CPUs, whatever the machine has."""
+    """One Ray for all tests that need it; two logical CPUs, whatever the machine has."""
     import ray
 
     os.environ.update(
-        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true", **CALM
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
     )
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

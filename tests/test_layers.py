@@ -28,7 +28,9 @@ MADE_OF_JOBS = {"ablate", "demo"}
 # What a part does without, so that it runs where these are missing or heavy.
 WITHOUT = {
     "ray": lambda path: not path.startswith("engine/") and path not in RAY_JOBS,
-    "torch": lambda path: path.startswith(("io/", "video/", "clips/", "manifest/", "faces/")),
+    "torch": lambda path: path.startswith(
+        ("io/", "video/", "clips/", "manifest/", "faces/", "jobs/evaluate/")
+    ),
     "av": lambda path: path.startswith(("io/", "models/", "generators/", "manifest/", "engine/")),
     "pyarrow": lambda path: path.startswith(("models/", "generators/", "faces/")),
 }

@@ -8,7 +8,7 @@ import pytest
 from dfdm_ray import assets
 from dfdm_ray.clips.child import CutVideos, reject_on_error
 from dfdm_ray.clips.isolation import Allowance
-from dfdm_ray.clips.spec import ClipSpec, clip_spec
+from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.engine.stage import Stage, apply
@@ -26,8 +26,7 @@ CROP = CropConfig(size=64)
 ALLOWANCE = Allowance(seconds=60, memory_bytes=2 * 2**30)
 
 
-def spec(clips: int = 1) -> ClipSpec:
-    return clip_spec(PlanConfig(clips=clips), FACES, CROP, num_frames=4)
+SPEC = clip_spec(PlanConfig(clips=3), FACES, CROP, num_frames=4)
 
 
 def manifest(*uris: Path) -> pa.Table:
@@ -38,20 +37,20 @@ def manifest(*uris: Path) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=MANIFEST)
 
 
-def prepare(*uris: Path, clips: int = 1) -> pa.Table:
+@pytest.fixture(scope="module")
+def prepared(carphone: Path, sky: Path) -> pa.Table:
+    """Three clips of a video, a video without a face, and one that is missing."""
     weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
-    work = CutVideos(faces=FACES, spec=spec(clips), weights=weights)
-    stage = MakeClips(
-        work=work, detector=FACES.detector, shape=spec(clips).shape, allowance=ALLOWANCE, attempts=2
-    )
-    return stage(manifest(*uris))
+    work = CutVideos(faces=FACES, spec=SPEC, weights=weights)
+    stage = MakeClips(work=work, detector=FACES.detector, shape=SPEC.shape, allowance=ALLOWANCE, attempts=2)
+    return stage(manifest(carphone, sky, carphone.with_name("missing.mp4")))
 
 
-def attribute(clips: pa.Table, checkpoint: Path, num_clips: int = 1) -> pa.Table:
+def attribute(clips: pa.Table, checkpoint: Path) -> pa.Table:
     stage = AttributeClips(
         checkpoint=checkpoint.read_bytes(),
         name="tiny",
-        shape=spec(num_clips).shape,
+        shape=SPEC.shape,
         device="cpu",
         precision="fp32",
         compile=False,
@@ -59,49 +58,35 @@ def attribute(clips: pa.Table, checkpoint: Path, num_clips: int = 1) -> pa.Table
     return stage(clips)
 
 
-def test_a_batch_comes_out_row_for_row_with_rejects_in_place(
-    carphone: Path, sky: Path, tmp_path: Path
-) -> None:
-    clips = prepare(carphone, sky, tmp_path / "missing.mp4")
-    assert clips.schema.equals(CLIPS)
-    assert clips["video_id"].to_pylist() == ["v0", "v1", "v2"]
-    assert clips["reject_code"].to_pylist() == [None, "no_face", "unreadable"]
-    assert [len(crops) for crops in clips["crops"].to_pylist()] == [4 * 64 * 64 * 3, 0, 0]
-    assert clips["num_frames_in_video"].to_pylist() == [120, 98, 0]
-    assert clips["corrections"].to_pylist() == [["square_pixels"], [], []]
+def test_a_batch_comes_out_row_for_row_with_rejects_in_place(prepared: pa.Table) -> None:
+    assert prepared.schema.equals(CLIPS)
+    assert prepared["video_id"].to_pylist() == ["v0", "v1", "v2"]
+    assert prepared["reject_code"].to_pylist() == [None, "no_face", "unreadable"]
+    assert [len(crops) for crops in prepared["crops"].to_pylist()] == [3 * 4 * 64 * 64 * 3, 0, 0]
+    assert prepared["num_frames_in_video"].to_pylist() == [120, 98, 0]
+    assert prepared["corrections"].to_pylist() == [["square_pixels"], [], []]
 
 
-def test_the_model_scores_what_was_prepared_and_passes_rejects_through(
-    carphone: Path, sky: Path, tiny_checkpoint: Path
+def test_the_model_averages_over_clips_and_passes_rejects_through(
+    prepared: pa.Table, tiny_checkpoint: Path
 ) -> None:
-    clips = prepare(sky, carphone, sky, carphone)
-    rows = attribute(clips, tiny_checkpoint)
+    rows = attribute(prepared.take([1, 0, 2, 0]), tiny_checkpoint)
     assert rows.schema.equals(PREDICTIONS)
     assert rows["status"].to_pylist() == ["rejected", "scored", "rejected", "scored"]
     assert rows["generator"].to_pylist()[::2] == [None, None]
-    crops = np.frombuffer(clips["crops"][1].as_py(), np.uint8).reshape(1, 4, 64, 64, 3)
+    crops = np.frombuffer(prepared["crops"][0].as_py(), np.uint8).reshape(3, 4, 64, 64, 3)
     model = load_checkpoint(tiny_checkpoint.read_bytes(), name="tiny")
-    logits = ClipScorer(model, device="cpu").score(crops).logits[0]
+    logits = ClipScorer(model, device="cpu").score(crops).logits.mean(axis=0)
     row = rows.to_pylist()[1]
     np.testing.assert_allclose(row["logits"], logits, rtol=1e-4, atol=1e-5)
     assert row["generator"] == GENERATORS[int(np.argmax(logits))]
     assert row["probability"] == pytest.approx(max(row["probabilities"]))
     assert row["true_generator"] == "iae"
-    assert len(row["temporal_attention"]) == 4
-
-
-def test_logits_of_several_clips_are_averaged(carphone: Path, tiny_checkpoint: Path) -> None:
-    clips = prepare(carphone, clips=3)
-    row = attribute(clips, tiny_checkpoint, num_clips=3).to_pylist()[0]
-    crops = np.frombuffer(clips["crops"][0].as_py(), np.uint8).reshape(3, 4, 64, 64, 3)
-    model = load_checkpoint(tiny_checkpoint.read_bytes(), name="tiny")
-    logits = ClipScorer(model, device="cpu").score(crops).logits
-    np.testing.assert_allclose(row["logits"], logits.mean(axis=0), rtol=1e-4, atol=1e-5)
     assert len(row["temporal_attention"]) == len(row["pts_s"]) == 12
 
 
-def test_a_batch_of_rejects_needs_no_model_pass(sky: Path, tiny_checkpoint: Path) -> None:
-    rows = attribute(prepare(sky), tiny_checkpoint)
+def test_a_batch_of_rejects_needs_no_model_pass(prepared: pa.Table, tiny_checkpoint: Path) -> None:
+    rows = attribute(prepared.slice(1, 1), tiny_checkpoint)
     assert rows["status"].to_pylist() == ["rejected"]
     assert rows["probabilities"].to_pylist() == [[]]
 

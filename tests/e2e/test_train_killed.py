@@ -1,29 +1,36 @@
-"""A training that is killed, or one of whose workers is, ends with the figures of one that is not."""
+"""A training that is killed, interrupted or loses a worker ends with the figures of one that is not."""
 
 import io
 import json
+import os
 import re
+import signal
+import socket
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 from rich.console import Console
 from support.crops_rows import write_patterns
 from support.killed import dfdm_ray, kill_driver, kill_worker, wait_until
+from torch import distributed
 
 from dfdm_ray.clips.crops_dataset import read_crops, read_index
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NetworkConfig, Recipe, TrainConfig
+from dfdm_ray.jobs.train.inputs import check_task
 from dfdm_ray.jobs.train.job import train
 from dfdm_ray.jobs.train.loop import EpochResult
-from dfdm_ray.jobs.train.rank import read_history
+from dfdm_ray.jobs.train.rank import read_history, train_rank
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.usefixtures("ray_cluster")]
 
-EPOCHS = 8
-ALL = [str(number + 1) for number in range(EPOCHS)]
+EPOCHS = 12
 WORKER = "RayTrainWorker"
 TWO = ("faceswap", "iae")
 
@@ -46,35 +53,82 @@ def run(job: TrainConfig) -> str:
     return out.getvalue()
 
 
-def epochs_shown(text: str) -> list[str]:
-    return re.findall(rf"^epoch (\d)/{EPOCHS}: loss .* s(?: left)?$", text, re.MULTILINE)
+def command(crops: Path, out: Path) -> AbstractContextManager[psutil.Popen]:
+    """Start a process of that configuration which joins the Ray of this one."""
+    flags = f"--network.backbone resnet10 --workers 2 --recipe.batch-size 4 --recipe.epochs {EPOCHS}"
+    return dfdm_ray("train", "--crops", str(crops), "--out", str(out), *flags.split(), joins=True)
+
+
+def epochs_shown(text: str) -> list[int]:
+    found = re.findall(rf"^epoch +(\d+)/{EPOCHS}: loss .* s(?: left)?$", text, re.MULTILINE)
+    return [int(number) for number in found]
+
+
+def history(out: Path) -> list[EpochResult]:
+    file = out / "history.csv"
+    return read_history(file.read_text()) if file.exists() else []
+
+
+@pytest.fixture(scope="module")
+def stopped(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that lost a worker, then its driver, and was interrupted when it went on."""
+    out = tmp_path_factory.mktemp("stopped") / "out"
+    with command(crops, out) as job:
+        wait_until(lambda: history(out) and kill_worker(WORKER), job)
+        before = len(history(out))
+        wait_until(lambda: len(history(out)) > before + 1, job)
+        kill_driver(job, worker=WORKER)
+        shown = epochs_shown(job.stdout.read())
+    done = len(history(out))
+    assert 3 <= done < EPOCHS
+    # The last one may have been saved when the driver was killed.
+    assert shown in (list(range(1, done + 1)), list(range(1, done)))
+    with command(crops, out) as job:
+        wait_until(lambda: len(history(out)) > done, job)
+        job.send_signal(signal.SIGINT)
+        text, _ = job.communicate(timeout=120)
+    assert job.returncode == 130, text
+    assert text.endswith("\ninterrupted; run the same command again to continue\n")
+    assert "Traceback" not in text
+    assert done < len(history(out)) < EPOCHS
+    return out
+
+
+def rank_main(rank: int, port: int, crops: str, out: str) -> None:
+    """Train as one rank of two without Ray."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    list(train_rank(check_task(config(Path(crops), Path(out))), "cpu"))
+    distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing stopped."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    text = run(config(crops, out))
-    assert "16 videos to train on, 6 to validate" in text
-    assert epochs_shown(text) == ALL
+    out = tmp_path_factory.mktemp("undisturbed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(rank_main, (port, str(crops), str(out)), nprocs=2)
     return out
 
 
-def test_a_finished_training_has_its_files_and_is_not_done_twice(crops: Path, undisturbed: Path) -> None:
-    record = json.loads((undisturbed / "run.json").read_text())
+def test_a_training_stopped_in_every_way_is_continued_by_the_same_command(
+    crops: Path, stopped: Path, undisturbed: Path
+) -> None:
+    done = len(history(stopped))
+    text = run(config(crops, stopped))
+    assert "16 videos to train on, 6 to validate" in text
+    assert epochs_shown(text) == list(range(done + 1, EPOCHS + 1))
+    for one, other in zip(history(stopped), history(undisturbed), strict=True):
+        seconds = {"seconds": one.seconds}
+        assert asdict(one) == pytest.approx({**asdict(other), **seconds}, rel=1e-3, abs=1e-4)
+    record = json.loads((stopped / "run.json").read_text())
     last = record["runs"][-1]
     assert (last["status"], last["workers"], record["epochs"]) == ("complete", 2, EPOCHS)
-    checkpoint = undisturbed / "dma_sta.pt"
-    assert load_checkpoint(checkpoint.read_bytes(), name="x").classes == TWO
-    assert (undisturbed / "curves.png").stat().st_size > 1000
-    before = checkpoint.stat().st_mtime_ns
-    torn = undisturbed / "state.pt.0123abcd.part"
-    torn.touch()
-    assert epochs_shown(run(config(crops, undisturbed))) == []
-    assert not torn.exists()
-    assert checkpoint.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"other settings \(recipe\.batch_size: 4 -> 5\)"):
-        run(replace(config(crops, undisturbed), recipe=Recipe(epochs=EPOCHS, batch_size=5)))
+    best = max(one.val_accuracy for one in history(stopped))
+    assert accuracy_on_val(stopped / "dma_sta.pt", crops) == pytest.approx(best, abs=1e-6)
 
 
 def accuracy_on_val(checkpoint: Path, crops: Path) -> float:
@@ -86,32 +140,27 @@ def accuracy_on_val(checkpoint: Path, crops: Path) -> float:
     return sum(name == row["generator"] for name, row in zip(named, rows, strict=True)) / len(rows)
 
 
-def test_the_checkpoint_has_the_accuracy_that_training_reported(crops: Path, undisturbed: Path) -> None:
-    best = max(one.val_accuracy for one in history(undisturbed))
-    assert accuracy_on_val(undisturbed / "dma_sta.pt", crops) == pytest.approx(best, abs=1e-6)
+def test_a_finished_training_has_its_files_and_is_not_done_twice(crops: Path, stopped: Path) -> None:
+    run(config(crops, stopped))
+    checkpoint = stopped / "dma_sta.pt"
+    assert load_checkpoint(checkpoint.read_bytes(), name="x").classes == TWO
+    assert (stopped / "curves.png").stat().st_size > 1000
+    before = checkpoint.stat().st_mtime_ns
+    torn = stopped / "state.pt.0123abcd.part"
+    torn.touch()
+    assert epochs_shown(run(config(crops, stopped))) == []
+    assert not torn.exists()
+    assert checkpoint.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"other settings \(recipe\.batch_size: 4 -> 5\)"):
+        run(replace(config(crops, stopped), recipe=Recipe(epochs=EPOCHS, batch_size=5)))
 
 
-def history(out: Path) -> list[EpochResult]:
-    file = out / "history.csv"
-    return read_history(file.read_text()) if file.exists() else []
-
-
-def test_a_killed_worker_is_replaced_and_a_killed_training_is_continued_by_the_same_command(
-    crops: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    flags = f"--network.backbone resnet10 --workers 2 --recipe.batch-size 4 --recipe.epochs {EPOCHS}"
-    with dfdm_ray("train", "--crops", str(crops), "--out", str(out), *flags.split()) as job:
-        wait_until(lambda: history(out) and kill_worker(WORKER), job)
-        before = len(history(out))
-        wait_until(lambda: len(history(out)) > before + 1, job)
-        kill_driver(job, worker=WORKER)
-        first = epochs_shown(job.stdout.read())
-    assert 2 <= len(history(out)) < EPOCHS
-    last = epochs_shown(run(config(crops, out)))
-    assert last == ALL[-len(last) :]
-    assert first == ALL[: len(first)]
-    assert len(first) + len(last) in (EPOCHS, EPOCHS - 1)  # one was recorded when the driver was killed
-    for one, other in zip(history(out), history(undisturbed), strict=True):
-        seconds = {"seconds": one.seconds}
-        assert asdict(one) == pytest.approx({**asdict(other), **seconds}, rel=1e-3, abs=1e-4)
+def test_a_file_that_one_worker_cannot_read_stops_both_with_one_line(crops: Path, tmp_path: Path) -> None:
+    file = crops / read_index(str(crops))["file"][0].as_py()
+    content = file.read_bytes()
+    file.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="is not a Parquet file"):
+        train(config(crops, tmp_path), Console(quiet=True))
+    file.write_bytes(content)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["runs"][-1]["status"].startswith("failed: the crops")

@@ -181,7 +181,7 @@ def test_an_identity_without_a_usable_video_is_told_with_the_reason(people: Path
 def test_a_training_that_diverges_stops_the_run_with_one_line(people: Path, tmp_path: Path) -> None:
     wild = replace(TRAIN, iterations=60, learning_rate=1e30)
     with pytest.raises(UserError, match=r"^the training of [a-z0-9-]+ on id0 and id1 has diverged") as error:
-        run(config(people, tmp_path / "out", wild))
+        run(replace(config(people, tmp_path / "out", wild), generators=(Generator.FACESWAP,)))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("network.pt"))
 

@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.slurm_hosts import slurm_job, why_not
+from support.slurm_hosts import replace_ray, slurm_job, why_not
 
 from dfdm_ray import assets
 
@@ -25,11 +24,10 @@ SLURM = Path(__file__).parents[2] / "cluster" / "slurm"
 
 def run(script: str, *arguments: str | Path, job: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{job['PATH']}"  # as in an activated environment
     soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}  # how long nodes wait for a head that has ended
     return subprocess.run(
         ["bash", str(SLURM / script), *(str(argument) for argument in arguments)],
-        env={**plain, **job, **soon, "PATH": path, "DFDM_RAY_CACHE": str(assets.cache_folder())},
+        env={**plain, **job, **soon, "DFDM_RAY_CACHE": str(assets.cache_folder())},
         capture_output=True,
         text=True,
         timeout=400,
@@ -52,9 +50,10 @@ def test_a_job_of_two_nodes_scores_on_both(tiny_checkpoint: Path, tmp_path: Path
 
 def test_a_job_whose_command_fails_or_whose_ray_does_not_start_has_failed(tmp_path: Path) -> None:
     with slurm_job(tmp_path, num_nodes=1) as job:
-        failed = run("job.sbatch", "-c", "raise SystemExit(3)", job=job)
-        assert failed.returncode == 3, failed.stderr
         not_started = run("job.sbatch", "-c", "print('ran')", job={**job, "SLURM_CPUS_PER_TASK": "none"})
+        replace_ray(tmp_path)
+        failed = run("job.sbatch", "-c", "raise SystemExit(3)", job=job)
+    assert failed.returncode == 3, failed.stderr
     assert not_started.returncode == 1
     assert "the command did not run" in not_started.stderr
     assert "ran\n" not in not_started.stdout

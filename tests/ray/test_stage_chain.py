@@ -60,10 +60,10 @@ def test_a_fast_stage_waits_for_a_slow_one_and_every_row_arrives() -> None:
         Stage(fn=Fast, out_bytes=CROPS_BYTES, **shared),
         Stage(fn=Slow, batch_size=4, **shared),
     ]
-    blocks = [pa.table({"video_id": [start, start + 1]}) for start in range(0, 200, 2)]
+    blocks = [pa.table({"video_id": [start, start + 1]}) for start in range(0, 100, 2)]
     dataset = chain(blocks, stages)
     found = [name for row in dataset.iter_batches(batch_size=None) for name in row["video_id"]]
-    assert sorted(found) == list(range(200))
+    assert sorted(found) == list(range(100))
     # what waits in the object store, and what the two workers hold
     assert ray.get(counter.read.remote()) <= waiting_bytes(stages, rows=2) / CROPS_BYTES + 2 * (2 + 4)
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,13 +16,21 @@ _SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for host in $HOSTS; do
     ip netns exec "$host" unshare --mount --pid --fork --kill-child --mount-proc \\
-        bash -c 'mount --bind "$0" "/tmp/ray-$SLURM_JOB_ID" && "$@"; exit $?' "$FOLDERS/$host" "$@" &
+        bash -c 'mount --bind "$0.ray" /tmp/ray && mount --bind "$0" "/tmp/ray-$SLURM_JOB_ID" && "$@"
+            exit $?' "$FOLDERS/$host" "$@" &
 done
 status=0
 for task in $(jobs -p); do
     wait "$task" || status=$(($? > status ? $? : status))
 done
 exit "$status"
+"""
+_RAY = """#!/bin/bash
+# Ray without a cluster: runs the command and fails, as symmetric-run does because its cluster is gone
+[[ $1 == symmetric-run ]] || exit 0
+while [[ $1 != -- ]]; do shift; done
+"${@:2}"
+exit 1
 """
 _SCONTROL = """#!/bin/bash
 [[ "$1 $2" == "show hostnames" ]] && tr , '\\n' <<< "$3"
@@ -50,16 +59,17 @@ def slurm_job(folder: Path, *, num_nodes: int) -> Iterator[dict[str, str]]:
     tools = folder / "tools"
     tools.mkdir()
     for name, code in (("srun", _SRUN), ("scontrol", _SCONTROL)):
-        (tools / name).write_text(code)
-        (tools / name).chmod(0o755)
+        _write_tool(tools / name, code)
     with ExitStack() as undo:
         for host in hosts:
             (folder / host).mkdir()
+            (folder / f"{host}.ray").mkdir()
             _ip("netns", "add", host)
             undo.callback(_ip, "netns", "delete", host)
             _ip("-n", host, "link", "set", "lo", "up")
         if num_nodes == 2:
             _join(hosts, addresses)
+        Path("/tmp/ray").mkdir(exist_ok=True)  # where `ray stop` would remove the address of another cluster
         ray = Path(f"/tmp/ray-{job}")  # as the script under test names it
         ray.mkdir()
         undo.callback(shutil.rmtree, ray, ignore_errors=True)
@@ -68,13 +78,23 @@ def slurm_job(folder: Path, *, num_nodes: int) -> Iterator[dict[str, str]]:
             "HOME": str(folder / "home"),
             "HOSTS": " ".join(hosts),
             "FOLDERS": str(folder),
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "SLURM_JOB_ID": str(job),
             "SLURM_NNODES": str(num_nodes),
             "SLURM_JOB_NODELIST": ",".join(addresses),
             "SLURM_CPUS_PER_TASK": "1",
             "SLURM_SUBMIT_DIR": str(Path(__file__).parents[2]),
         }
+
+
+def replace_ray(folder: Path) -> None:
+    """Give the job in ``folder`` a Ray without a cluster: it only runs the command."""
+    _write_tool(folder / "tools" / "ray", _RAY)
+
+
+def _write_tool(path: Path, code: str) -> None:
+    path.write_text(code)
+    path.chmod(0o755)
 
 
 def _join(hosts: list[str], addresses: list[str]) -> None:

@@ -23,8 +23,14 @@ START_S = 300.0
 ATTEMPTS = 3
 PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_health_check_timeout_ms": "60000"}
 """For a busy machine, and for nodes that a test stops for a minute."""
-CALM = {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "3"}
-"""Ray looks for new log files every 3 s; its default, all the time, takes a tenth of a core."""
+CALM = {
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "3",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_worker_niceness": "0",
+}
+"""Ray looks for new log files every 3 s; its default, all the time, takes a tenth of a core. Ray Train starts
+no actor to watch for nodes that are about to go. Workers need not wait for the other tests."""
 
 
 def free_port() -> int:

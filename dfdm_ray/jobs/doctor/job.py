@@ -31,7 +31,6 @@ from dfdm_ray.io.terminal import SafeConsole, say
 from dfdm_ray.jobs.doctor import probe
 from dfdm_ray.jobs.doctor.checks import CHECKS, Cluster, Finding, Node, Status, merged
 from dfdm_ray.jobs.doctor.config import DoctorConfig
-from dfdm_ray.models.checkpoint import load_checkpoint
 
 _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 _RESOURCES = ("CPU", "GPU", "object_store_memory")
@@ -174,6 +173,8 @@ def _check_file(check: str, uri: str, maker: str, config: DoctorConfig, driver: 
         content = probe.within(config.timeout_s, lambda: storage.read_bytes(uri, what=check))
         found = f"{len(content):,} bytes"
         if check == "checkpoint":
+            from dfdm_ray.models.checkpoint import load_checkpoint  # torch is slow to import
+
             loaded = load_checkpoint(content, name=uri)
             shape, num_classes = loaded.config, len(loaded.classes)
             found = f"{shape.backbone}, {shape.num_frames} frames, {num_classes} classes"

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 NUM_BINS = 15
 """Bins of the calibration error; 15 as in Guo et al., On Calibration of Modern Neural Networks, 2017."""
@@ -78,16 +77,16 @@ def number(value: Any) -> float | None:
 def one_vs_rest_auc(truth: Indices, probabilities: Array) -> Array:
     """Return the area under the ROC curve of each class against all others, shape ``(K,)``; ties count half.
 
-    The area of a class with no videos, or with all of them, is NaN. torchmetrics' multiclass function would
-    count it as 0 in the mean, so its binary function is used here.
+    The area of a class with no videos, or with all of them, is NaN. The others follow from the mean rank of
+    the class, as in the test of Mann and Whitney.
     """
-    from torchmetrics.functional.classification import binary_auroc  # seconds to import
-
     areas = np.full(probabilities.shape[1], np.nan)
     for index, is_class in enumerate(truth == np.arange(len(areas))[:, None]):
-        if is_class.any() and not is_class.all():
-            score = torch.from_numpy(np.ascontiguousarray(probabilities[:, index]))
-            areas[index] = float(binary_auroc(score, torch.from_numpy(is_class.astype(np.int64))))
+        num_class, num_others = is_class.sum(), (~is_class).sum()
+        if num_class and num_others:
+            _, place, count = np.unique(probabilities[:, index], return_inverse=True, return_counts=True)
+            rank = (np.cumsum(count) - (count - 1) / 2)[place]  # from 1; equal ones share their mean
+            areas[index] = (rank[is_class].mean() - (num_class + 1) / 2) / num_others
     return areas
 
 

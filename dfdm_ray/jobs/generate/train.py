@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
@@ -184,6 +183,8 @@ def learning_rate_factor(iteration: int, config: SwapTrainConfig) -> float:
 
 def draw_losses(losses: Sequence[float]) -> bytes:
     """Return a plot of the loss of each iteration and its running mean, a PNG file."""
+    from matplotlib.figure import Figure  # slow to import, and only training draws
+
     window = max(1, len(losses) // 50)
     mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")

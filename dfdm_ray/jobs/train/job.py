@@ -18,7 +18,6 @@ from typing import Any
 
 import ray
 import torch
-from matplotlib.figure import Figure
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
@@ -38,6 +37,8 @@ from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, TrainTask, read_histor
 
 _RETRIES = 3
 """Times that training continues from its last epoch after a worker or node died."""
+_NO_WATCHER = "0"
+"""On a single node: there is no other node to move to before this one goes."""
 _POLL_S = "0.25"
 """Seconds between two reports that Ray takes from a worker, which waits until then. Ray's default of 2 would
 slow down trainings with shorter epochs."""
@@ -117,6 +118,8 @@ def _run(config: TrainConfig, task: TrainTask, console: Console) -> dict[str, An
     """Train on Ray and return the facts about it for ``run.json``."""
     with ray_session(config.ray_address, worker_output=False):  # Ray Train logs a lot about its own actors
         nodes = worker_nodes()
+        if len(nodes) == 1:
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", _NO_WATCHER)
         gpus = int(total(nodes).get("GPU", 0))
         recipe, loaders = config.recipe, loaders_of(nodes, wanted=config.loaders)
         task = dataclasses.replace(task, loaders=loaders)
@@ -253,6 +256,8 @@ def epoch_line(result: EpochResult, *, epochs: int) -> str:
 
 def draw_curves(history: Sequence[EpochResult]) -> bytes:
     """Return loss and accuracy of training and validation over the epochs as a PNG file."""
+    from matplotlib.figure import Figure  # slow to import, and no worker draws
+
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [result.epoch for result in history]

@@ -81,6 +81,14 @@ def test_auc_is_the_share_of_pairs_in_order(scores: tuple[float, ...], area: flo
     assert one_vs_rest_auc(ints(0, 0, 1, 1), probabilities) == pytest.approx([area, area])
 
 
+def test_auc_agrees_with_torchmetrics(reference: ModuleType) -> None:
+    random = np.random.default_rng(3)
+    truth, scores = random.integers(0, 2, 400), random.integers(0, 50, 400) / 50  # many ties
+    expected = float(reference.binary_auroc(torch.from_numpy(scores), torch.from_numpy(truth)))
+    got = one_vs_rest_auc(truth, np.stack([1 - scores, scores], axis=1))
+    assert got == pytest.approx([expected, expected], abs=1e-6)
+
+
 def test_a_class_without_videos_or_with_all_has_no_auc() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]])
     some = one_vs_rest_auc(ints(0, 1), probabilities)

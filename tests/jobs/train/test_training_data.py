@@ -1,11 +1,10 @@
-import os
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support.crops_rows import make_crops, prepared_row
-from torch.utils.data import Dataset
 
 from dfdm_ray.clips import crops_dataset
 from dfdm_ray.errors import UserError
@@ -63,38 +62,32 @@ def test_a_clip_of_fewer_frames_takes_any_of_the_stored_in_order(tmp_path: Path)
     assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
 
 
-@pytest.mark.parametrize("processes", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_video_that_cannot_be_read_is_one_line_whoever_reads_it(tmp_path: Path, processes: int) -> None:
-    videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
-    whole = WholeVideos(videos=videos, num_frames=2)
+def require_unreadable(reader: Reader, whole: WholeVideos, video: int) -> None:
+    """Read a video whose file is gone."""
     with pytest.raises(UserError, match=r"^cannot read the crops .*gone\.parquet") as raised:
-        list(Reader(processes=processes, device="cpu").read(whole, [[0]]))
+        list(reader.read(whole, [[video]]))
     assert "\n" not in str(raised.value)
 
 
-class WhoReads(Dataset[int]):
-    def __getitem__(self, item: int) -> int:
-        return os.getpid()
+def test_a_video_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    videos = Videos(root=str(tmp_path), files=("gone.parquet",), video_ids=("a.mp4",), labels=(0,))
+    require_unreadable(Reader(processes=0, device="cpu"), WholeVideos(videos=videos, num_frames=2), 0)
 
 
 @pytest.mark.slow
-def test_processes_that_read_stay_for_the_next_pass() -> None:
-    reader, dataset = Reader(processes=1, device="cpu"), WhoReads()
-    first, second = (
-        {int(pid) for batch in reader.read(dataset, [[0, 1], [2]]) for pid in batch} for _ in range(2)
-    )
-    assert first == second != {os.getpid()}
-
-
-@pytest.mark.slow
-def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None:
+def test_a_process_that_reads_stays_and_gives_the_same_clips_and_the_same_mistake(tmp_path: Path) -> None:
     files = [prepared_row(tmp_path, f"{n}.mp4", make_crops(frames=4, size=32))["file"] for n in range(3)]
-    videos = Videos(root=str(tmp_path), files=tuple(files), video_ids=("a", "b", "c"), labels=(0, 1, 0))
+    videos = Videos(
+        root=str(tmp_path),
+        files=(*files, "gone.parquet"),
+        video_ids=("a", "b", "c", "d"),
+        labels=(0, 1, 0, 1),
+    )
     clips = TrainingClips(videos=videos, num_frames=2, augment=ClipAugmentConfig(flip=1, jpeg=1), seed=5)
     whole = WholeVideos(videos=videos, num_frames=2)
     reader, alone = Reader(processes=1, device="cpu"), Reader(processes=0, device="cpu")
-    epochs = []
-    for epoch in range(2):
+    epochs, processes = [], []
+    for epoch in range(3):
         batches = [[(epoch, 2), (epoch, 0)], [(epoch, 1)]]
         for dataset, wanted in ((clips, batches), (whole, [[0, 1], [2]])):
             for (x, number), (expected, its) in zip(
@@ -103,7 +96,10 @@ def test_a_clip_of_an_epoch_is_the_same_whoever_reads_it(tmp_path: Path) -> None
                 assert torch.equal(x, expected)
                 assert number.tolist() == its.tolist()
         epochs.append(clips[epoch, 1][0])
-    assert not torch.equal(*epochs)
+        processes.append({child.pid for child in multiprocessing.active_children()})
+    assert not torch.equal(*epochs[:2])
+    assert processes[0] == processes[1] == processes[2] != set()
+    require_unreadable(reader, whole, 3)
 
 
 def test_only_the_frames_that_are_used_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
