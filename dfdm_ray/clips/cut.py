@@ -92,7 +92,7 @@ class _Seen:
         self.tracks.append(tracks)
         faces = join(self.tracks)
         facts.num_faces = len(faces)
-        self.subject = choose_subject(faces, frame_size=(batch.rgb.shape[1], batch.rgb.shape[2]))
+        self.subject = choose_subject(faces, frame_size=batch.size)
 
     @property
     def num_frames(self) -> int:
@@ -236,7 +236,7 @@ def _upright_tracks(
     if seen.turns:
         batch = _turned(batch, seen.turns)
     tracks = _timed_tracks(batch, detector, every, facts)
-    if seen.turns is None and (subject := choose_subject(join([tracks]), frame_size=batch.rgb.shape[1:3])):
+    if seen.turns is None and (subject := choose_subject(join([tracks]), frame_size=batch.size)):
         part = subject.parts[0]
         seen.turns = find_turn(batch.rgb[part.frames[0]], part, detector)
         if seen.turns:
@@ -246,7 +246,7 @@ def _upright_tracks(
 
 
 def _turned(batch: FrameBatch, turns: int) -> FrameBatch:
-    return FrameBatch(rgb=turn_back(batch.rgb, turns), pts_s=batch.pts_s)
+    return FrameBatch(rgb=turn_back(np.asarray(batch.rgb), turns), pts_s=batch.pts_s)
 
 
 def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: ClipFacts) -> list[RunTrack]:
@@ -280,7 +280,7 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
         detail = f"the face has {side:.0f} pixels, at least {spec.min_face_px} are needed"
         raise VideoRejectedError(RejectCode.FACE_TOO_SMALL, detail)
     crops = [_crop(batch.rgb[part.frames[row]], part, row, spec) for batch, part, row in chosen]
-    turns, size = seen.turns or 0, seen.batches[0].rgb.shape[1:3]
+    turns, size = seen.turns or 0, seen.batches[0].size
     corners = as_shown(boxes.reshape(-1, 2, 2), turns, size)
     return FaceClips(
         crops=np.stack(crops).reshape(spec.shape),

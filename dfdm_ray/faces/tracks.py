@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfdm_ray.faces.detector import Detections, FaceDetector, Floats
+from dfdm_ray.faces.follow import followed
 from dfdm_ray.faces.looks import alike, face_look
 from dfdm_ray.video.frames import FrameBatch
 
@@ -65,11 +66,17 @@ def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
 def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
     """Return the face tracks of a run of frames.
 
-    Faces are detected in every ``every``-th frame and in the last. If there are faces but none from the first
-    frame to the last, a face came or went in between, and they are detected in all frames.
+    Every ``every``-th frame and the last are looked at. In every second one of these, the faces of the one
+    before are followed; where that fails, and in the others, they are detected. If there are faces but none
+    from the first frame to the last, a face came or went in between, and they are detected in all frames.
     """
     looked = sorted({*range(0, len(batch), every), len(batch) - 1})
-    detections = _detect(batch, detector, looked)
+    detections = _detect(batch, detector, looked[::2])
+    for before, frame in zip(looked[::2], looked[1::2], strict=False):
+        if found := followed(batch.rgb[before], batch.rgb[frame], detections[before]):
+            detections[frame] = found
+    if lost := [frame for frame in looked if frame not in detections]:
+        detections |= _detect(batch, detector, lost)
     tracks = _linked(batch, detections)
     if tracks and max(len(track.frames) for track in tracks) < len(batch):
         rest = [frame for frame in range(len(batch)) if frame not in detections]

@@ -9,12 +9,13 @@ from itertools import chain, takewhile
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from dfdm_ray.config import LimitsConfig
 from dfdm_ray.errors import VideoRejectedError
 from dfdm_ray.video.damage import RunDamagedError, RunEncryptedError, refuse_encrypted, rejection_of
 from dfdm_ray.video.display import Display
-from dfdm_ray.video.frames import FrameBatch
+from dfdm_ray.video.frames import FrameBatch, Pictures
 from dfdm_ray.video.index import PacketIndex
 from dfdm_ray.video.keys import decoded_keys
 from dfdm_ray.video.plan import LENGTH_SLACK, Run, cheapest_lengths, presentation_costs
@@ -44,6 +45,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         self._display = Display(self._source.stream, max_pixels=max_pixels)
         self._checks_keys = True
         self._doubts_keys = len(self.index) > 0 and not self.index.is_key.any()
+        self._held: dict[int, tuple[VideoStream, list[VideoPacket], bool]] = {}  # of a stream, by key frame
         self.failure: VideoRejectedError | None = None
         """Rejection for the reason of the first run that failed."""
         try:
@@ -102,8 +104,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         try:
             return self._decode(run) if self.index.frame_times is None else self._decode_in_order(run)
         except (RunDamagedError, av.error.FFmpegError) as error:
-            encrypted = isinstance(error, RunEncryptedError)
-            self._doubts_keys |= self._checks_keys and not self._key_is_shown and not encrypted
+            if not isinstance(error, RunEncryptedError):
+                self._doubts_keys |= self._checks_keys and not self._key_is_shown
             self.failure = self.failure or rejection_of(error)
             return None
 
@@ -166,9 +168,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         except RunDamagedError:
             return runs
         lengths = cheapest_lengths(costs, total=sum(len(run.offsets) for run in runs))
-        return tuple(
-            Run(key=run.key, offsets=tuple(range(length))) for run, length in zip(runs, lengths, strict=True)
-        )
+        return tuple(replace(run, offsets=tuple(range(n))) for run, n in zip(runs, lengths, strict=True))
 
     def _costs_of(self, run: Run) -> list[int]:
         """Return the costs of the lengths that ``run`` may have, none of them past the next key frame."""
@@ -177,6 +177,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         gap = int(later[0]) - run.key if len(later) else even + LENGTH_SLACK
         longest = max(even, min(even + LENGTH_SLACK, gap))
         packets, ended = self._packets(run.key, longest)
+        self._held[run.key] = self._source.stream, packets, ended
         return self._costs(packets, ended=ended)[:longest]
 
     def _decode(self, run: Run) -> FrameBatch:
@@ -241,8 +242,9 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def _packets(self, key: int, num_shown: int) -> tuple[list[VideoPacket], bool]:
         """Return packets from ``key`` on for ``num_shown`` frames, and whether the stream ended."""
+        stream, held, ended = self._held.pop(key, (None, [], True))
         packets: list[VideoPacket] = []
-        for packet in self._source.packets_from(key):
+        for packet in held if stream is self._source.stream else self._source.packets_from(key):
             if packets and self._restarts(packets[-1], packet):
                 break
             if packets and _pts(packet) < _pts(packets[0]):
@@ -252,7 +254,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
                 return packets, False
             if len(packets) >= num_shown and len(self._costs(packets, ended=False)) >= num_shown:
                 return packets, False
-        return packets, True
+        return packets, ended or stream is not self._source.stream
 
     def _restarts(self, before: VideoPacket, packet: VideoPacket) -> bool:
         """Whether another recording with its own times begins, as in concatenated transport streams."""
@@ -278,7 +280,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             ticks = [frame.pts - self._start if frame.pts is not None else np.nan for frame in frames]
         else:
             ticks = self.index.frame_times[np.minimum(numbers, len(self.index) - 1)].tolist()
-        return FrameBatch(rgb=np.stack(rgb), pts_s=np.array([float(tick * self.time_base) for tick in ticks]))
+        return FrameBatch(rgb=Pictures(rgb), pts_s=np.array([float(tick * self.time_base) for tick in ticks]))
 
 
 def _there(run: Run, num_shown: int, *, ended: bool) -> list[int]:

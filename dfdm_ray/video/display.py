@@ -13,7 +13,7 @@ from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from dfdm_ray.errors import RejectCode, VideoRejectedError
@@ -36,6 +36,7 @@ class Display:
         self._colour = context.color_trc, context.color_primaries
         self._fields_apart = context.name == "hevc"
         """Whether a decoded interlaced frame is one field: HEVC stores fields as pictures of their own."""
+        self._reformatter = VideoReformatter()
         self._layout: tuple[int, int, str] | None = None
         self.corrections: set[str] = set()
         """Changes that frames needed, see ``corrections`` in :data:`dfdm_ray.schemas.CLIPS`."""
@@ -57,11 +58,15 @@ class Display:
             frame = frame if self._fields_apart else self._upper_field(frame)
         if name := colour_name(transfer, primaries):
             self.corrections.add(f"bt709_from_{name}")
-            deep = frame.to_ndarray(format="rgb48le", **scaling).astype(np.uint16, copy=False)
+            deep = self._converted(frame, "rgb48le", scaling).astype(np.uint16, copy=False)
             rgb = to_bt709(deep, transfer=transfer, primaries=primaries)
         else:
-            rgb = frame.to_ndarray(format="rgb24", **scaling).astype(np.uint8, copy=False)
+            rgb = self._converted(frame, "rgb24", scaling).astype(np.uint8, copy=False)
         return upright(rgb, _display_matrix(frame))
+
+    def _converted(self, frame: VideoFrame, format: str, scaling: Mapping[str, Any]) -> npt.NDArray[Any]:
+        """Return the pixels of ``frame``; a second thread or a new converter would double the time."""
+        return self._reformatter.reformat(frame, format=format, threads=1, **scaling).to_ndarray()
 
     def _scaling(self, frame: VideoFrame, ratio: Fraction | None) -> dict[str, Any]:
         stored = frame.width, frame.height * (2 if frame.interlaced_frame and self._fields_apart else 1)

@@ -12,11 +12,23 @@ _EVEN_RATIO = 1.02
 """Ratios below this or above its inverse are rounding errors; 12:11 is the smallest of the common ones."""
 
 
+class Pictures(tuple[npt.NDArray[np.uint8], ...]):
+    """Frames ``(H, W, 3)`` of one size where the decoder left them: an array of them all would be a copy."""
+
+    ndim, dtype = 4, np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the array: (T, H, W, 3)."""
+        height, width = self[0].shape[:2]
+        return len(self), height, width, 3
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameBatch:
-    """``T`` decoded frames of one video, ascending in time; row ``i`` of both arrays is the same frame."""
+    """``T`` decoded frames of one video, ascending in time; entry ``i`` of both is the same frame."""
 
-    rgb: npt.NDArray[np.uint8]
+    rgb: npt.NDArray[np.uint8] | Pictures
     """Square pixels, upright, shape ``(T, H, W, 3)``, RGB order, 0..255."""
     pts_s: npt.NDArray[np.float64]
     """Presentation time, shape ``(T,)``, seconds from the start of the stream."""
@@ -29,6 +41,11 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.pts_s)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.rgb.shape[1], self.rgb.shape[2]
 
 
 def square_size(width: int, height: int, ratio: Fraction | None) -> tuple[int, int]:

@@ -278,7 +278,7 @@ def batch(count: int) -> FrameBatch:
 def test_only_every_nth_frame_and_the_last_are_looked_at() -> None:
     detector = ScriptedDetector(lambda _: [FACE])
     (track,) = find_tracks(batch(12), detector, every=5)
-    assert detector.asked == [0, 5, 10, 11]
+    assert sorted(detector.asked) == [0, 5, 10, 11]
     assert track.frames.tolist() == list(range(12))
 
 
