@@ -68,7 +68,7 @@ class FaceConfig:
     weights: str | None = None
     """Weights file of the detector. Default: the one in `dfdm-ray assets list`, downloaded once."""
     detect_every: int = 5
-    """Detect in every n-th frame of a run and in its last; boxes between are interpolated."""
+    """Look for faces in every n-th frame of a run and in its last; boxes between are interpolated."""
     max_side: int = 480
     """For detection only, frames are shrunk to this longest side, in pixels; if no face is found, to twice
     that."""
@@ -107,10 +107,18 @@ class DecodeConfig:
     """Use of the cluster. Default: all of its CPUs."""
 
     decode_workers: int | None = None
-    """CPU workers that decode, detect and crop."""
+    """CPU workers that decode, detect and crop. Default: by the CPUs; more as nodes join."""
+    max_decode_workers: int | None = None
+    """Largest number of these workers if --resources.decode-workers is not given. Default: no limit."""
 
     def __post_init__(self) -> None:
-        at_least(1, **{"resources.decode_workers": self.decode_workers})
+        at_least(
+            1,
+            **{
+                "resources.decode_workers": self.decode_workers,
+                "resources.max_decode_workers": self.max_decode_workers,
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +126,23 @@ class ResourceConfig(DecodeConfig):
     """Use of the cluster. Default: derived from its CPUs and GPUs."""
 
     model_workers: int | None = None
-    """Workers that hold the model. Default: one per GPU, without GPUs one per CPU."""
+    """Workers that hold the model. Default: one per GPU, without GPUs one per CPU; more as nodes join."""
+    max_model_workers: int | None = None
+    """Largest number of these workers if --resources.model-workers is not given. Default: no limit."""
     batch_size: int | None = None
     """Videos in one forward pass. Default: 32 on a GPU, 4 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the model; auto: GPUs if the cluster has any."""
+    """Device of the model; auto: GPUs if the cluster has any or can start nodes with any."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(
-            1, **{"resources.model_workers": self.model_workers, "resources.batch_size": self.batch_size}
+            1,
+            **{
+                "resources.model_workers": self.model_workers,
+                "resources.max_model_workers": self.max_model_workers,
+                "resources.batch_size": self.batch_size,
+            },
         )
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ from dfdm_ray.config import DecodeConfig, RunConfig
 from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.record import changes, cost_line, show_rejects
 from dfdm_ray.engine.run import open_run
-from dfdm_ray.engine.session import ray_session, worker_nodes
-from dfdm_ray.engine.shares import decode_only, file_limits, total
+from dfdm_ray.engine.session import nodes_to_come, ray_session, worker_nodes
+from dfdm_ray.engine.shares import decode_only, decode_pool_size, file_limits, total
 from dfdm_ray.engine.stage import Stage
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
@@ -76,11 +77,18 @@ def make_dataset(config: RunConfig, resources: DecodeConfig, job: CropsJob, cons
         if run.todo.num_rows:
             with ray_session(config.ray_address):
                 nodes = worker_nodes()
-                workers, cpus = decode_only(resources, nodes)
+                workers, cpus = decode_only(resources, nodes, nodes_to_come())
                 limits = file_limits(config.limits, total(nodes), workers=workers)
                 kwargs = {"out": out, "work": job.work, "detector": job.detector, "shape": job.shape}
-                save = Stage(fn=SaveCrops, kwargs={**kwargs, **limits}, num_workers=workers, num_cpus=cpus)
-                run.through([save], nodes, {"decode_workers": workers, "decode_cpus": cpus})
+                save = Stage(
+                    fn=SaveCrops,
+                    kwargs={**kwargs, **limits},
+                    num_workers=workers,
+                    most_workers=resources.decode_workers or resources.max_decode_workers,
+                    num_cpus=cpus,
+                )
+                sizes = partial(decode_pool_size, resources, cpus)
+                run.through([save], nodes, {"decode_workers": workers, "decode_cpus": cpus}, sizes)
     with writing_to(out):
         run.record["crops_bytes"] = tidy(folder, run.rows, begun_ns=storage.modified_ns(folder.manifest))
         folder.write_record(run.record)

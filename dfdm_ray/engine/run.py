@@ -6,7 +6,6 @@
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,14 @@ from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.engine.folder import RunFolder, unfinished
 from dfdm_ray.engine.observe import Observer
+from dfdm_ray.engine.pools import Pools, Sizes, following
 from dfdm_ray.engine.progress import Counts, Show, progress
 from dfdm_ray.engine.record import num_rejected, totals
 from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.session import without_restart_warning
-from dfdm_ray.engine.shares import blocks, total
-from dfdm_ray.engine.stage import Stage, chain
-from dfdm_ray.errors import IncompleteError, UserError, WriteError, writing_to
+from dfdm_ray.engine.shares import blocks, largest_first, total
+from dfdm_ray.engine.stage import Stage, chain, own_words
+from dfdm_ray.errors import IncompleteError, UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
@@ -39,9 +39,6 @@ _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
 _EXITED, _ALONE = "INTENDED_USER_EXIT", 1000
 """What Ray calls a worker that exits with code 0; a number of workers for which a block has one video."""
-_USER_ERROR = re.compile(rf"{UserError.__module__}\.(?:{UserError.__name__}|{WriteError.__name__}): (.+)")
-_WRAPPED = "\nThe above exception was the direct cause of the following exception:\n"
-"""Separates, in a traceback, the error of a worker from the one that Ray Data makes of it."""
 
 
 def read_manifest(config: ArchiveConfig, console: Console) -> tuple[pa.Table, list[str]]:
@@ -115,9 +112,18 @@ class Run:
         )
 
     def through(
-        self, stages: Sequence[Stage], nodes: Sequence[Mapping[str, float]], resources: Mapping[str, Any]
+        self,
+        stages: Sequence[Stage],
+        nodes: Sequence[Mapping[str, float]],
+        resources: Mapping[str, Any],
+        sizes: Sizes,
     ) -> None:
         """Run the stages over :attr:`todo` on the Ray that is joined.
+
+        Args:
+            nodes: Resources of each node.
+            resources: What the record stores about the workers.
+            sizes: Number of workers of each stage, on nodes that join or go later.
 
         Raises:
             UserError: If the folder cannot be written, or too many videos are rejected.
@@ -127,36 +133,43 @@ class Run:
         self.this["cluster"] = {name: cluster[name] for name in ("CPU", "GPU", "memory") if name in cluster}
         self.this["num_videos"] = self.todo.num_rows
         observer = Observer()
+        pools = Pools(stages=stages, sizes=sizes, console=self._console)
         with progress(self._counts, self._console, title="videos") as show:
             show(note="starting workers")
             try:
-                self._all_through(stages, observer, show)
+                self._all_through(pools, observer, show)
             except ray.exceptions.RayError as error:
                 if own := own_words(error):
                     raise own from None
                 raise
             finally:
-                pools = dict(zip(("decode", "model"), (stage.num_workers for stage in stages), strict=False))
-                self.this["faults_survived"] = observer.survived(pools)
+                largest = dict(zip(("decode", "model"), pools.largest, strict=False))
+                self.this["faults_survived"] = observer.survived(largest)
+                self.this["largest_pools"] = largest
         if bugs := observer.bugs():
             say(self._console, bugs)
         first_row_s = self._first_row_s or time.monotonic()
         self.this["seconds_to_first_row"] = round(first_row_s - self._started_s, 3)
         self.this["seconds"] = round(time.monotonic() - self._started_s, 3)
 
-    def _all_through(self, stages: Sequence[Stage], observer: Observer, show: Show) -> None:
+    def _all_through(self, pools: Pools, observer: Observer, show: Show) -> None:
         """Store the rows of all videos.
 
-        Ray Data replaces a worker that dies, but gives up if one exits with code 0. The rest then starts anew
-        from its other end, one video at a time, because the next one may be the reason.
+        Ray Data replaces a worker that dies, but gives up if a busy one exits with code 0. The rest then
+        starts anew from its other end, one video at a time, because the next one may be the reason.
         """
-        todo, workers = self.todo, stages[0].num_workers
+        todo, workers = largest_first(self.todo), pools.stages[0].num_workers
         while True:
             # Small blocks made here: a Parquet read would put the whole manifest into one, on one worker.
-            dataset = chain(blocks(todo, workers=workers), stages)
-            batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            made = blocks(todo, workers=workers)
+            pools.rows = max(block.num_rows for block in made)
+            dataset = chain(made, pools.stages)
             try:
-                return self.consume(cast(Iterable[pa.Table], batches), observer, show)
+                with following(dataset, pools):
+                    batches = dataset.iter_batches(
+                        batch_size=None, batch_format="pyarrow", prefetch_batches=0
+                    )
+                    return self.consume(cast(Iterable[pa.Table], batches), observer, show)
             except ray.exceptions.RayActorError as error:
                 if _EXITED not in str(error):
                     raise
@@ -276,16 +289,6 @@ def _next(iterator: Iterator[pa.Table], *, quiet: bool) -> pa.Table | None:
         return next(iterator, None)
     with without_restart_warning():
         return next(iterator, None)
-
-
-def own_words(error: Exception) -> UserError | None:
-    """Return the :class:`UserError` that a worker raised, ``None`` for any other error.
-
-    Ray Data keeps only its traceback.
-    """
-    text, _, whole = str(error).rpartition(_WRAPPED)
-    found = _USER_ERROR.fullmatch((text or whole).rstrip().rpartition("\n")[2])
-    return UserError(found[1]) if found else None
 
 
 def flush_after_s(elapsed_s: float) -> float:

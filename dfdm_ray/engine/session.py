@@ -92,6 +92,15 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's gap
 
 
+def nodes_to_come() -> list[dict[str, float]]:
+    """Return the resources of a node of each kind that the cluster's autoscaler can start, if it has one."""
+    from ray._private.state import state
+
+    settings: Any = state.get_cluster_config()
+    groups = settings.node_group_configs if settings else []
+    return [dict(group.resources) for group in groups if group.max_count and group.resources]
+
+
 def submission_id() -> str | None:
     """Return the name of the job as which this driver was submitted, if it was."""
     settings = json.loads(os.environ.get(_SUBMITTED) or "{}")

@@ -1,7 +1,9 @@
 """Shares of a cluster's CPUs and GPUs for the workers of a job."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +41,11 @@ class Shares:
     batch_size: int
 
 
-def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> Shares:
+def share_out(
+    config: ResourceConfig,
+    nodes: Sequence[Mapping[str, float]],
+    to_come: Sequence[Mapping[str, float]] = (),
+) -> Shares:
     """Size the pools so that all workers fit the nodes at the same time; values in ``config`` are kept.
 
     With GPUs, each GPU gets one model worker. The CPUs, less one per GPU, decode, but at least every second
@@ -48,40 +54,99 @@ def share_out(config: ResourceConfig, nodes: Sequence[Mapping[str, float]]) -> S
     and every second CPU also a decode worker: the stage that is ahead waits for the other, so all CPUs are
     busy whatever the two stages cost. A worker reserves less than a CPU if no node has one for it.
 
+    Args:
+        to_come: A node of each kind that an autoscaler can add. They decide what a worker reserves where no
+            node has CPUs yet, and whether the model waits for GPUs.
+
     Raises:
         UserError: If CUDA is requested and the cluster has no GPU, or if the workers do not fit.
     """
-    cpus = _cpus_of(nodes)
-    gpus = [1.0] * sum(int(node.get("GPU", 0.0)) for node in nodes)  # no worker has parts of two
-    if config.device == "cuda" and not gpus:
+    gpus = [1.0] * _num_gpus(nodes)  # no worker has parts of two
+    gpus_to_come = _num_gpus(to_come) > 0
+    if config.device == "cuda" and not gpus and not gpus_to_come:
         raise UserError("--resources.device is cuda, but the Ray cluster has no GPU; use auto or cpu")
-    on_gpu = bool(gpus) and config.device != "cpu"
-    num_cpus = int(sum(cpus))
-    model = config.model_workers or (len(gpus) if on_gpu else max(1, num_cpus))
-    rest = num_cpus - model if on_gpu else 0
-    decode = config.decode_workers or max(1, num_cpus // 2, rest)
-    decode_cpus = _each(cpus, decode if on_gpu else model + decode, what="CPUs")
+    on_gpu = (bool(gpus) or gpus_to_come) and config.device != "cpu"
+    decode, model = _counts(config, nodes, on_gpu=on_gpu)
+    places = _with_cpus(nodes, to_come)
+    workers = _counts(config, places, on_gpu=on_gpu)
+    decode_cpus = _each(_cpus_of(places), workers[0] if on_gpu else sum(workers), what="CPUs")
     return Shares(
         decode_workers=decode,
         decode_cpus=decode_cpus,
         model_workers=model,
         model_cpus=0.0 if on_gpu else decode_cpus,
-        model_gpus=_each(gpus, model, what="GPUs") if on_gpu else 0.0,
+        model_gpus=_each(gpus or [1.0], model, what="GPUs") if on_gpu else 0.0,
         device="cuda" if on_gpu else "cpu",
         batch_size=config.batch_size or (32 if on_gpu else 4),
     )
 
 
-def decode_only(config: DecodeConfig, nodes: Sequence[Mapping[str, float]]) -> tuple[int, float]:
+def _counts(config: ResourceConfig, nodes: Sequence[Mapping[str, float]], *, on_gpu: bool) -> tuple[int, int]:
+    """Return the numbers of decode and model workers, at least one of each."""
+    num_cpus = int(sum(_cpus_of(nodes) or [1.0]))
+    most = config.max_model_workers or sys.maxsize
+    model = config.model_workers or max(1, min(_num_gpus(nodes) if on_gpu else num_cpus, most))
+    rest = num_cpus - model if on_gpu else 0
+    return _of_decoding(config, max(num_cpus // 2, rest)), model
+
+
+def _of_decoding(config: DecodeConfig, number: int) -> int:
+    return config.decode_workers or max(1, min(number, config.max_decode_workers or sys.maxsize))
+
+
+def pool_sizes(
+    config: ResourceConfig, shares: Shares, nodes: Sequence[Mapping[str, float]]
+) -> tuple[int, int]:
+    """Return the numbers of decode and model workers on ``nodes``, which may be others than ``shares`` had.
+
+    Workers keep what they reserve, so fewer may fit than :func:`share_out` would start there. The CPUs go to
+    both pools in turn, so that none waits for ever.
+    """
+    on_gpu = bool(shares.model_gpus)
+    decode, model = _counts(config, nodes, on_gpu=on_gpu)
+    if not shares.decode_cpus:  # Ray would place them anywhere
+        return shares.decode_workers, shares.model_workers
+    places = _places(_cpus_of(nodes), shares.decode_cpus)
+    if on_gpu:
+        gpus = _places([1.0] * _num_gpus(nodes), shares.model_gpus)
+        return max(1, min(decode, places)), max(1, min(model, gpus))
+    model = max(1, min(model, places - max(1, min(decode, places // 3))))
+    return max(1, min(decode, places - model)), model
+
+
+def _places(amounts: Sequence[float], each: float) -> int:
+    return sum(round(amount * _FINEST) // round(each * _FINEST) for amount in amounts)
+
+
+def decode_only(
+    config: DecodeConfig, nodes: Sequence[Mapping[str, float]], to_come: Sequence[Mapping[str, float]] = ()
+) -> tuple[int, float]:
     """Return the number of decode workers in a job that only decodes, and the CPUs that each reserves."""
-    cpus = _cpus_of(nodes)
-    workers = config.decode_workers or max(1, int(sum(cpus)))
-    return workers, _each(cpus, workers, what="CPUs")
+    workers, places = _of_decoding(config, int(sum(_cpus_of(nodes)))), _cpus_of(_with_cpus(nodes, to_come))
+    return workers, _each(places, _of_decoding(config, int(sum(places))), what="CPUs")
 
 
-def _cpus_of(nodes: Sequence[Mapping[str, float]]) -> list[float]:
-    """Return the CPUs of each node that has any; one CPU for a cluster that has none yet."""
-    return [node["CPU"] for node in nodes if "CPU" in node] or [1.0]
+def decode_pool_size(config: DecodeConfig, cpus: float, nodes: Sequence[Mapping[str, float]]) -> tuple[int]:
+    """Return the number of decode workers, each with ``cpus``, in a job that only decodes."""
+    amounts = _cpus_of(nodes)
+    return (_of_decoding(config, min(int(sum(amounts)), _places(amounts, cpus)) if cpus else 1),)
+
+
+def _num_gpus(nodes: Iterable[Mapping[str, float]]) -> int:
+    return sum(int(node.get("GPU", 0.0)) for node in nodes)
+
+
+def _with_cpus(
+    nodes: Sequence[Mapping[str, float]], to_come: Sequence[Mapping[str, float]]
+) -> Sequence[Mapping[str, float]]:
+    """Return ``nodes`` if any has CPUs, else the smallest node that can come, else one CPU."""
+    small = sorted((node for node in to_come if node.get("CPU")), key=lambda node: node["CPU"])
+    return nodes if _cpus_of(nodes) else small[:1] or [{"CPU": 1.0}]
+
+
+def _cpus_of(nodes: Iterable[Mapping[str, float]]) -> list[float]:
+    """Return the CPUs of each node that has any."""
+    return [node["CPU"] for node in nodes if "CPU" in node]
 
 
 def _each(amounts: Sequence[float], workers: int, *, what: str) -> float:
@@ -174,7 +239,24 @@ def rows_of_block(num_videos: int, *, workers: int) -> int:
     return 1 << (wanted - 1).bit_length()
 
 
+def largest_first(videos: pa.Table) -> pa.Table:
+    """Return a manifest with its largest files first, so that no worker begins a long video at the end."""
+    return videos.sort_by([("size_bytes", "descending")])
+
+
 def blocks(videos: pa.Table, *, workers: int) -> list[pa.Table]:
-    """Split a manifest into blocks of :func:`rows_of_block` rows."""
+    """Split a manifest into blocks of at most :func:`rows_of_block` rows.
+
+    A block has at most twice the bytes of an average one, unless a single video has more: long videos are not
+    queued behind each other.
+    """
     rows = rows_of_block(videos.num_rows, workers=workers)
-    return [videos.slice(start, rows) for start in range(0, videos.num_rows, rows)]
+    sizes = videos["size_bytes"].to_pylist()
+    most = 2 * rows * sum(sizes) / max(len(sizes), 1)
+    starts, taken = [0], 0
+    for at, size in enumerate(sizes):
+        if at > starts[-1] and (at - starts[-1] == rows or taken + size > most):
+            starts.append(at)
+            taken = 0
+        taken += size
+    return [videos.slice(start, end - start) for start, end in pairwise([*starts, len(sizes)])]

@@ -1,5 +1,6 @@
 """A stage as plain data, and the only place that calls ``map_batches``."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +8,14 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
+from dfdm_ray.errors import UserError, WriteError
+
 _ROUNDS = 4
 """Measured with a stage five times as fast as the next: it is three rounds ahead, and no worker idles."""
+
+_USER_ERROR = re.compile(rf"{UserError.__module__}\.(?:{UserError.__name__}|{WriteError.__name__}): (.+)")
+_WRAPPED = "\nThe above exception was the direct cause of the following exception:\n"
+"""Separates, in a traceback, the error of a worker from the one that Ray Data makes of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +26,8 @@ class Stage:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Constructor arguments; Ray Data keeps them in the object store, so they may be large."""
     num_workers: int
+    most_workers: int | None = None
+    """Workers to which the pool may grow; ``None``: as many as there are blocks."""
     num_cpus: float
     num_gpus: float = 0.0
     batch_size: int | None = None
@@ -35,7 +44,7 @@ def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Datas
     """
     dataset: ray.data.Dataset = ray.data.from_blocks(list(blocks))  # from_arrow would start workers for it
     for stage in stages:
-        dataset = apply(dataset, stage)
+        dataset = apply(dataset, stage, num_blocks=len(blocks))
     if most := waiting_bytes(stages, rows=max(block.num_rows for block in blocks)):
         limits = ray.data.ExecutionResources(object_store_memory=most)
         dataset.context.execution_options.resource_limits = limits
@@ -52,19 +61,32 @@ def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
     return _ROUNDS * at_once * max(stage.out_bytes for stage in stages)
 
 
-def apply(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
-    """Append ``stage`` to ``dataset``. The pool has its full size from the start.
+def apply(dataset: ray.data.Dataset, stage: Stage, *, num_blocks: int) -> ray.data.Dataset:
+    """Append ``stage`` to ``dataset``; :mod:`dfdm_ray.engine.pools` changes the size of its pool.
 
     A worker runs one call at a time, in its main thread: a thread of Ray Data keeps no freed memory, see
     :func:`dfdm_ray.io.memory.keep_freed_memory`.
     """
+    most = max(stage.num_workers, min(stage.most_workers or num_blocks, num_blocks))
     return dataset.map_batches(
         stage.fn,
         fn_constructor_kwargs=dict(stage.kwargs),
-        compute=ray.data.ActorPoolStrategy(size=stage.num_workers, enable_true_multi_threading=True),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, initial_size=stage.num_workers, max_size=most, enable_true_multi_threading=True
+        ),
         num_cpus=stage.num_cpus,
         num_gpus=stage.num_gpus,
         batch_size=stage.batch_size,
         batch_format="pyarrow",
         zero_copy_batch=True,
     )
+
+
+def own_words(error: Exception) -> UserError | None:
+    """Return the :class:`UserError` that a worker raised, ``None`` for any other error.
+
+    Ray Data keeps only its traceback.
+    """
+    text, _, whole = str(error).rpartition(_WRAPPED)
+    found = _USER_ERROR.fullmatch((text or whole).rstrip().rpartition("\n")[2])
+    return UserError(found[1]) if found else None

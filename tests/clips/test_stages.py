@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,17 @@ class RecordingDataset:
         return self
 
 
-def test_a_stage_becomes_a_pool_of_fixed_size() -> None:
+def test_a_stage_becomes_a_pool_that_may_grow_to_the_number_of_blocks_or_a_limit() -> None:
     dataset: Any = RecordingDataset()
     stage = Stage(fn=MakeClips, kwargs={"a": 1}, num_workers=3, num_cpus=0.5, num_gpus=1.0, batch_size=8)
-    apply(dataset, stage)
+    apply(dataset, stage, num_blocks=9)
     assert dataset.fn is MakeClips
     assert dataset.options["fn_constructor_kwargs"] == {"a": 1}
-    assert dataset.options["compute"].min_size == dataset.options["compute"].max_size == 3
+    compute = dataset.options["compute"]
+    assert (compute.min_size, compute.initial_size, compute.max_size) == (1, 3, 9)
+    apply(dataset, replace(stage, most_workers=5), num_blocks=9)
+    assert dataset.options["compute"].max_size == 5
+    apply(dataset, stage, num_blocks=2)
+    assert dataset.options["compute"].max_size == 3
     assert (dataset.options["num_cpus"], dataset.options["num_gpus"]) == (0.5, 1.0)
     assert (dataset.options["batch_size"], dataset.options["batch_format"]) == (8, "pyarrow")

@@ -20,7 +20,8 @@ from rich.console import Console
 from support.run_folders import rows, run_folder
 
 from dfdm_ray.config import RunConfig
-from dfdm_ray.engine.run import open_run, own_words, read_manifest
+from dfdm_ray.engine.run import open_run, read_manifest
+from dfdm_ray.engine.stage import own_words
 from dfdm_ray.errors import IncompleteError, UserError, WriteError
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.manifest.sources import located

@@ -1,11 +1,22 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import pyarrow as pa
 import pytest
 
 from dfdm_ray.config import DecodeConfig, ResourceConfig
-from dfdm_ray.engine.shares import Shares, blocks, decode_only, share_out, training_workers
+from dfdm_ray.engine.shares import (
+    Shares,
+    blocks,
+    decode_only,
+    decode_pool_size,
+    largest_first,
+    pool_sizes,
+    rows_of_block,
+    share_out,
+    training_workers,
+)
 from dfdm_ray.errors import UserError
 
 CASES = [
@@ -142,6 +153,46 @@ def test_a_gpu_is_used_where_decoding_or_the_driver_hold_all_cpus_of_its_node() 
     assert share_out(ResourceConfig(device="cpu"), cluster(1, 7, 2)).model_cpus > 0
 
 
+def test_pools_have_the_sizes_of_a_fresh_start_wherever_all_workers_fit() -> None:
+    for nodes in SHAPES:
+        shares = share_out(ResourceConfig(), nodes)
+        assert pool_sizes(ResourceConfig(), shares, nodes) == (shares.decode_workers, shares.model_workers)
+
+
+@pytest.mark.parametrize("begin", SHAPES)
+def test_the_workers_of_grown_and_shrunk_pools_find_places(begin: list[dict[str, float]]) -> None:
+    config = ResourceConfig()
+    shares = share_out(config, begin)
+    for nodes in SHAPES:
+        if shares.decode_cpus and any(node.get("CPU", 0) >= 2 * shares.decode_cpus for node in nodes):
+            decode, model = pool_sizes(config, shares, nodes)
+            now = replace(shares, decode_workers=decode, model_workers=model)
+            if not shares.model_gpus or any(node.get("GPU") for node in nodes):
+                assert in_turn(nodes, now) == (decode, model), nodes
+
+
+def test_a_second_node_doubles_the_pools_up_to_the_given_limits() -> None:
+    one, two = cluster(1, 8), cluster(2, 8)
+    shares = share_out(ResourceConfig(), one)
+    assert pool_sizes(ResourceConfig(), shares, two) == (8, 16)
+    assert pool_sizes(ResourceConfig(max_decode_workers=5, max_model_workers=9), shares, two) == (5, 9)
+    assert pool_sizes(ResourceConfig(decode_workers=3, model_workers=2), shares, two) == (3, 2)
+    assert decode_pool_size(DecodeConfig(), 1.0, two) == (16,)
+    assert decode_pool_size(DecodeConfig(max_decode_workers=4), 1.0, two) == (4,)
+
+
+def test_a_cluster_without_workers_begins_with_one_of_each_for_the_nodes_to_come() -> None:
+    head, kinds = [{"memory": 1.0}], [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 8.0}]
+    shares = share_out(ResourceConfig(), head, kinds)
+    assert (shares.decode_workers, shares.model_workers, shares.device) == (1, 1, "cuda")
+    assert (shares.decode_cpus, shares.model_gpus) == (1.0, 1.0)
+    assert pool_sizes(ResourceConfig(), shares, head) == (1, 1)
+    assert pool_sizes(ResourceConfig(), shares, [*head, *kinds, *kinds]) == (46, 2)
+    on_cpus = share_out(ResourceConfig(device="cpu"), head, [{"CPU": 8.0}])
+    assert (on_cpus.decode_workers, on_cpus.model_workers, on_cpus.decode_cpus) == (1, 1, 0.66)
+    assert decode_only(DecodeConfig(), head, kinds) == (1, 1.0)
+
+
 def test_what_the_user_gives_is_kept() -> None:
     config = ResourceConfig(decode_workers=3, model_workers=2, batch_size=7, device="cpu")
     shares = share_out(config, cluster(1, 16, 4))
@@ -172,10 +223,19 @@ BLOCKS = [
 
 @pytest.mark.parametrize(("videos", "workers", "rows"), BLOCKS)
 def test_blocks_are_small_enough_to_keep_every_worker_busy(videos: int, workers: int, rows: int) -> None:
-    table = pa.table({"video_id": range(videos)})
+    table = pa.table({"video_id": range(videos), "size_bytes": [1] * videos})
     made = blocks(table, workers=workers)
     assert max(block.num_rows for block in made) == rows
     assert pa.concat_tables(made).equals(table)
+
+
+def test_a_long_video_begins_first_and_no_other_waits_behind_it() -> None:
+    sizes = [3] * 150 + [40_000] + [2] * 150 + [50_000]
+    table = largest_first(pa.table({"video_id": range(len(sizes)), "size_bytes": sizes}))
+    made = [block["size_bytes"].to_pylist() for block in blocks(table, workers=1)]
+    assert made[:2] == [[50_000], [40_000]]
+    assert max(map(len, made)) == rows_of_block(len(sizes), workers=1) > 1
+    assert sorted(size for block in made for size in block) == sorted(sizes)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Slow:
 
 def test_a_fast_stage_waits_for_a_slow_one_and_every_row_arrives() -> None:
     counter = Counter.remote()  # type: ignore[attr-defined]
-    shared = {"kwargs": {"counter": counter}, "num_workers": 1, "num_cpus": 0.5}
+    shared = {"kwargs": {"counter": counter}, "num_workers": 1, "most_workers": 1, "num_cpus": 0.5}
     stages = [
         Stage(fn=Fast, out_bytes=CROPS_BYTES, **shared),
         Stage(fn=Slow, batch_size=4, **shared),

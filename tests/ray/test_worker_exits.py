@@ -52,7 +52,7 @@ def test_a_video_on_which_each_worker_exits_costs_no_other_and_ends_the_run_in_o
         open_run(RunConfig(), run_folder(tmp_path), manifest, console, verb="scored") as run,
         ray_session(None),
     ):
-        run.through([stage], [{"CPU": 1.0}], {})
+        run.through([stage], [{"CPU": 1.0}], {}, lambda nodes: [1])
     assert "a worker has exited; the " in printed.getvalue()
     there = sorted(run_folder(tmp_path).read()["video_id"].to_pylist())
     assert there == [name for name in NAMES if name != CULPRIT]

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -26,8 +27,8 @@ from dfdm_ray.config import Align, CropConfig
 from dfdm_ray.engine.folder import RunFolder
 from dfdm_ray.engine.record import changes
 from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
-from dfdm_ray.engine.session import ray_session, worker_nodes
-from dfdm_ray.engine.shares import Shares, file_limits, share_out, total
+from dfdm_ray.engine.session import nodes_to_come, ray_session, worker_nodes
+from dfdm_ray.engine.shares import Shares, file_limits, pool_sizes, share_out, total
 from dfdm_ray.engine.stage import Stage
 from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import storage
@@ -107,12 +108,12 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
         if run.todo.num_rows:
             with ray_session(config.ray_address):
                 nodes = worker_nodes()
-                shares = share_out(config.resources, nodes)
+                shares = share_out(config.resources, nodes, nodes_to_come())
                 stages = [
                     _clips_stage(config, source, shares, nodes),
                     _model_stage(config, source, shares, checkpoint),
                 ]
-                run.through(stages, nodes, asdict(shares))
+                run.through(stages, nodes, asdict(shares), partial(pool_sizes, config.resources, shares))
     return ScoreResult(predictions=run.rows, record=run.record, model=model)
 
 
@@ -197,6 +198,7 @@ def _clips_stage(
         fn=source.fn,
         kwargs={**source.kwargs, **(limits if source.fn is MakeClips else {})},
         num_workers=shares.decode_workers,
+        most_workers=config.resources.decode_workers or config.resources.max_decode_workers,
         num_cpus=shares.decode_cpus,
         out_bytes=math.prod(source.shape),
     )
@@ -214,6 +216,7 @@ def _model_stage(config: ScoreConfig, source: Source, shares: Shares, checkpoint
             "compile": config.compile,
         },
         num_workers=shares.model_workers,
+        most_workers=config.resources.model_workers or config.resources.max_model_workers,
         num_cpus=shares.model_cpus,
         num_gpus=shares.model_gpus,
         batch_size=shares.batch_size,

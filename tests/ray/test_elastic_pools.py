@@ -1,0 +1,82 @@
+"""Nodes that join, and nodes that go: the pools follow, and every video gets one row."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+import ray
+import ray.cloudpickle
+from support import killed
+from support.elastic import joined_node, until
+from support.run_folders import run_folder
+from support.sleepers import MODEL_S, Decodes, Run, has_rows, is_over, run_while, stages_of
+
+from dfdm_ray.engine.stage import Stage
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import tests
+
+
+def test_a_node_that_joins_doubles_the_rate(tmp_path: Path) -> None:
+    joined: list[float] = []
+
+    def add(run: Run) -> None:
+        with joined_node(tmp_path, cpus=4):
+            joined.append(time.time())
+            until(lambda: is_over(run))
+
+    made, run, _ = run_while(tmp_path / "out", 800, add)
+    head = ray.get_runtime_context().get_node_id()
+    there = sorted(row["pts_s"][0] for row in made if row["scored_by"] != head)
+    assert there[0] - joined[0] < 30
+    both = [row["pts_s"][0] for row in made if there[0] + 2 < row["pts_s"][0] < there[-1]]
+    assert len(both) / (there[-1] - there[0] - 2) > 1.5 * 4 / MODEL_S  # four workers on the first node
+    assert run.this["largest_pools"] == {"decode": 4, "model": 8}
+    assert run.this["faults_survived"] == {}
+
+
+def test_a_node_that_goes_leaves_nothing_undone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def add_and_kill(run: Run) -> None:
+        with joined_node(tmp_path, cpus=4) as node:
+            until(lambda: is_over(run) or len(set(run_folder(out).read()["scored_by"].to_pylist())) == 2)
+            os.killpg(node.pid, signal.SIGKILL)
+
+    made, run, _ = run_while(out, 800, add_and_kill)
+    assert len({row["scored_by"] for row in made}) == 2
+    assert run.this["faults_survived"]["nodes_lost"] == 1
+
+
+class Slow(Decodes):
+    """So slow that the workers of the next stage are idle most of the time."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        time.sleep(0.4 * batch.num_rows)
+        return batch
+
+
+def test_a_worker_that_ends_while_it_is_idle_does_not_stop_a_pool_of_one(tmp_path: Path) -> None:
+    name, ended = "MapWorker(MapBatches(Scores))", []
+
+    def idle() -> list[psutil.Process]:
+        return [one for one in killed.workers(name) if killed.command_of(one) == f"ray::{name}"]
+
+    def end(run: Run) -> None:
+        until(lambda: has_rows(run, 4))
+        until(idle)
+        ended.extend(idle()[:1])
+        ended[0].terminate()
+
+    stages = [Stage(fn=Slow, num_workers=1, most_workers=1, num_cpus=1), stages_of(1, 1, 1)[1]]
+    _, run, printed = run_while(tmp_path / "out", 30, end, stages=stages)
+    assert ended
+    assert not killed.is_alive(ended[0])
+    assert run.this["largest_pools"] == {"decode": 1, "model": 1}
+    print(printed, run.this)
