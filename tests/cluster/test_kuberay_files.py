@@ -97,7 +97,7 @@ def test_the_head_has_no_work_and_both_kinds_of_worker_scale() -> None:
     assert spec["enableInTreeAutoscaling"]
     assert spec["autoscalerOptions"]["version"] == "v2"
     cpu, gpu = spec["workerGroupSpecs"]
-    assert all(1 <= group["minReplicas"] < group["maxReplicas"] for group in (cpu, gpu))
+    assert all(0 == group["minReplicas"] < group["maxReplicas"] for group in (cpu, gpu))
     limits = pods()["gpu"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1"
     stores = [int(one["rayStartParams"]["object-store-memory"]) for one in (spec["headGroupSpec"], cpu, gpu)]

@@ -78,7 +78,7 @@ def test_the_head_has_no_work_and_workers_are_spot_and_scale(path: Path) -> None
     kinds = content["available_node_types"]
     assert kinds[content["head_node_type"]]["resources"] == {"CPU": 0}
     for name in ("cpu", "gpu"):
-        assert 1 <= kinds[name]["min_workers"] < kinds[name]["max_workers"]
+        assert 0 == kinds[name]["min_workers"] < kinds[name]["max_workers"]
         assert "spot" in json.dumps(kinds[name]["node_config"]).lower()
     assert "spot" not in json.dumps(kinds["head"]["node_config"]).lower()
     assert sum(kinds[name]["max_workers"] for name in ("cpu", "gpu")) <= content["max_workers"]
