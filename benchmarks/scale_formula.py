@@ -15,6 +15,7 @@ your machine. Nodes, GPUs, storage and prices are assumptions.
 python benchmarks/scale_formula.py [--nodes 1 4 16 64] [--node.cores 16] [--node.gpu-videos-s 39.5] ...
 """
 
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -51,6 +52,9 @@ class Costs:
     """Seconds of the driver for a block before anything runs."""
     finish_s: float = 0.000053
     """Seconds of the driver for a video after the last row has arrived."""
+    notice_s: float = 30.0
+    """Seconds from the join of nodes to the request for more: Ray Data reads the cluster every 20 s and asks
+    every 10 s."""
     start_s: float = 15.0
     """Seconds from the command to the first row of a small run, on a running cluster."""
 
@@ -66,6 +70,8 @@ class Node:
     gbit_s: float = 20.0
     """Sustained incoming bandwidth."""
     usd_per_hour: float = 1.204
+    boot_s: float = 120.0
+    """Seconds from the request for a node until Ray runs on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,16 @@ def predict(num_videos: int, node: Node, count: int, costs: Costs, storage: Stor
     return Prediction(limits=passed, rows=rows, seconds=seconds, usd=usd)
 
 
+def growth(node: Node, count: int, costs: Costs) -> tuple[float, float]:
+    """Return the seconds in which a head grows to ``count`` nodes, and how far that puts the run behind.
+
+    The first request brings one node, each further one doubles them. Nodes work while others start.
+    """
+    round_s = node.boot_s + costs.notice_s
+    seconds = round_s * (1 + math.ceil(math.log2(count)))
+    return seconds, seconds - round_s * (1 - 1 / count)
+
+
 def main(nodes: tuple[int, ...] = (1, 4, 16, 64), *, node: Node, storage: Storage, costs: Costs) -> None:
     rows = []
     for archive, num_videos in ARCHIVES.items():
@@ -140,6 +156,8 @@ def main(nodes: tuple[int, ...] = (1, 4, 16, 64), *, node: Node, storage: Storag
             rows.append([*cells, f"{one.usd:.2f}"])
     # One core feeds the GPU.
     cores = [f"{1 + node.gpu_videos_s * costs.prepare_s[crf]:.0f} at crf {crf}" for crf in QUALITIES]
+    grown = [f"{growth(node, count, costs)[0] / 60:.1f} min to {count}" for count in nodes]
+    print(f"A head alone grows to this many nodes: {', '.join(grown)}.")
     remark = f"Cores that keep one GPU busy: {', '.join(cores)}." if node.gpus else ""
     headings = ["archive", "nodes", "videos a block", "videos/s", "limited by", "minutes", "$"]
     show(Table(title="Predicted, not measured", headings=headings, rows=rows, remark=remark))

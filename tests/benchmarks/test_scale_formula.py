@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from scale_formula import ARCHIVES, Costs, Node, Storage, limits, predict
+from scale_formula import ARCHIVES, Costs, Node, Storage, growth, limits, predict
 
 from dfdm_ray.engine.shares import rows_of_block
 
@@ -90,6 +90,15 @@ def test_time_and_price_of_an_archive() -> None:
     # start + blocks planned + videos at the GPUs' rate + rows finished
     assert one.seconds == pytest.approx(10 + 16_000 / one.rows * 0.001 + 16_000 / 160 + 16_000 * 0.0001)
     assert one.usd == pytest.approx(4 * 1.8 * one.seconds / 3600 + 160_000 / 1000 * 0.0004)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rounds", "behind"), [(1, 1, 1), (2, 2, 1.5), (16, 5, 4.0625), (64, 7, 6.015625)]
+)
+def test_growing_doubles_the_nodes_in_each_round(nodes: int, rounds: int, behind: float) -> None:
+    seconds, behind_s = growth(replace(NODE, boot_s=70), nodes, replace(COSTS, notice_s=30))
+    assert seconds == pytest.approx(100 * rounds)
+    assert behind_s == pytest.approx(100 * behind)
 
 
 DOCUMENTED = [
