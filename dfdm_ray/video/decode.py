@@ -37,8 +37,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     """
 
     def __init__(self, uri: str, *, max_pixels: int = LimitsConfig.max_pixels) -> None:
-        self.uri = uri
-        self.num_frames_decoded = 0
+        self.uri, self.num_frames_decoded = uri, 0
         """Number of packets given to the decoder, one for each frame."""
         self._source = VideoSource(uri, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
@@ -242,8 +241,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def _packets(self, key: int, num_shown: int) -> tuple[list[VideoPacket], bool]:
         """Return packets from ``key`` on for ``num_shown`` frames, and whether the stream ended."""
-        stream, held, ended = self._held.pop(key, (None, [], True))
         packets: list[VideoPacket] = []
+        stream, held, ended = self._held.pop(key, (None, packets, True))
         for packet in held if stream is self._source.stream else self._source.packets_from(key):
             if packets and self._restarts(packets[-1], packet):
                 break
@@ -280,7 +279,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             ticks = [frame.pts - self._start if frame.pts is not None else np.nan for frame in frames]
         else:
             ticks = self.index.frame_times[np.minimum(numbers, len(self.index) - 1)].tolist()
-        return FrameBatch(rgb=Pictures(rgb), pts_s=np.array([float(tick * self.time_base) for tick in ticks]))
+        pts_s = np.array([float(tick * self.time_base) for tick in ticks])
+        return FrameBatch(rgb=Pictures(rgb) if len(rgb) > 1 else np.stack(rgb), pts_s=pts_s)
 
 
 def _there(run: Run, num_shown: int, *, ended: bool) -> list[int]:
