@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,14 +25,15 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers c
 
 
 def test_a_node_that_joins_doubles_the_rate(tmp_path: Path) -> None:
-    joined: list[float] = []
+    joined, begin = [], threading.Event()
 
     def add(run: Run) -> None:
         with joined_node(tmp_path, cpus=4):
             joined.append(time.time())
-            until(lambda: is_over(run))
+            begin.set()
+            until(lambda: is_over(run), limit_s=200)
 
-    made, run, _ = run_while(tmp_path / "out", 800, add)
+    made, run, _ = run_while(tmp_path / "out", 800, add, begin=begin)
     head = ray.get_runtime_context().get_node_id()
     there = sorted(row["pts_s"][0] for row in made if row["scored_by"] != head)
     assert there[0] - joined[0] < 30
@@ -42,14 +44,15 @@ def test_a_node_that_joins_doubles_the_rate(tmp_path: Path) -> None:
 
 
 def test_a_node_that_goes_leaves_nothing_undone(tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, begin = tmp_path / "out", threading.Event()
 
     def add_and_kill(run: Run) -> None:
         with joined_node(tmp_path, cpus=4) as node:
-            until(lambda: is_over(run) or len(set(run_folder(out).read()["scored_by"].to_pylist())) == 2)
+            begin.set()
+            until(lambda: len(set(run_folder(out).read()["scored_by"].to_pylist())) == 2, limit_s=200)
             os.killpg(node.pid, signal.SIGKILL)
 
-    made, run, _ = run_while(out, 800, add_and_kill)
+    made, run, _ = run_while(out, 800, add_and_kill, begin=begin)
     assert len({row["scored_by"] for row in made}) == 2
     assert run.this["faults_survived"]["nodes_lost"] == 1
 

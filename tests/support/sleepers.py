@@ -58,9 +58,17 @@ def stages_of(decode: int, model: int, cpus: float) -> list[Stage]:
 
 
 def run_while(
-    folder: Path, num_videos: int, disturb: Callable[[Run], None], stages: Sequence[Stage] = ()
+    folder: Path,
+    num_videos: int,
+    disturb: Callable[[Run], None],
+    stages: Sequence[Stage] = (),
+    begin: threading.Event | None = None,
 ) -> tuple[list[dict[str, Any]], Run, str]:
-    """Return all rows, the run and what it printed; ``disturb`` runs beside it."""
+    """Return all rows, the run and what it printed.
+
+    ``disturb`` runs beside it. The pools are sized for the nodes that are there now, and start when ``begin``
+    is set.
+    """
     names, printed = [f"{number:04}.mp4" for number in range(num_videos)], io.StringIO()
     videos = [{"video_id": name, "uri": f"/{name}", "size_bytes": 1} for name in names]
     manifest, console = pa.Table.from_pylist(videos, schema=MANIFEST), Console(file=printed, width=200)
@@ -75,6 +83,7 @@ def run_while(
         stages = stages or stages_of(shares.decode_workers, shares.model_workers, shares.decode_cpus)
         beside = threading.Thread(target=disturb, args=(run,))
         beside.start()
+        assert begin is None or begin.wait(60)
         run.through(stages, worker_nodes(), {}, sizes)
         beside.join()
     made = run_folder(folder).read().to_pylist()
