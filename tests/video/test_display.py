@@ -202,4 +202,4 @@ def write_bars(path: Path, name: str, params: str) -> Path:
 def test_colours_are_those_of_an_ordinary_video(name: str, params: str, tmp_path: Path) -> None:
     batch, corrections = read(write_bars(tmp_path / "v.mp4", name, params))
     assert corrections == [f"bt709_from_{name}"]
-    np.testing.assert_allclose(batch.rgb[:, 32, 16::32].astype(int), [BARS] * 2, atol=5)
+    np.testing.assert_allclose(np.stack(batch.rgb)[:, 32, 16::32].astype(int), [BARS] * 2, atol=5)
