@@ -99,7 +99,7 @@ class _Autoscaler(DefaultActorAutoscaler):
             elif sizes:
                 self._replace_dead(pool, self._pools.stages[at])
                 self._grow(pool, at, sizes[at])
-                self._tell_if_none_is_ready(pool, at, now)
+                self._report_if_none_is_ready(pool, at, now)
 
     def _replace_dead(self, pool: Any, stage: Stage) -> None:
         """Take workers that ended between two blocks out of the pool; the death of a busy one is an error."""
@@ -121,7 +121,7 @@ class _Autoscaler(DefaultActorAutoscaler):
                 limits = ray.data.ExecutionResources.for_limits(object_store_memory=most)
                 self._options.resource_limits = limits
 
-    def _tell_if_none_is_ready(self, pool: Any, at: int, now: float) -> None:
+    def _report_if_none_is_ready(self, pool: Any, at: int, now: float) -> None:
         if pool.num_alive_actors():
             self._ready_s[at] = now
         elif now - self._ready_s[at] > _PATIENCE_S:

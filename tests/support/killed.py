@@ -77,7 +77,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 def command_of(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()  # Ray pads its titles
     except psutil.NoSuchProcess:
         return ""
 
