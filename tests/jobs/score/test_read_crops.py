@@ -78,7 +78,7 @@ def test_crops_in_a_store_that_does_not_answer_can_be_tried_again(
         raise OSError("AWS Error SLOW_DOWN during GetObject operation (HTTP status 503)")
 
     monkeypatch.setattr(object_store._again.wait, "multiplier", 0.001)
-    monkeypatch.setattr(storage.pq, "read_table", fail)
+    monkeypatch.setattr(storage.pq, "ParquetFile", fail)
     [out] = read(tmp_path, row)
     assert out["reject_code"] == "storage_error"
     assert len(out["faults"]) == object_store.ATTEMPTS - 1
