@@ -106,7 +106,7 @@ def scene_frames(reader: VideoReader, span: range, times_s: Times | None) -> Ite
         if found is None or not np.array_equal(found.pts_s, times_s[start:stop]):
             break
         for one in range(stop - start):
-            yield FrameBatch(rgb=found.rgb[one : one + 1], pts_s=found.pts_s[one : one + 1])
+            yield FrameBatch(rgb=found.rgb[one][None], pts_s=found.pts_s[one : one + 1])
         start = stop
     if start < span.stop:
         yield from islice(reader.read_onwards(), start, span.stop)
@@ -127,5 +127,5 @@ def _key_before(reader: VideoReader, frame: int, times_s: Times) -> _Key | None:
         found = reader.read_run(Run(key=key, offsets=(0,)))
         numbers = [] if found is None else np.flatnonzero(times_s == found.pts_s[0]).tolist()
         if found is not None and len(numbers) == 1 and numbers[0] <= frame:
-            return _Key(key, numbers[0], found.rgb.nbytes)
+            return _Key(key, numbers[0], found.rgb[0].nbytes)
     return None
