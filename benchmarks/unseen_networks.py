@@ -83,7 +83,7 @@ def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: 
     test, val, rest = order[: args.test_pairs], [order[args.test_pairs]], order[args.test_pairs + 1 :]
     settings = read_settings(args.crops)
     preprocessing = preprocessing_of(settings)
-    _, to_train = select(index, rest[:count], args.crops)
+    (_, to_train), (_, to_val) = (select(index, pairs, args.crops) for pairs in (rest[:count], val))
     config = DmaStaConfig(
         backbone=args.backbone, num_frames=args.frames or int(settings["num_frames"]), high_pass=True
     )
@@ -97,7 +97,7 @@ def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: 
         seed=draw,
     )
     for _ in range(recipe.epochs):
-        fit.run_epoch(to_train, select(index, val, args.crops)[1])
+        fit.run_epoch(to_train, to_val)
     rows, to_test = select(index, test, args.crops)
     columns = {name: rows[name].to_pylist() for name in ("crf", "pair", "target_identity", "source_identity")}
     networks = [f"{pair} {label}" for pair, label in zip(columns["pair"], to_test.labels, strict=True)]

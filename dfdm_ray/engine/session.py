@@ -33,6 +33,7 @@ def ray_session(address: str | None, *, worker_output: bool = True) -> Iterator[
         UserError: If there is no cluster at the address.
     """
     _quieten_ray_data()
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # one error is raised; Ray would log each other
     if ray.is_initialized():
         yield
         return

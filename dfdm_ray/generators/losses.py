@@ -72,10 +72,10 @@ def face_loss(target_BCHW: Tensor, image_BCHW: Tensor, masks_BMHW: Tensor) -> Te
     target, image = _lines(target_BCHW), _lines(image_BCHW)
     face, eyes, mouth = (_lines(mask[:, None].expand(-1, 3, -1, -1)) for mask in masks_BMHW.unbind(1))
     squares, products = target.square() + image.square(), target * image
-    weights = face.square() + eyes.square() + mouth.square()
-    total = ((target - image).square() * weights).mean()
-    for mask, factor in ((face, 1.0), (eyes, EYE_WEIGHT), (mouth, MOUTH_WEIGHT)):
-        weight = mask.square()
+    weights = [mask.square() for mask in (face, eyes, mouth)]
+    total = ((target - image).square() * (weights[0] + weights[1] + weights[2])).mean()
+    factors = (1.0, EYE_WEIGHT, MOUTH_WEIGHT)
+    for mask, weight, factor in zip((face, eyes, mouth), weights, factors, strict=True):
         total = total + factor * _dssim(target * mask, image * mask, squares * weight, products * weight)
     return total
 

@@ -8,6 +8,7 @@ import pytest
 import ray
 import ray.cloudpickle
 
+from dfdm_ray.engine.session import ray_session
 from dfdm_ray.engine.stage import Stage, chain, waiting_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -82,3 +83,12 @@ def test_a_worker_works_in_its_main_thread_where_memory_can_be_kept() -> None:
     stage = Stage(fn=ThreadName, num_workers=1, num_cpus=0.5)
     (row,) = chain([pa.table({"id": [0]})], [stage]).take_all()
     assert row["thread"] == threading.main_thread().name
+
+
+def test_ray_logs_no_error_beside_the_one_that_a_run_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_IGNORE_UNHANDLED_ERRORS", raising=False)
+    with ray_session(None):
+        counter = Counter.remote()  # type: ignore[attr-defined]
+        failed = counter.count.remote("a bug")
+        ray.get(counter.read.remote())
+        del failed  # nobody has read it: Ray calls the error unhandled

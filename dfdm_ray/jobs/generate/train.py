@@ -59,6 +59,7 @@ class SwapTrainer:
         self._augment = augmentation(self.config)
         masks_MHW = render_masks(self.faces["a"].shape[1], span_mfu=FACE_SPAN_MFU)
         self._masks = np.ascontiguousarray(np.rint(masks_MHW.transpose(1, 2, 0) * 255).astype(np.uint8))
+        self._masks_MHW = torch.from_numpy(self._masks).to(self.device).permute(2, 0, 1)
 
     def step(self) -> None:
         """Train one iteration and append its loss to ``losses``."""
@@ -96,8 +97,7 @@ class SwapTrainer:
         if self.device == "cpu":
             return training_pairs_opencv(faces, self._masks, augment, *sizes, random)
         faces_B3HW = torch.from_numpy(faces).to(self.device).permute(0, 3, 1, 2)
-        masks_MHW = torch.from_numpy(self._masks).to(self.device).permute(2, 0, 1)
-        masks_BMHW = masks_MHW.expand(len(faces), -1, -1, -1)
+        masks_BMHW = self._masks_MHW.expand(len(faces), -1, -1, -1)
         return training_pairs(faces_B3HW, masks_BMHW, augment, *sizes, random)
 
     @torch.inference_mode()
