@@ -98,7 +98,7 @@ class _Autoscaler(DefaultActorAutoscaler):
                 pool.scale(self._derive_target_scaling_config(pool, op, state))
             elif sizes:
                 self._replace_dead(pool, self._pools.stages[at])
-                self._grow(pool, at, sizes[at])
+                self._fit(pool, at, sizes[at])
                 self._report_if_none_is_ready(pool, at, now)
 
     def _replace_dead(self, pool: Any, stage: Stage) -> None:
@@ -111,10 +111,18 @@ class _Autoscaler(DefaultActorAutoscaler):
                     f"a worker of {stage.fn.__name__} has exited; another takes its place",
                 )
 
-    def _grow(self, pool: Any, at: int, size: int) -> None:
+    def _fit(self, pool: Any, at: int, size: int) -> None:
+        """Give the pool ``size`` workers, as far as those beyond it are idle.
+
+        After the loss of a node, its workers wait for a place on the others. If one pool kept all places
+        there, a pool before it could be without a worker for ever.
+        """
         missing = int(min(size, pool.max_size())) - pool.current_size()
         if missing > 0:
             pool.scale(ActorPoolScalingRequest.upscale(delta=missing, reason="nodes have joined"))
+        elif missing < 0:
+            gone = ActorPoolScalingRequest.downscale(delta=missing, force=True, reason="nodes have gone")
+            pool.scale(gone)
         if pool.current_size() > self._pools.largest[at]:
             self._pools.largest[at] = pool.current_size()
             if most := self._pools.waiting_bytes():

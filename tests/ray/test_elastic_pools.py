@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -53,6 +54,40 @@ def test_a_node_that_goes_leaves_nothing_undone(tmp_path: Path) -> None:
     made, run, _ = run_while(out, 800, add_and_kill, begin=begin)
     assert len({row["scored_by"] for row in made}) == 2
     assert run.this["faults_survived"]["nodes_lost"] == 1
+
+
+@ray.remote
+class Neighbour:
+    """Holds the CPUs that it reserves."""
+
+
+def test_a_pool_gives_up_workers_for_one_whose_only_node_is_gone(tmp_path: Path) -> None:
+    begin, name = threading.Event(), "MapWorker(MapBatches(Decodes))"
+    cpus = int(ray.cluster_resources()["CPU"])
+
+    def take_the_first_stage_away(run: Run) -> None:
+        neighbours = [Neighbour.options(num_cpus=1).remote() for _ in range(cpus)]  # type: ignore[attr-defined]
+        with joined_node(tmp_path, cpus=1) as node:
+            begin.set()
+            until(lambda: any(killed.command_of(one) == f"ray::{name}" for one in _below(node)))
+            del neighbours
+            until(lambda: has_rows(run, 4))
+            os.killpg(node.pid, signal.SIGKILL)
+
+    _, run, _ = run_while(
+        tmp_path / "out",
+        100,
+        take_the_first_stage_away,
+        stages=stages_of(1, 1, 1),
+        sizes=lambda nodes: [1, cpus if len(nodes) > 1 else cpus - 1],
+        begin=begin,
+    )
+    assert run.this["largest_pools"] == {"decode": 1, "model": cpus}
+    assert run.this["faults_survived"]["nodes_lost"] == 1
+
+
+def _below(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(node.pid).children(recursive=True)
 
 
 class Slow(Decodes):

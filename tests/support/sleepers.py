@@ -62,12 +62,13 @@ def run_while(
     num_videos: int,
     disturb: Callable[[Run], None],
     stages: Sequence[Stage] = (),
+    sizes: Sizes | None = None,
     begin: threading.Event | None = None,
 ) -> tuple[list[dict[str, Any]], Run, str]:
     """Return all rows, the run and what it printed.
 
     ``disturb`` runs beside it. The pools are sized for the nodes that are there now, and start when ``begin``
-    is set.
+    is set. Pools of ``stages`` have fixed sizes, unless ``sizes`` changes them.
     """
     names, printed = [f"{number:04}.mp4" for number in range(num_videos)], io.StringIO()
     videos = [{"video_id": name, "uri": f"/{name}", "size_bytes": 1} for name in names]
@@ -77,9 +78,10 @@ def run_while(
         open_run(RunConfig(), run_folder(folder), manifest, console, verb="scored") as run,
     ):
         shares = share_out(ResourceConfig(), worker_nodes())
-        sizes: Sizes = partial(pool_sizes, ResourceConfig(), shares)
-        if stages:
-            sizes = lambda _: [stage.num_workers for stage in stages]  # noqa: E731
+        if sizes is None:
+            sizes = partial(pool_sizes, ResourceConfig(), shares)
+            if stages:
+                sizes = lambda _: [stage.num_workers for stage in stages]  # noqa: E731
         stages = stages or stages_of(shares.decode_workers, shares.model_workers, shares.decode_cpus)
         beside = threading.Thread(target=disturb, args=(run,))
         beside.start()
