@@ -70,9 +70,12 @@ def test_a_pool_gives_up_workers_for_one_whose_only_node_is_gone(tmp_path: Path)
     def take_the_first_stage_away(run: Run) -> None:
         neighbours = [Neighbour.options(num_cpus=1).remote() for _ in range(cpus)]  # type: ignore[attr-defined]
         with joined_node(tmp_path, cpus=1) as node:
-            begin.set()
-            until(lambda: any(killed.command_of(one) == f"ray::{name}" for one in _below(node)))
-            del neighbours
+            try:
+                begin.set()
+                until(lambda: any(f"ray::{name}" in killed.command_of(one) for one in _below(node)))
+            finally:
+                for neighbour in neighbours:
+                    ray.kill(neighbour)
             until(lambda: has_rows(run, 4))
             os.killpg(node.pid, signal.SIGKILL)
 
