@@ -1,6 +1,7 @@
 """Runs whose stages sleep instead of working, so that nodes can be logical ones."""
 
 import io
+import os
 import sys
 import threading
 import time
@@ -30,30 +31,41 @@ DECODE_S, MODEL_S = 0.05, 0.1
 
 
 class Decodes:
+    """Sleeps for each video; no longer once ``hurry`` exists."""
+
+    def __init__(self, hurry: str = "") -> None:
+        self.hurry = hurry
+
     def __call__(self, batch: pa.Table) -> pa.Table:
-        time.sleep(DECODE_S * batch.num_rows)
+        if not os.path.exists(self.hurry):
+            time.sleep(DECODE_S * batch.num_rows)
         return batch
 
 
 class Scores:
-    """Makes rows with the time and the node."""
+    """Makes rows with the time and the node. A worker on another node than ``head`` makes ``hurry``."""
 
-    def __init__(self, row: dict[str, Any]) -> None:
+    def __init__(self, row: dict[str, Any], hurry: str = "", head: str = "") -> None:
         self.row = row | {"scored_by": ray.get_runtime_context().get_node_id()}
+        self.hurry, self.head = hurry, head
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        time.sleep(MODEL_S * batch.num_rows)
+        if self.hurry and self.row["scored_by"] != self.head:
+            Path(self.hurry).touch()
+        if not os.path.exists(self.hurry):
+            time.sleep(MODEL_S * batch.num_rows)
         made = [
             {**self.row, "video_id": name, "pts_s": [time.time()]} for name in batch["video_id"].to_pylist()
         ]
         return pa.Table.from_pylist(made, schema=PREDICTIONS)
 
 
-def stages_of(decode: int, model: int, cpus: float) -> list[Stage]:
-    row = rows("").to_pylist()[0]
+def stages_of(decode: int, model: int, cpus: float, hurry: str = "") -> list[Stage]:
+    head, row = ray.get_runtime_context().get_node_id(), rows("").to_pylist()[0]
+    scores = {"row": row, "hurry": hurry, "head": head}
     return [
-        Stage(fn=Decodes, num_workers=decode, num_cpus=cpus),
-        Stage(fn=Scores, kwargs={"row": row}, num_workers=model, num_cpus=cpus),
+        Stage(fn=Decodes, kwargs={"hurry": hurry}, num_workers=decode, num_cpus=cpus),
+        Stage(fn=Scores, kwargs=scores, num_workers=model, num_cpus=cpus),
     ]
 
 
@@ -64,11 +76,13 @@ def run_while(
     stages: Sequence[Stage] = (),
     sizes: Sizes | None = None,
     begin: threading.Event | None = None,
+    hurry_elsewhere: bool = False,
 ) -> tuple[list[dict[str, Any]], Run, str]:
     """Return all rows, the run and what it printed.
 
     ``disturb`` runs beside it. The pools are sized for the nodes that are there now, and start when ``begin``
-    is set. Pools of ``stages`` have fixed sizes, unless ``sizes`` changes them.
+    is set. Pools of ``stages`` have fixed sizes, unless ``sizes`` changes them. With ``hurry_elsewhere`` no
+    stage sleeps any more once a second node makes rows.
     """
     names, printed = [f"{number:04}.mp4" for number in range(num_videos)], io.StringIO()
     videos = [{"video_id": name, "uri": f"/{name}", "size_bytes": 1} for name in names]
@@ -82,7 +96,9 @@ def run_while(
             sizes = partial(pool_sizes, ResourceConfig(), shares)
             if stages:
                 sizes = lambda _: [stage.num_workers for stage in stages]  # noqa: E731
-        stages = stages or stages_of(shares.decode_workers, shares.model_workers, shares.decode_cpus)
+        hurry = str(folder.parent / "hurry") if hurry_elsewhere else ""
+        counts = (shares.decode_workers, shares.model_workers)
+        stages = stages or stages_of(*counts, shares.decode_cpus, hurry)
         beside = threading.Thread(target=disturb, args=(run,))
         beside.start()
         assert begin is None or begin.wait(60)
