@@ -35,7 +35,7 @@ from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.images import contact_sheet, png
 from dfdm_ray.io.terminal import say
-from dfdm_ray.labels import GENERATORS
+from dfdm_ray.labels import class_order
 from dfdm_ray.schemas import CROPS_INDEX, REJECTED, SCORED
 
 _ON_SHEET = 24
@@ -165,8 +165,7 @@ def _crops_table(with_crops: pa.Table) -> Table:
     for row in with_crops.select(["crf", "split", "generator"]).to_pylist():
         crf = "unknown" if row["crf"] is None else str(row["crf"])
         counts[crf, row["split"] or "none", row["generator"] or "unknown"] += 1
-    found = {generator for _, _, generator in counts}
-    columns = [name for name in GENERATORS if name in found] + sorted(found - set(GENERATORS))
+    columns = class_order(generator for _, _, generator in counts)
     table = Table(title="Videos with crops", box=SIMPLE_HEAD)
     for heading in ("crf", "split", *columns, "total"):
         table.add_column(heading, justify="left" if heading == "split" else "right")

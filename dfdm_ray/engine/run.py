@@ -31,9 +31,10 @@ from dfdm_ray.errors import IncompleteError, UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
 from dfdm_ray.manifest.build import build_manifest
+from dfdm_ray.manifest.read import load_manifest
 from dfdm_ray.manifest.sources import located
 from dfdm_ray.manifest.summary import show_oddities
-from dfdm_ray.schemas import check_manifest, with_values
+from dfdm_ray.schemas import with_values
 
 _JUDGED_AFTER = 50
 """Videos before ``max_reject_fraction`` is applied."""
@@ -48,7 +49,7 @@ def read_manifest(config: ArchiveConfig, console: Console) -> tuple[pa.Table, li
     in one line.
     """
     if config.manifest is not None:
-        table = check_manifest(storage.read_parquet(config.manifest, what="manifest"), origin=config.manifest)
+        table = load_manifest(config.manifest)
         if not table.num_rows:
             raise UserError(f"the manifest {config.manifest} has no rows")
         return _absolute(table, storage.split(storage.absolute(config.manifest))[0]), []

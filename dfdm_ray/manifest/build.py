@@ -12,9 +12,11 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.terminal import visible
+from dfdm_ray.labels import REAL
 from dfdm_ray.manifest.names import DfdmFacts, Original, find_copies, parse_path, system_part
+from dfdm_ray.manifest.read import is_csv, load_manifest
 from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
-from dfdm_ray.schemas import MANIFEST
+from dfdm_ray.schemas import MANIFEST, with_values
 
 _OTHER_FACTS = ("crf", "target_identity", "source_identity", "scene")
 
@@ -60,13 +62,16 @@ def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestB
     """List the videos of ``source`` and parse their names.
 
     ``source`` is a folder, a local pattern (``**`` is any number of folders), one video, a list file
-    (.txt: one path or URI per line, relative to the folder of the list; ``#`` starts a comment line) or a
-    remote prefix. An unreadable entry with the name of a video, or in a list file, is a problem and also
-    has a row of size 0, so that scoring reports it. ``original`` is the meaning of the tag ``1original``.
+    (.txt: one path or URI per line, relative to the folder of the list; ``#`` starts a comment line), a table
+    of videos (.csv, see :func:`dfdm_ray.manifest.read.load_manifest`) or a remote prefix. An unreadable entry
+    with the name of a video, or in a list file, is a problem and also has a row of size 0, so that scoring
+    reports it. ``original`` is the meaning of the tag ``1original``.
 
     Raises:
         UserError: If ``source`` cannot be read or has no videos.
     """
+    if is_csv(source):
+        return _of_table(load_manifest(source))
     listed, num_system_files = _without_system_files(list_source(source))
     videos, num_other_files, clashes = _videos(listed)
     num_other_files = dict(sorted({**num_other_files, **num_system_files}.items()))
@@ -94,6 +99,34 @@ def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestB
         is_dfdm=is_dfdm,
         original_note=_original_note(sum(fact.is_original for fact in facts), original),
     )
+
+
+def with_real(build: ManifestBuild, source: str) -> ManifestBuild:
+    """Return ``build`` with the videos of ``source``, all of them real; their ids begin with its last folder.
+
+    Raises:
+        UserError: If ``source`` cannot be read, has no videos, or has ids of ``build``.
+    """
+    real = build_manifest(source)
+    folder = storage.split(source.rstrip("/"))[1]
+    ids = [storage.join(folder, name) for name in real.table["video_id"].to_pylist()]
+    if double := {*ids} & {*build.table["video_id"].to_pylist()}:
+        raise UserError(f"--real {source} contains {min(double)}, which --videos contains too")
+    table = with_values(real.table, "video_id", ids)
+    for column, value in (("generator", REAL), ("source_identity", None)):
+        table = with_values(table, column, [value] * len(ids))
+    return replace(
+        build,
+        table=pa.concat_tables([build.table, table]).sort_by("video_id"),
+        problems=(*build.problems, *real.problems),
+        not_listed=(*build.not_listed, *real.not_listed),
+    )
+
+
+def _of_table(table: pa.Table) -> ManifestBuild:
+    sizes = zip(table["video_id"].to_pylist(), table["size_bytes"].to_pylist(), strict=True)
+    problems = tuple(Problem(name, "no such file, or it is empty") for name, size in sizes if not size)
+    return ManifestBuild(table=table, problems=problems, not_listed=(), num_other_files={}, is_dfdm=False)
 
 
 def _original_note(count: int, original: Original) -> str | None:

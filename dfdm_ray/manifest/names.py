@@ -7,7 +7,7 @@ An example of a path in DFDM::
       quality  generator |  source | generator tag
               (a check) target   scene
 
-The real video behind it, if there is one, is ``id28_0008.mp4``, as in Celeb-DF.
+The real video behind it, if there is one, is ``id28_0008.mp4``, as in Celeb-DF. Its generator is ``real``.
 The target is the person in the video, the source the person whose face was put in. Other data
 sets use some of these words too (FaceForensics++ has another ``FaceSwap``), so the name of a folder
 counts as a generator only above a DFDM name or together with a quality folder.
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator, parse_generator
+from dfdm_ray.labels import DFDM_TAGS, QUALITIES, REAL, Generator, parse_generator
 
 _NAME = re.compile(r"(id[0-9]+)_(id[0-9]+)_([0-9]+)(?:_(.*))?", re.IGNORECASE | re.DOTALL)
 _REAL_NAME = re.compile(r"(id[0-9]+)_([0-9]+)", re.IGNORECASE)
@@ -52,7 +52,8 @@ _KNOWN_TAGS = ", ".join(DFDM_TAGS.values())
 class DfdmFacts:
     """Facts in one path; ``None`` if unknown."""
 
-    generator: Generator | None
+    generator: str | None
+    """A generator of DFDM, or :data:`dfdm_ray.labels.REAL`."""
     crf: int | None
     target_identity: str | None
     source_identity: str | None
@@ -70,7 +71,7 @@ def parse_path(path: str, *, root: str = "", original: Original = "faceswap") ->
 
     The nearest quality folder and the nearest folder with the name of a generator count: first those in
     ``path``, then the last folders of ``root`` (unless ``path`` is absolute). If ``original`` is ``real``,
-    a name with the tag ``1original`` has no generator and no source.
+    a name with the tag ``1original`` is a real video and has no source.
     """
     folders, stem = _folders_and_stem(path, root)
     crf, crf_reason, has_quality_folder = _quality(folders)
@@ -80,8 +81,9 @@ def parse_path(path: str, *, root: str = "", original: Original = "faceswap") ->
     tag = (match and match[4]) or ""
     is_original = "original" in tag.lower() and parse_generator(tag) is not None
     is_real = real or (is_original and original == "real")
+    generator: str | None
     if is_real:
-        generator, reasons = None, []
+        generator, reasons = REAL, []
     elif match is None:
         reasons = ["name does not match id0_id1_0000_1original"]
         generator = parse_generator(folder) if folder else None

@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dfdm_ray.io.terminal import say, show_list
-from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, Generator
+from dfdm_ray.labels import DFDM_TAGS, DFDM_VIDEOS_PER_CELL, GENERATORS, QUALITIES, REAL, Generator
 from dfdm_ray.manifest.build import ManifestBuild
 from dfdm_ray.manifest.names import find_copies
-from dfdm_ray.schemas import count_other_generators
 
 
 @dataclass(frozen=True, order=True)
@@ -80,11 +79,25 @@ def show_manifest(build: ManifestBuild, console: Console) -> None:
         say(console, build.left_out)
 
 
+def matched_real(table: pa.Table) -> str:
+    """Return how many real videos there are and how many swapped scenes have theirs; ``""`` without any."""
+    rows = table.select(["target_identity", "scene", "generator"]).to_pylist()
+    scenes = {
+        kind: {(row["target_identity"], row["scene"]) for row in rows if (row["generator"] == REAL) == kind}
+        for kind in (True, False)
+    }
+    number = sum(row["generator"] == REAL for row in rows)
+    swapped = {scene for scene in scenes[False] if None not in scene}
+    matched = f"; {len(swapped & scenes[True]):,} of {len(swapped):,} swapped scenes have theirs"
+    return f"real videos: {number:,}" + (matched if swapped else "") if number else ""
+
+
 def _show_dfdm(table: pa.Table, console: Console) -> None:
     counts = count_cells(table)
     if any(counts.values()):
         console.print(_cells_table(counts))
-    without = table.num_rows - len(_with_facts(table))
+    num_real = pc.sum(pc.equal(table["generator"], REAL)).as_py() or 0
+    without = table.num_rows - num_real - len(_with_facts(table))
     if without:
         say(console, f"lacking a DFDM fact (generator, quality, identities or scene): {without:,}")
     missing = [*map(str, find_missing(table))]
@@ -117,9 +130,7 @@ def _against(counts: list[int], published: int) -> Iterable[Text]:
 
 
 def show_oddities(manifest: pa.Table, console: Console) -> None:
-    """Print the generators that are no class, and the videos that look like copies of others."""
-    if others := count_other_generators(manifest):
-        say(console, f"warning: generators that are no class; `train` leaves them out: {others}", "yellow")
+    """Print the videos that look like copies of others."""
     sizes = dict(zip(manifest["video_id"].to_pylist(), manifest["size_bytes"].to_pylist(), strict=True))
     copies = [f"{copy}, of {original}" for copy, original in find_copies(sizes).items()]
     show_list(console, "look like copies, with the same size; both count", copies)

@@ -69,7 +69,7 @@ def test_how_names_with_1original_were_read_is_noted(tmp_path: Path) -> None:
     put(tmp_path / "DFDM_crf0" / "id0_id1_0000_4dfaker.mp4")
     swapped, real = (build_manifest(str(tmp_path), original=one) for one in ("faceswap", "real"))
     assert swapped.table["generator"].to_pylist() == ["faceswap", "dfaker"]
-    assert real.table["generator"].to_pylist() == [None, "dfaker"]
+    assert real.table["generator"].to_pylist() == ["real", "dfaker"]
     assert str(swapped.original_note).startswith("names with the tag 1original: 1, read as Faceswap; ")
     assert "--original real" in str(swapped.original_note)
     assert str(real.original_note).startswith("names with the tag 1original: 1, read as real videos; ")

@@ -119,7 +119,7 @@ def test_the_tag_1original_is_faceswap_or_real_as_wanted(path: str, is_original:
     assert (swapped.is_original, real.is_original) == (is_original, is_original)
     if is_original:
         assert (swapped.generator, swapped.source_identity) == ("faceswap", "id1")
-        assert (real.generator, real.crf, real.reasons) == (None, 0, ())
+        assert (real.generator, real.crf, real.reasons) == ("real", 0, ())
         assert (real.target_identity, real.source_identity, real.scene) == ("id0", None, "0000")
     else:
         assert real == swapped
@@ -161,12 +161,17 @@ def test_the_path_goes_before_the_root_and_an_absolute_path_has_no_root() -> Non
         "FaceSwap/c23/videos/000_003.mp4",
         # Celeb-DF: ids and scene, but no tag
         "Celeb-synthesis/id0_id1_0000.mp4",
-        "original/id0_0000.mp4",
     ],
 )
 def test_other_data_sets_do_not_look_like_dfdm(path: str) -> None:
     assert not parse_path(path).looks_like_dfdm
     assert parse_path(path).generator is None
+
+
+def test_a_scene_of_one_person_is_real_as_in_celeb_df() -> None:
+    facts = parse_path("Celeb-real/id28_0008.mp4")
+    assert (facts.generator, facts.target_identity, facts.scene) == ("real", "id28", "0008")
+    assert (facts.source_identity, facts.reasons, facts.looks_like_dfdm) == (None, (), False)
 
 
 @pytest.mark.parametrize(

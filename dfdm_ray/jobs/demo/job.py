@@ -117,16 +117,16 @@ def _generate_config(root: Path) -> GenerateConfig:
 
 
 def _manifests(root: Path, console: Console) -> tuple[str, str]:
-    """Write two manifests: the swapped videos, to prepare, and the test scenes with the originals, to score.
+    """Write two manifests: all scenes, to prepare; the scenes of test and the originals, to score.
 
     The split is by scene: there are only two people.
     """
-    whole, swapped, scored = (str(root / f"{name}.parquet") for name in ("manifest", "swapped", "scored"))
+    whole, scenes, scored = (str(root / f"{name}.parquet") for name in ("manifest", "scenes", "scored"))
     write(ManifestConfig(videos=str(root / "videos"), out=whole, split="scene", overwrite=True), console)
     table = storage.read_parquet(whole, what="manifest")
-    is_swapped = pc.is_valid(table["generator"])
-    is_test = pc.and_(is_swapped, pc.fill_null(pc.equal(table["split"], "test"), False))
-    storage.write_parquet(swapped, table.filter(is_swapped))
+    is_scene = pc.is_valid(table["generator"])
+    is_test = pc.and_(is_scene, pc.fill_null(pc.equal(table["split"], "test"), False))
+    storage.write_parquet(scenes, table.filter(is_scene))
     is_original = pc.starts_with(table["video_id"], "originals/")
     storage.write_parquet(scored, table.filter(pc.or_(is_test, is_original)))
-    return swapped, scored
+    return scenes, scored

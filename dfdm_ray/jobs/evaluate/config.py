@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
+from dfdm_ray.labels import merged_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class EvaluateConfig:
     """Evaluate only videos of these qualities. Default: all."""
     manifest: str | None = None
     """Manifest that supplies generator, split, quality, identities and scene where predictions lack them."""
+    merge: tuple[str, ...] = ()
+    """True generators to treat as one class, as in `train --merge`: 64px=faceswap,lightweight,iae."""
     bootstrap: int = 2000
     """Number of resamples for each 95% interval."""
     seed: int = 0
@@ -33,6 +36,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         at_least(100, bootstrap=self.bootstrap)
+        merged_classes(self.merge)
         at_least(0, seed=self.seed, mistakes=self.mistakes)
         if not self.predictions:
             raise UserError("--predictions needs at least one run folder or .parquet file")

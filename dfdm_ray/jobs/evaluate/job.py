@@ -8,6 +8,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +21,9 @@ from dfdm_ray.jobs.evaluate import plots, report
 from dfdm_ray.jobs.evaluate.cases import check_predictions, fill_from_manifest, select
 from dfdm_ray.jobs.evaluate.config import EvaluateConfig
 from dfdm_ray.jobs.evaluate.summary import summarise
-from dfdm_ray.labels import GENERATORS
-from dfdm_ray.schemas import PREDICTIONS_FOLDER, SCORED, check_manifest
+from dfdm_ray.labels import GENERATORS, merged_classes
+from dfdm_ray.manifest.read import load_manifest
+from dfdm_ray.schemas import PREDICTIONS_FOLDER, SCORED, with_values
 
 _FILES = ("metrics.json", "report.md", "report.html")
 
@@ -65,12 +67,11 @@ def _measure(config: EvaluateConfig) -> dict[str, Any]:
     """Return the content of ``metrics.json``."""
     manifest = None
     if config.manifest is not None:
-        manifest = storage.read_parquet(config.manifest, what="manifest")
-        manifest = check_manifest(manifest, origin=config.manifest)
+        manifest = load_manifest(config.manifest)
     options = {"num_samples": config.bootstrap, "seed": config.seed, "num_mistakes": config.mistakes}
     runs, remarks, videos = [], [], []
     for uri, name in zip(config.predictions, _names(config), strict=True):
-        table, classes, on_input = _read(uri, manifest)
+        table, classes, on_input = _read(uri, manifest, merged_classes(config.merge))
         fates = select(table, classes=classes, split=config.split, crfs=config.crf, origin=name)
         runs.append(summarise(fates, name=name, classes=classes, **options))
         remarks += [f"{name}: {remark}" for remark in on_input]
@@ -89,8 +90,14 @@ def _measure(config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
-def _read(uri: str, manifest: pa.Table | None) -> tuple[pa.Table, tuple[str, ...], list[str]]:
-    """Return the rows, the classes and remarks on one of --predictions."""
+def _read(
+    uri: str, manifest: pa.Table | None, merged: Mapping[str, str]
+) -> tuple[pa.Table, tuple[str, ...], list[str]]:
+    """Return the rows, the classes and remarks on one of --predictions.
+
+    Args:
+        merged: Class of each generator that is part of a merged one.
+    """
     table, record = _read_run(uri)
     table = check_predictions(table, origin=uri)
     remarks = []
@@ -100,6 +107,8 @@ def _read(uri: str, manifest: pa.Table | None) -> tuple[pa.Table, tuple[str, ...
     if manifest is not None:
         table, differing = fill_from_manifest(table, manifest)
         remarks += differing
+    truth = [merged.get(name, name) for name in table["true_generator"].to_pylist()]
+    table = with_values(table, "true_generator", truth)
     return table, _classes(record, table, uri), remarks
 
 
@@ -138,10 +147,9 @@ def _classes(record: dict[str, Any], table: pa.Table, origin: str) -> tuple[str,
     """Return the class names in the record, in class order; without a record, all generators if K fits."""
     listed = record.get("settings", {}).get("classes")
     if listed is not None:
-        if not isinstance(listed, list) or not listed or any(name not in GENERATORS for name in listed):
-            raise UserError(
-                f"{origin}: run.json lists the classes {listed}; classes must be of {', '.join(GENERATORS)}"
-            )
+        names = listed if isinstance(listed, list) else []
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise UserError(f"{origin}: run.json lists the classes {listed}; they must be different names")
         return tuple(listed)
     counts = {len(row) for row in table["probabilities"].to_pylist() if row}
     if counts - {len(GENERATORS)}:

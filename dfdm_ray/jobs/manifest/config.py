@@ -12,7 +12,11 @@ class ManifestConfig:
     """List videos with the facts in their names, and split them into train, val and test."""
 
     videos: str
-    """A folder (a DFDM tree or any other), a pattern, one video, a list file (.txt), or an s3:// prefix."""
+    """A folder (a DFDM tree or any other), a pattern, one video, a list file (.txt), a table of videos
+    (.csv, see docs/data.md), or an s3:// prefix."""
+    real: tuple[str, ...] = ()
+    """More sources, of videos that nobody swapped: their generator is `real`. For DFDM, these are the
+    originals of Celeb-DF; names such as id28_0008.mp4 contain target and scene."""
     out: str = "manifest.parquet"
     """Manifest to write (Parquet)."""
     split: Literal["auto", "strict", "network", "identity", "scene", "video", "lists", "none"] = "auto"

@@ -11,8 +11,8 @@ from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.manifest.split_lists import split_by_lists
 from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
 from dfdm_ray.jobs.manifest.splits import assign_splits, split_by_default
-from dfdm_ray.manifest.build import build_manifest, write_manifest
-from dfdm_ray.manifest.summary import show_manifest
+from dfdm_ray.manifest.build import build_manifest, with_real, write_manifest
+from dfdm_ray.manifest.summary import matched_real, show_manifest
 
 
 def write(config: ManifestConfig, console: Console) -> None:
@@ -26,6 +26,8 @@ def write(config: ManifestConfig, console: Console) -> None:
     if storage.exists(config.out) and not config.overwrite:
         raise UserError(f"{config.out} exists; give --overwrite to replace it, or another --out")
     build = build_manifest(config.videos, original=config.original)
+    for source in config.real:
+        build = with_real(build, source)
     table = build.table
     num_identities = len(table["target_identity"].drop_null().unique())
     chosen = "" if num_identities else "no target identities in the names: no split"
@@ -34,6 +36,8 @@ def write(config: ManifestConfig, console: Console) -> None:
             table, train_list=str(config.train_list), test_list=str(config.test_list), seed=config.seed
         )
         build = replace(build, problems=(*build.problems, *unmatched))
+    elif config.split == "auto" and table["split"].null_count < table.num_rows:
+        chosen = "the splits are those of the table"
     elif config.split == "none" or not num_identities:
         pass
     elif config.split == "auto":
@@ -42,6 +46,8 @@ def write(config: ManifestConfig, console: Console) -> None:
         table = assign_splits(table, method=config.split, seed=config.seed)
     problems = write_manifest(config.out, build, table)
     show_manifest(build, console)
+    if line := matched_real(table):
+        say(console, line)
     if build.original_note:
         say(console, build.original_note, "yellow")
     if table["split"].null_count < table.num_rows:

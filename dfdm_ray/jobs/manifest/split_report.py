@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, SPLITS, pairs_of
-from dfdm_ray.labels import GENERATORS
+from dfdm_ray.labels import class_order
 
 _KINDS = {
     "target identities": ("target_identity",),
@@ -110,7 +110,7 @@ def _table(report: SplitReport) -> Table:
         label += f" - LEAKS {report.leak}"
     title = Text(label, style=_LEAKS[report.leak][1] if report.leak else "")
     view = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    named = [name for name in GENERATORS if any(split.num_videos_of.get(name) for split in report.splits)]
+    named = class_order(name for split in report.splits for name in split.num_videos_of)
     for name in ("split", "videos", "targets", "networks", *named):
         view.add_column(name, justify="left" if name == "split" else "right")
     for split in report.splits:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
-from dfdm_ray.labels import Backbone
+from dfdm_ray.labels import Backbone, merged_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +172,11 @@ class TrainOptions:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     crf: tuple[int, ...] = ()
     """Qualities (crf) to train and validate on. Default: all."""
+    classes: tuple[str, ...] = ()
+    """Generators to tell apart, `real` among them; videos of others are left out. Default: all that the
+    split train contains."""
+    merge: tuple[str, ...] = ()
+    """Generators to treat as one class, such as 64px=faceswap,lightweight,iae."""
     workers: int | None = None
     """Training workers, one per GPU. Default: one for each GPU of the cluster, or up to two CPU workers."""
     loaders: int | None = None
@@ -183,6 +188,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         at_least(1, workers=self.workers)
         at_least(0, loaders=self.loaders)
+        merged_classes(self.merge)
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
+            raise UserError(f"--classes must list two or more different generators, got {self.classes}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,39 @@
+"""Networks and people of the rows of a manifest, and what two sets of rows share."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+import pyarrow as pa
+
+_PEOPLE = ("target_identity", "source_identity")
+
+
+def networks_of(rows: pa.Table) -> list[str]:
+    """Return the network of each row: generator and unordered pair, ``iae id0+id1``.
+
+    Where a person is unknown, as in real videos, it is the target, else the id of the video.
+    """
+    names = ("generator", *_PEOPLE, "video_id")
+    return [
+        f"{generator} {'+'.join(sorted((target, source)))}" if target and source else target or video
+        for generator, target, source, video in zip(*(rows[name].to_pylist() for name in names), strict=True)
+    ]
+
+
+def traces(rows: pa.Table) -> dict[str, list[str]]:
+    """Return fingerprints of the networks and of the people of ``rows``, without their names."""
+    swapped = rows.filter(rows["source_identity"].is_valid())
+    people = {value for name in _PEOPLE for value in rows[name].drop_null().to_pylist()}
+    return {"networks": _fingerprints(networks_of(swapped)), "people": _fingerprints(people)}
+
+
+def shared_with(rows: pa.Table, others: Mapping[str, Collection[str]]) -> str:
+    """Return what ``rows`` share with others, by :func:`traces`: networks, people, nothing, or unknown."""
+    if not others:
+        return "unknown"
+    own = traces(rows)
+    return next((what for what in own if {*own[what]} & {*others.get(what, ())}), "nothing")
+
+
+def _fingerprints(names: Collection[str]) -> list[str]:
+    return sorted({hashlib.sha256(name.encode()).hexdigest()[:16] for name in names})
