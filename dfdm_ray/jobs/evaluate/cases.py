@@ -25,7 +25,8 @@ _NEEDED = ("video_id", "status", "generator", "probabilities")
 _GROUP = ("target_identity", "source_identity", "scene")
 _FILLED = {"true_generator": "generator"} | {name: name for name in ("split", "crf", *_GROUP)}
 """Columns of predictions that a manifest can fill, and their names in the manifest."""
-_COLUMNS = (*_NEEDED, *_FILLED, "reject_code", "reject_detail")
+_VERDICT = ("verdict", "prediction_set", "p_values", "unknown_score")
+_COLUMNS = (*_NEEDED, *_FILLED, *_VERDICT, "reject_code", "reject_detail")
 _SUM_TOLERANCE = 1e-3
 
 Row = dict[str, Any]

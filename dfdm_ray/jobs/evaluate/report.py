@@ -124,6 +124,40 @@ def _calibration_table(metrics: Metrics) -> Table:
     return Table("Calibration", ("measure", "value"), rows)
 
 
+def _verdict_table(metrics: Metrics) -> Table:
+    rows = [
+        (row["truth"], row["verdict"], str(row["num_videos"]), str(row["num_right"]))
+        for row in metrics["open_set"]["verdicts"]
+    ]
+    remark = (
+        "Known: swapped by a class of the model; strange: by something else. Right: real for a real video, "
+        "unknown for a strange one, a prediction set with the generator for a known one."
+    )
+    headings = "truth", "verdict", "videos", "right"
+    return Table("Verdicts", headings, rows, remark if rows else "The rows have no verdicts.", 2)
+
+
+def _open_set_table(metrics: Metrics) -> Table:
+    found = metrics["open_set"]
+    rows = []
+    against = {
+        "known_real": "known against real",
+        "strange_real": "strange against real",
+        "strange_other": "strange against known and real",
+    }
+    for key, name in against.items():
+        if part := found[key]:
+            videos = f"{part['num_positive']} + {part['num_negative']}"
+            rows.append((f"{name}: AUROC", decimal(part["auroc"]), videos))
+            rows.append((f"{name}: false alarms at 95% recall", percent(part["false_alarms"]), videos))
+    if part := found["coverage"]:
+        rows.append(("prediction set contains the truth", percent(part["share"]), str(part["num_videos"])))
+    if part := found["family"]:
+        rows.append(("family is right (size drawn)", percent(part["accuracy"]), str(part["num_videos"])))
+    remark = "Strange videos, real ones or verdicts are missing for the lines that are not here."
+    return Table("Real, known and strange videos", ("measure", "value", "videos"), rows, remark)
+
+
 def _rows_table(metrics: Metrics) -> Table:
     videos = metrics["videos"]
     rows = [
@@ -186,6 +220,9 @@ def show(report: Metrics, console: Console) -> None:
         say(console, line)
     for run in report["runs"]:
         console.print(terminal_table(_main_table(run)))
+        if run["open_set"]["verdicts"]:
+            console.print(terminal_table(_verdict_table(run)))
+            console.print(terminal_table(_open_set_table(run)))
         for line in headline(run)[1:]:
             say(console, line)
         kinds = {
@@ -245,7 +282,7 @@ _TEMPLATES.globals |= {
     "cross_quality_table": cross_quality_table,
     "headline": headline,
     "tables": (
-        *(_generator_table, _confusion_table, _quality_table, _target_table),
+        *(_verdict_table, _open_set_table, _generator_table, _confusion_table, _quality_table, _target_table),
         *(_calibration_table, _rows_table, _mistakes_table, excluded_table),
     ),
     "notes": _lines("notes"),

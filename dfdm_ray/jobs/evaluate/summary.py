@@ -9,6 +9,7 @@ import numpy as np
 from dfdm_ray.jobs.evaluate import metrics
 from dfdm_ray.jobs.evaluate.cases import FATES, Cases, Row, as_cases
 from dfdm_ray.jobs.evaluate.metrics import Array, Indices, Rates, interval, number, rates
+from dfdm_ray.jobs.evaluate.open_set import open_set
 
 Metrics = dict[str, Any]
 
@@ -53,6 +54,7 @@ def summarise(
         "qualities": [{"crf": value, **accuracy} for value, accuracy in by_crf],
         "targets": [{"target_identity": value, **accuracy} for value, accuracy in by_target],
         "calibration": metrics.calibration(cases.truth, cases.predicted, cases.probabilities),
+        "open_set": open_set(fates, classes),
         "mistakes": _mistakes(cases, classes)[:num_mistakes],
         "videos": _videos(fates, cases.num_ungrouped),
     }

@@ -132,7 +132,7 @@ def test_mistakes_of_the_user_are_one_line(tmp_path: Path, capsys: pytest.Captur
     two = scored("a", "dfaker", "dfaker", probabilities=[0.3, 0.7])
     pq.write_table(table([two]), tmp_path / "two.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"no table")
-    strange = run_folder(tmp_path / "strange", ROWS, settings={"classes": ["<b>"]})
+    strange = run_folder(tmp_path / "strange", ROWS, settings={"classes": ["<b>", "<b>"]})
     listed = run_folder(tmp_path / "listed", ROWS)
     Path(listed, "run.json").write_text("[]")
     (tmp_path / "empty").mkdir()
