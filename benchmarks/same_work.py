@@ -10,9 +10,9 @@ import torch
 from dfdm_ray.clips.cut import ClipFacts, load_detector, prepare_clips
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
-from dfdm_ray.jobs.score.attribute_clips import softmax
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.models.reference import softmax
 
 BATCH = 4
 """Videos in one forward pass; `dfdm-ray score` has the same default on a CPU."""
@@ -60,7 +60,7 @@ class Scorer:
 
     def rows(self, crops: np.ndarray) -> list[dict[str, Any]]:
         """Return one row for each video of ``crops``, uint8 ``(N, T, S, S, 3)``."""
-        probabilities = [softmax(logits) for logits in self._scorer.score(crops).logits]
+        probabilities = softmax(self._scorer.score(crops).logits.astype(np.float64))
         return [
             {"generator": self.classes[int(video.argmax())], "probabilities": video.tolist()}
             for video in probabilities

@@ -13,6 +13,7 @@ from dfdm_ray.config import AssetsConfig, VerifyConfig
 from dfdm_ray.errors import IncompleteError, UserError, refuse_keys
 from dfdm_ray.io.terminal import SafeConsole, visible
 from dfdm_ray.jobs.ablate.config import AblateConfig
+from dfdm_ray.jobs.calibrate.config import CalibrateConfig
 from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.jobs.demo.config import DemoConfig
 from dfdm_ray.jobs.doctor.config import DoctorConfig
@@ -39,6 +40,7 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "train": (TrainConfig, "jobs.train.job:main"),
     "ablate": (AblateConfig, "jobs.ablate.job:ablate"),
     "score": (ScoreConfig, "jobs.score.job:main"),
+    "calibrate": (CalibrateConfig, "jobs.calibrate.job:calibrate"),
     "verify": (VerifyConfig, "engine.verify:verify"),
     "evaluate": (EvaluateConfig, "jobs.evaluate.job:evaluate"),
     "generate": (GenerateConfig, "jobs.generate.job:generate"),

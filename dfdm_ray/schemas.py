@@ -1,12 +1,11 @@
 """Arrow schemas of all files and of the rows between stages, and the check of a manifest."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from dfdm_ray.errors import UserError, refuse_keys
-from dfdm_ray.labels import GENERATORS, class_name
+from dfdm_ray.labels import class_name
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
@@ -24,7 +23,7 @@ MANIFEST = pa.schema(
             "Last change of the file by the clock of its storage, ns since 1970; null if unknown.",
             nullable=True,
         ),
-        _column("generator", pa.string(), "True generator, null if unknown.", nullable=True),
+        _column("generator", pa.string(), "True generator, or real; null if unknown.", nullable=True),
         _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
         _column("target_identity", pa.string(), "The person in the video.", nullable=True),
         _column("source_identity", pa.string(), "The person whose face was put in.", nullable=True),
@@ -33,7 +32,11 @@ MANIFEST = pa.schema(
     ]
 )
 
-ADDED = ("modified_ns", "fingerprint", "corrections")
+_VERDICT_NAMES = (
+    *("verdict", "verdict_reason", "prediction_set", "p_values", "unknown_score", "unknown_threshold"),
+    *("family", "log10_lr", "reference_set", "features"),
+)
+ADDED = ("modified_ns", "fingerprint", "corrections", *_VERDICT_NAMES)
 """Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
@@ -142,6 +145,54 @@ _IDS = [
 PREDICTIONS_FOLDER = "predictions"
 """Folder of the parts, in the output folder of a score run."""
 
+_VERDICT = [
+    _column(
+        "verdict",
+        pa.string(),
+        "attributed, one_of, real, unknown or inconclusive; null if rejected.",
+        nullable=True,
+    ),
+    _column("verdict_reason", pa.string(), "Why, in one clause.", nullable=True),
+    _column(
+        "prediction_set",
+        pa.list_(pa.string()),
+        "Classes whose p-value is at least 0.05, in class order.",
+        nullable=True,
+    ),
+    _column(
+        "p_values",
+        pa.list_(pa.float32()),
+        "(K,) conformal p-values, in class order; empty without a reference set.",
+        nullable=True,
+    ),
+    _column("unknown_score", pa.float32(), "High for what is no class.", nullable=True),
+    _column(
+        "unknown_threshold",
+        pa.float32(),
+        "Score above which a video is unknown; 5% of the reference videos are above it.",
+        nullable=True,
+    ),
+    _column(
+        "family",
+        pa.string(),
+        "Size of the faces that all generators of the prediction set draw, if it is one.",
+        nullable=True,
+    ),
+    _column(
+        "log10_lr",
+        pa.float32(),
+        "log10 likelihood ratio of the attribution, limited by the size of the reference set.",
+        nullable=True,
+    ),
+    _column("reference_set", pa.string(), "Name of the reference set of the checkpoint.", nullable=True),
+    _column(
+        "features",
+        pa.list_(pa.float32()),
+        "(C,) penultimate features, mean over clips; empty unless --features.",
+        nullable=True,
+    ),
+]
+
 PREDICTIONS = pa.schema(
     [
         *_IDS,
@@ -157,6 +208,7 @@ PREDICTIONS = pa.schema(
         _column("probabilities", pa.list_(pa.float32()), "(K,) softmax of the logits, in class order."),
         _column("logits", pa.list_(pa.float32()), "(K,) mean over the video's clips, in class order."),
         _column("temporal_attention", pa.list_(pa.float32()), "(C*T,) weight of each scored frame, 0..1."),
+        *_VERDICT,
         *_STATUS,
         *_CLIP_FACTS,
         _column("seconds_model", pa.float32(), "Wall seconds of the model: an equal share of its batch."),
@@ -218,9 +270,3 @@ def with_values(table: pa.Table, column: str, values: Sequence[object]) -> pa.Ta
     at = table.schema.get_field_index(column)
     field = table.schema.field(at)
     return table.set_column(at, field, pa.array(values, field.type))
-
-
-def count_other_generators(table: pa.Table) -> str:
-    """Return the generators that are no class, each with its number of videos: ``fsgan (12)``."""
-    counts = Counter(name for name in table["generator"].to_pylist() if name and name not in GENERATORS)
-    return ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))

@@ -2,19 +2,20 @@
 
 Our format is one ``torch.save`` dict of plain types::
 
-    {"format": "dfdm-ray/dma-sta", "version": 4, "config": {...DmaStaConfig...}, "classes": [K names],
-     "preprocessing": {...Preprocessing...}, "note": "...", "model": {key: tensor}}
+    {"format": "dfdm-ray/dma-sta", "version": 5, "config": {...DmaStaConfig...}, "classes": [K names],
+     "preprocessing": {...Preprocessing...}, "note": "...", "trained_on": {...fingerprints...},
+     "reference": {...ReferenceSet...} or None, "model": {key: tensor}}
 
 A ``.safetensors`` file contains the same: the tensors, and the rest as JSON in its metadata.
-Version 3 has no alignment of crops. Version 2 lacks this and the settings of the face detection, version 1
-also the choice of frames for clips, and the high pass.
+Version 4 has no reference set, version 3 also no alignment of crops, version 2 also no settings of the face
+detection, and version 1 also no choice of frames for clips and no high pass.
 """
 
 import dataclasses
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -26,10 +27,12 @@ from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models import state_dicts
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
+from dfdm_ray.models.reference import ReferenceSet, from_plain
 from dfdm_ray.models.weights_file import read_weights_file, to_safetensors
 
 FORMAT = "dfdm-ray/dma-sta"
-VERSION = 4
+VERSION = 5
+_FIRST_WITH_REFERENCE = 5
 _ABSENT_IN_3: Mapping[str, Any] = {"align": "box"}
 _ABSENT_IN_2: Mapping[str, Any] = {**_ABSENT_IN_3, **dict.fromkeys(FACE_SETTINGS)}
 _ABSENT: Mapping[int, Mapping[str, Any]] = {
@@ -54,6 +57,10 @@ class LoadedModel:
     preprocessing: Preprocessing
     note: str
     """Note of its maker, or the assumptions made on reading."""
+    trained_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Fingerprints of the networks and people of the training, see :mod:`dfdm_ray.manifest.networks`."""
+    reference: ReferenceSet | None = None
+    """Set on which verdicts rest; without one, every verdict is inconclusive."""
     is_bare: bool = False
     """Whether the file is a bare state dict, so that the note lists assumptions."""
 
@@ -65,6 +72,8 @@ def save_checkpoint(
     classes: Sequence[str],
     preprocessing: Preprocessing,
     note: str,
+    trained_on: Mapping[str, Sequence[str]] | None = None,
+    reference: ReferenceSet | None = None,
 ) -> None:
     """Write a checkpoint; equal models give equal bytes. A file is replaced atomically.
 
@@ -75,6 +84,8 @@ def save_checkpoint(
     """
     _check_classes(classes, model.config)
     content = _plain_content(model, classes, preprocessing, note)
+    content["trained_on"] = {name: [*prints] for name, prints in (trained_on or {}).items()}
+    content["reference"] = reference and reference.to_plain()
     if not isinstance(path_or_fileobj, str | os.PathLike):
         torch.save(content, path_or_fileobj)
         return
@@ -137,8 +148,10 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
     numbers = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preprocessing"].items()}
     given = {**_ABSENT.get(content["version"], {}), **numbers}
     preprocessing = _build(Preprocessing, given, field="preprocessing", name=name)
+    plain = content["reference"] if content["version"] >= _FIRST_WITH_REFERENCE else None
     try:
         _check_classes(content["classes"], config)
+        reference = None if plain is None else _reference(plain, content["classes"])
     except ValueError as error:
         raise UserError(f"{name} is a damaged checkpoint: {error}") from error
     return LoadedModel(
@@ -147,7 +160,16 @@ def _load_ours(content: dict[Any, Any], *, name: str) -> LoadedModel:
         classes=tuple(content["classes"]),
         preprocessing=preprocessing,
         note=content["note"],
+        trained_on=content.get("trained_on", {}),
+        reference=reference,
     )
+
+
+def _reference(plain: Any, classes: Sequence[str]) -> ReferenceSet:
+    reference = from_plain(plain)
+    if [*reference.classes] != [*classes] or reference.logits.shape[1:] != (len(classes),):
+        raise ValueError(f"its reference set has the classes {_one_line(reference.classes)}")
+    return reference
 
 
 def _check_envelope(content: dict[Any, Any], *, name: str) -> None:
@@ -158,12 +180,15 @@ def _check_envelope(content: dict[Any, Any], *, name: str) -> None:
         raise UserError(f"{name} has the version {_one_line(version)}, expected a number up to {VERSION}")
     if version > VERSION:
         raise UserError(f"{name} has version {version}, but this dfdm-ray reads up to {VERSION}: upgrade it")
-    wanted = {"config": dict, "classes": list, "preprocessing": dict, "note": str, "model": dict}
-    for field, kind in wanted.items():
-        if not isinstance(content.get(field), kind):
+    wanted: dict[str, Any] = {
+        **{"config": dict, "classes": list, "preprocessing": dict, "note": str, "model": dict},
+        **({"trained_on": dict, "reference": (dict, type(None))} if version >= _FIRST_WITH_REFERENCE else {}),
+    }
+    for key, kind in wanted.items():
+        if key not in content or not isinstance(content[key], kind):
             raise UserError(
-                f"{name} is a damaged checkpoint: {field!r} must be a {kind.__name__}, "
-                f"got {type(content.get(field)).__name__}"
+                f"{name} is a damaged checkpoint: {key!r} must be a {getattr(kind, '__name__', 'dict')}, "
+                f"got {type(content.get(key)).__name__}"
             )
 
 

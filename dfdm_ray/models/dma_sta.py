@@ -69,6 +69,8 @@ class DmaStaOutput(NamedTuple):
     """Shape ``(B, K)``, in class order."""
     temporal_attention: Tensor
     """Weight of each frame, shape ``(B, T)``, 0..1; all ones without temporal attention."""
+    features: Tensor
+    """Weighted mean of the frames' features, from which ``fc`` makes the logits, shape ``(B, C)``."""
 
 
 class DmaSta(ResNetTrunk):
@@ -133,7 +135,7 @@ class DmaSta(ResNetTrunk):
         # A weighted mean, not a sum, keeps the scale of a frame feature whatever the weights are.
         # The sigmoid keeps the denominator above 0.
         clip_BC = (weight_BT.unsqueeze(2) * f_BTC).sum(dim=1) / weight_BT.sum(dim=1, keepdim=True)
-        return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT)
+        return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT, features=clip_BC)
 
     def spatial_attention_maps(self, x_BTCHW: Tensor) -> list[Tensor]:
         """Return the gates of each residual block, ``(B, T, 1, h, w)``, 0..1, first block first.

@@ -30,6 +30,8 @@ class ClipScores(NamedTuple):
     """Shape ``(N, K)``, in the order of the model's classes."""
     temporal_attention: npt.NDArray[np.float32]
     """Weight of each frame, shape ``(N, T)``, 0..1."""
+    features: npt.NDArray[np.float32]
+    """Penultimate features, shape ``(N, C)``."""
 
 
 class ClipScorer:
@@ -51,6 +53,7 @@ class ClipScorer:
         self._device = _checked_device(device)
         self._precision = precision
         self._config = loaded.config
+        self._num_channels = loaded.model.fc.in_features
         self._preprocessing = loaded.preprocessing
         model = fold_batch_norms(loaded.model).to(self._device).to(memory_format=torch.channels_last)
         if self._device.type == "cpu":
@@ -72,6 +75,7 @@ class ClipScorer:
             return ClipScores(
                 np.empty((0, self._config.num_classes), np.float32),
                 np.empty((0, self._config.num_frames), np.float32),
+                np.empty((0, self._num_channels), np.float32),
             )
         return ClipScores(*(values.float().cpu().numpy() for values in self._forward(crops_u8)))
 

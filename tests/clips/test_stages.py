@@ -14,10 +14,11 @@ from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.engine.stage import Stage, apply
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.jobs.score.attribute_clips import AttributeClips, softmax
+from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.models.reference import softmax
 from dfdm_ray.schemas import CLIPS, MANIFEST, PREDICTIONS
 
 pytestmark = pytest.mark.slow
@@ -106,7 +107,7 @@ def test_only_rejections_become_rows() -> None:
 
 
 def test_probabilities_sum_to_one_even_for_large_logits() -> None:
-    probabilities = softmax(np.array([1000.0, 999.0, -1000.0], np.float32))
+    probabilities = softmax(np.array([[1000.0, 999.0, -1000.0]]))
     assert probabilities.sum() == pytest.approx(1.0)
     assert probabilities.argmax() == 0
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -19,6 +20,7 @@ from dfdm_ray.models.checkpoint import (
     save_checkpoint,
 )
 from dfdm_ray.models.dma_sta import DFDM_MEAN, DFDM_STD, DmaSta, DmaStaConfig
+from dfdm_ray.models.reference import ReferenceSet, fit_reference
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +94,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(config: DmaStaConfig, classes: tupl
 def test_a_checkpoint_holds_plain_types_under_the_documented_names(ours: Content) -> None:
     assert {key: ours[key] for key in ours if key != "model"} == {
         "format": "dfdm-ray/dma-sta",
-        "version": 4,
+        "version": 5,
         "config": asdict(SMALL),
         "classes": list(GENERATORS),
         "preprocessing": {
@@ -107,8 +109,32 @@ def test_a_checkpoint_holds_plain_types_under_the_documented_names(ours: Content
             **dict.fromkeys(FACES),
         },
         "note": "",
+        "trained_on": {},
+        "reference": None,
     }
     assert type(ours["model"]) is dict
+
+
+def test_a_reference_set_and_what_was_trained_on_come_back(model: DmaSta) -> None:
+    reference = a_reference()
+    content = checkpoint_of(model, reference=reference, trained_on={"people": ("ab", "cd")})
+    loaded = load_checkpoint(content, name="a")
+    assert loaded.trained_on == {"people": ["ab", "cd"]}
+    assert loaded.reference is not None
+    assert loaded.reference.to_plain() == reference.to_plain()
+
+
+def a_reference() -> ReferenceSet:
+    labels = [*range(len(GENERATORS))] * 2
+    return fit_reference(
+        name="twice each",
+        classes=GENERATORS,
+        features=np.eye(512)[labels],
+        logits=np.eye(len(GENERATORS))[labels],
+        labels=labels,
+        networks=[f"network {at}" for at in range(len(labels))],
+        video_ids=[f"{at}.mp4" for at in range(len(labels))],
+    )
 
 
 FACES = {"detector", "max_side", "detect_every", "score_threshold"}
@@ -116,14 +142,16 @@ FACES = {"detector", "max_side", "detect_every", "score_threshold"}
 
 @pytest.mark.parametrize(
     ("version", "absent"),
-    [(1, {"align", *FACES, "strategy", "runs", "clips"}), (2, {"align", *FACES}), (3, {"align"})],
+    [(1, {"align", *FACES, "strategy", "runs", "clips"}), (2, {"align", *FACES}), (3, {"align"}), (4, set())],
 )
 def test_earlier_versions_with_fewer_settings_still_load(
     ours: Content, version: int, absent: set[str]
 ) -> None:
     old = {key: value for key, value in ours["preprocessing"].items() if key not in absent}
-    content = to_bytes({**ours, "version": version, "preprocessing": old})
-    assert load_checkpoint(content, name="old").preprocessing == Preprocessing()
+    kept = without(ours, "reference", "trained_on")
+    loaded = load_checkpoint(to_bytes({**kept, "version": version, "preprocessing": old}), name="old")
+    assert loaded.preprocessing == Preprocessing()
+    assert loaded.reference is None
 
 
 def test_a_path_is_written_whole_and_equal_models_give_equal_bytes(tmp_path: Path, model: DmaSta) -> None:
@@ -220,7 +248,7 @@ def changed(content: Content, field: str, **values: Any) -> Content:
     [
         (lambda c: {**c, "format": "another/format"}, "format 'another/format', expected 'dfdm-ray/dma-sta'"),
         (lambda c: {**c, "format": torch.zeros(30, 2)}, "format tensor"),  # its repr has many lines
-        (lambda c: {**c, "version": 5}, "version 5, but this dfdm-ray reads up to 4: upgrade"),
+        (lambda c: {**c, "version": 6}, "version 6, but this dfdm-ray reads up to 5: upgrade"),
         (lambda c: {**c, "version": "1"}, "version '1'"),
         (lambda c: without(c, "version"), "version None"),
         (lambda c: without(c, "preprocessing"), "'preprocessing' must be a dict, got NoneType"),
@@ -243,6 +271,13 @@ def changed(content: Content, field: str, **values: Any) -> Content:
         (lambda c: changed(c, "config", num_frames=10**8), "'ta.fc.0.weight' has shape"),  # no 40 PB first
         (lambda c: changed(c, "config", backbone="resnet34"), "missing keys: 88 ("),  # 8 blocks of 11
         (lambda c: changed(c, "config", temporal_attention=False), "unexpected keys: 2 ('ta.fc.0.weight', "),
+        (lambda c: without(c, "reference"), "'reference' must be a dict, got NoneType"),
+        (lambda c: {**c, "reference": {}}, "damaged reference set: 'features'"),
+        (
+            lambda c: {**c, "reference": a_reference().to_plain() | {"classes": ["a"] * 5}},
+            "its reference set has the classes ('a', ",
+        ),
+        (lambda c: {**c, "trained_on": None}, "'trained_on' must be a dict, got NoneType"),
         (lambda c: {**c, "model": {}}, "an empty dict"),
         (lambda c: changed(c, "model", **{"fc.bias": [1.0]}), "'fc.bias' has a list"),
         (lambda c: changed(c, "model", **{"fc.bias": torch.full((5,), torch.nan)}), "not finite"),

@@ -1,6 +1,7 @@
-"""Model stage: from face crops to the generator that made them."""
+"""Model stage: from face crops to the generator that made them, and to a verdict."""
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,9 @@ from dfdm_ray.clips.child import Row
 from dfdm_ray.clips.stage import worker_name
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
+from dfdm_ray.models.reference import ReferenceSet, softmax
+from dfdm_ray.models.unknown import Array
+from dfdm_ray.models.verdict import decide
 from dfdm_ray.schemas import PREDICTIONS, SCORED
 
 _NO_ANSWER: Row = {
@@ -20,6 +24,9 @@ _NO_ANSWER: Row = {
     "logits": [],
     "temporal_attention": [],
     "seconds_model": 0.0,
+    "prediction_set": [],
+    "p_values": [],
+    "features": [],
 }
 
 
@@ -31,6 +38,7 @@ class AttributeClips:
     Args:
         name: Name of the checkpoint in messages.
         shape: Shape of a video's crops, (C, T, S, S, 3).
+        features: Whether rows contain the penultimate features.
     """
 
     def __init__(
@@ -42,9 +50,11 @@ class AttributeClips:
         device: str,
         precision: Literal["fp32", "bf16"],
         compile: bool,
+        features: bool = False,
     ) -> None:
         loaded = load_checkpoint(checkpoint, name=name)
-        self._classes = loaded.classes
+        self._classes, self._reference = loaded.classes, loaded.reference
+        self._keep_features = features
         self._scorer = ClipScorer(loaded, device=device, precision=precision, compile=compile)
         self._shape = shape
 
@@ -74,22 +84,53 @@ class AttributeClips:
         return np.concatenate([video.reshape(self._shape) for video in videos])
 
     def _answers(self, scores: ClipScores) -> list[Row]:
-        logits = scores.logits.reshape(-1, self._shape[0], len(self._classes)).mean(axis=1)
+        logits, features = (
+            values.reshape(-1, self._shape[0], values.shape[1]).mean(axis=1, dtype=np.float64)
+            for values in (scores.logits, scores.features)
+        )
         weights = scores.temporal_attention.reshape(len(logits), -1)
-        return [
+        probabilities = self._reference.probabilities(logits) if self._reference else softmax(logits)
+        answers = [
             {
                 "generator": self._classes[int(video.argmax())],
-                "probability": float(softmax(video).max()),
-                "probabilities": softmax(video).tolist(),
+                "probability": float(probability.max()),
+                "probabilities": probability.tolist(),
                 "logits": video.tolist(),
                 "temporal_attention": attention.tolist(),
+                "features": feature.tolist() if self._keep_features else [],
             }
-            for video, attention in zip(logits, weights, strict=True)
+            for video, probability, attention, feature in zip(
+                logits, probabilities, weights, features, strict=True
+            )
         ]
+        verdicts = verdict_columns(self._reference, self._classes, logits, features)
+        return [{**answer, **verdict} for answer, verdict in zip(answers, verdicts, strict=True)]
 
 
-def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return probabilities of logits of shape ``(K,)``; they sum to 1."""
-    powers = np.exp(logits.astype(np.float64) - float(logits.max()))
-    probabilities: npt.NDArray[np.float64] = powers / powers.sum()
-    return probabilities
+def verdict_columns(
+    reference: ReferenceSet | None, classes: Sequence[str], logits: Array, features: Array
+) -> list[Row]:
+    """Return the columns of the verdicts on ``N`` videos with these logits and penultimate features."""
+    if reference is None:
+        decision = decide((), classes, unknown_score=0.0, threshold=0.0)
+        row = {"verdict": decision.verdict, "verdict_reason": decision.reason}
+        return [{**row, "prediction_set": [], "p_values": []} for _ in logits]
+    rows = []
+    scores, probabilities = reference.unknown_scores(features, logits), reference.probabilities(logits)
+    for p_values, score, fit in zip(reference.p_values(logits), scores, probabilities, strict=True):
+        decision = decide(p_values, classes, unknown_score=float(score), threshold=reference.threshold)
+        label = int(fit.argmax())
+        rows.append(
+            {
+                "verdict": decision.verdict,
+                "verdict_reason": decision.reason,
+                "prediction_set": [*decision.prediction_set],
+                "p_values": p_values.tolist(),
+                "unknown_score": float(score),
+                "unknown_threshold": reference.threshold,
+                "family": decision.family,
+                "log10_lr": reference.log10_lr(float(fit[label]), label),
+                "reference_set": reference.name,
+            }
+        )
+    return rows

@@ -24,6 +24,8 @@ class ScoreConfig(ArchiveConfig):
     """Output folder: predictions/*.parquet, manifest.parquet, run.json. The same command continues it."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the model; bf16 is faster on GPUs and changes the third digit of the logits."""
+    features: bool = False
+    """Store the penultimate features of each video, which `dfdm-ray calibrate` needs."""
     compile: bool = False
     """Use torch.compile: a slow start, then faster batches."""
     plan: PlanConfig = field(default_factory=PlanConfig)

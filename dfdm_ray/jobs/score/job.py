@@ -96,6 +96,7 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
     settings = {
         **source.settings,
         "classes": list(model.classes),
+        **({"features": True} if config.features else {}),
         "checkpoint_sha256": hashlib.sha256(checkpoint).hexdigest(),
         "precision": config.precision,
     }
@@ -214,6 +215,7 @@ def _model_stage(config: ScoreConfig, source: Source, shares: Shares, checkpoint
             "device": shares.device,
             "precision": config.precision,
             "compile": config.compile,
+            "features": config.features,
         },
         num_workers=shares.model_workers,
         most_workers=config.resources.model_workers or config.resources.max_model_workers,

@@ -1,5 +1,6 @@
 """Summary of a score run on the terminal."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, c
         console.print(predictions_table(predictions))
     scored = predictions.filter(pc.equal(predictions["status"], SCORED))
     if scored.num_rows:
+        console.print(verdicts_table(scored))
         console.print(generators_table(scored))
         for line in confidence_histogram(scored["probability"].to_numpy(zero_copy_only=False)):
             say(console, line)
@@ -40,15 +42,31 @@ def predictions_table(predictions: pa.Table) -> Table:
     """Return a table with a row for every video."""
     table = Table(title="Predictions", box=SIMPLE_HEAD)
     table.add_column("video", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     table.add_column("attribution", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("frames\nused/decoded", justify="right", no_wrap=True)
     for row in predictions.sort_by("video_id").to_pylist():
         rejected = row["status"] == REJECTED
-        answer = f"rejected: {row['reject_code']}" if rejected else row["generator"]
+        answer = "" if rejected else row["generator"]
+        verdict = f"rejected: {row['reject_code']}" if rejected else row["verdict"] or ""
         probability = "" if rejected else f"{row['probability']:.3f}"
         frames = f"{row['num_frames_scored']}/{row['num_frames_decoded']}"
-        table.add_row(escape(row["video_id"]), escape(answer), probability, frames)
+        table.add_row(escape(row["video_id"]), escape(verdict), escape(answer), probability, frames)
+    return table
+
+
+def verdicts_table(scored: pa.Table) -> Table:
+    """Return a table of how many videos have each verdict, with the classes of the prediction sets."""
+    table = Table(title="Verdicts", box=SIMPLE_HEAD)
+    for heading in ("verdict", "classes that fit", "videos"):
+        table.add_column(heading, justify="right" if heading == "videos" else "left")
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in scored.select(["verdict", "verdict_reason", "prediction_set"]).to_pylist():
+        classes = ", ".join(row["prediction_set"] or ())
+        counts[row["verdict"] or "none: an earlier version", classes or row["verdict_reason"] or ""] += 1
+    for (verdict, classes), number in sorted(counts.items(), key=lambda one: (one[0][0], -one[1])):
+        table.add_row(verdict, escape(classes), str(number))
     return table
 
 

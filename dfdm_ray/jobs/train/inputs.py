@@ -15,16 +15,27 @@ from dfdm_ray.engine.folder import RECORD, OutputFolder
 from dfdm_ray.engine.record import read_record
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
-from dfdm_ray.jobs.train.config import TrainConfig
+from dfdm_ray.jobs.train.config import TrainConfig, TrainOptions
 from dfdm_ray.jobs.train.data import Videos
-from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, STATE, TENSORBOARD, TrainTask, start_model
-from dfdm_ray.labels import GENERATORS
+from dfdm_ray.jobs.train.rank import (
+    CHECKPOINT,
+    HISTORY,
+    STATE,
+    TENSORBOARD,
+    ReferenceVideos,
+    TrainTask,
+    start_model,
+)
+from dfdm_ray.labels import class_name, class_order, merged_classes
+from dfdm_ray.manifest.networks import networks_of, shared_with, traces
 from dfdm_ray.models.dma_sta import DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
-from dfdm_ray.schemas import class_names, count_other_generators
+from dfdm_ray.schemas import class_names, with_values
 
 CROPS_SETTING = "crops."
 """Prefix of the names of the crops dataset's settings among the settings of the data."""
+CALIBRATION = "calibration"
+"""Split of the reference set."""
 RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own files."""
 
@@ -56,6 +67,7 @@ def check_task(config: TrainConfig) -> TrainTask:
         config=config,
         train=_videos(index, "train", config.crops, classes),
         val=_videos(index, "val", config.crops, classes),
+        reference=_reference(index, config.crops, classes),
         classes=classes,
         network=network,
         preprocessing=preprocessing_of(settings),
@@ -65,6 +77,7 @@ def check_task(config: TrainConfig) -> TrainTask:
             **_digest(index),
             "frames": frames,
             "crf": sorted(config.crf),
+            **({"classes": [*classes]} if config.classes or config.merge else {}),
             **{f"{CROPS_SETTING}{name}": value for name, value in settings.items()},
         },
     )
@@ -92,50 +105,92 @@ def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
 
 
 def _usable(config: TrainConfig) -> tuple[pa.Table, str]:
-    """Return the prepared videos with a known generator and one of the selected qualities, and the others.
+    """Return the prepared videos of the classes at the selected qualities, and what is left out.
 
-    The others are the generators that are no class, with counts.
+    What is left out is a list of generators with counts.
     """
-    index = class_names(prepared(read_index(config.crops)), "generator")
-    left_out = count_other_generators(index)
-    index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
+    index = _merged(class_names(prepared(read_index(config.crops)), "generator"), config)
     if config.crf:
         index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
+    there = Counter(index["generator"].to_pylist())
+    wanted = {class_name(name) for name in config.classes} or {*there} - {None}
+    counts = ((name or "videos without a generator", there[name]) for name in {*there} - wanted)
+    left_out = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts))
+    index = index.filter(pc.is_in(index["generator"], pa.array(wanted, pa.string())))
     if not index.num_rows:
         of = f" at crf {', '.join(map(str, config.crf))}" if config.crf else ""
         raise UserError(
-            f"{config.crops} has no crops of a known generator{of}; check that its names are those of DFDM"
+            f"{config.crops} has no crops of a known generator{of}; name the generators in the manifest, or "
+            "give files the names of DFDM"
         )
     found = Counter(index["split"].to_pylist())
     for split in ("train", "val"):
         if not found[split]:
-            there = ", ".join(f"{count} {name or 'without a split'}" for name, count in found.items())
+            splits = ", ".join(f"{count} {name or 'without a split'}" for name, count in found.items())
             raise UserError(
-                f"{config.crops} has no videos of a known generator in the split {split} ({there}). Training "
-                "needs train and val: split with `dfdm-ray manifest` and preprocess, or move some videos of "
-                f"an imported tree to a folder {split}/ and import it into a new --out"
+                f"{config.crops} has no videos of a known generator in the split {split} ({splits}). "
+                "Training needs train and val: split with `dfdm-ray manifest` and preprocess, or move some "
+                f"videos of an imported tree to a folder {split}/ and import it into a new --out"
             )
     return index, left_out
 
 
+def _merged(index: pa.Table, config: TrainOptions) -> pa.Table:
+    """Return ``index`` with the classes that ``--merge`` makes of its generators."""
+    merged = merged_classes(config.merge)
+    names = index["generator"].to_pylist()
+    if absent := sorted({*merged} - {*names}):
+        raise UserError(f"--merge names {absent[0]}, of which {config.crops} has no crops")
+    return with_values(index, "generator", [merged.get(name, name) for name in names])
+
+
 def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:
-    """Return the generators of the split train, in class order."""
+    """Return the generators of the split train, in class order.
+
+    Raises:
+        UserError: If there are fewer than two, if one that ``--classes`` names is missing, or if val has
+            others.
+    """
     in_split = {
         split: set(index.filter(pc.equal(index["split"], split))["generator"].to_pylist())
-        for split in ("train", "val")
+        for split in ("train", "val", CALIBRATION)
     }
-    classes = tuple(name for name in GENERATORS if name in in_split["train"])
+    classes = class_order(in_split["train"])
+    if absent := [name for name in map(class_name, config.classes) if name not in classes]:
+        there = ", ".join(classes)
+        raise UserError(f"{config.crops} has no {absent[0]} in the split train; it has {there}")
     if len(classes) < 2:
         only = classes[0]
         raise UserError(f"{config.crops} has only {only} in the split train; training needs two generators")
-    unseen = sorted(in_split["val"] - in_split["train"])
-    if unseen:
-        raise UserError(f"{config.crops} has {', '.join(unseen)} in the split val but not in train")
+    for split in ("val", CALIBRATION):
+        if unseen := sorted(in_split[split] - in_split["train"]):
+            raise UserError(f"{config.crops} has {', '.join(unseen)} in the split {split} but not in train")
     return classes
 
 
+def _reference(index: pa.Table, root: str, classes: tuple[str, ...]) -> ReferenceVideos:
+    """Return the videos of the split calibration, or of val if there are none."""
+    split = CALIBRATION if CALIBRATION in index["split"].to_pylist() else "val"
+    rows, trained = (_of_split(index, name) for name in (split, "train"))
+    if split == CALIBRATION and len(set(rows["generator"].to_pylist())) < 2:
+        only = rows["generator"][0]
+        raise UserError(f"{root} has only {only} in the split {split}; calibration needs two classes")
+    trained_on = traces(trained)
+    return ReferenceVideos(
+        videos=_videos(index, split, root, classes),
+        split=split,
+        networks=tuple(networks_of(rows)),
+        trained_on=trained_on,
+        shared_with_training=shared_with(rows, trained_on),
+    )
+
+
+def _of_split(index: pa.Table, split: str) -> pa.Table:
+    return index.filter(pc.equal(index["split"], split)).sort_by("video_id")
+
+
 def _videos(index: pa.Table, split: str, root: str, classes: tuple[str, ...]) -> Videos:
-    rows = index.filter(pc.equal(index["split"], split)).sort_by("video_id")
+    rows = _of_split(index, split)
     return Videos(
         root=root,
         files=tuple(rows["file"].to_pylist()),

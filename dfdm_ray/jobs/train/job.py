@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ from dfdm_ray.jobs.train.config import TrainConfig, random_start
 from dfdm_ray.jobs.train.inputs import RAY_TRAIN, check_task, crops_settings, training_folder
 from dfdm_ray.jobs.train.loop import EpochResult, best_of
 from dfdm_ray.jobs.train.rank import CHECKPOINT, HISTORY, TrainTask, read_history, train_rank
+from dfdm_ray.models.reference import remarks_on
 
 _RETRIES = 3
 """Times that training continues from its last epoch after a worker or node died."""
@@ -84,11 +86,17 @@ def train(config: TrainConfig, console: Console) -> TrainResult:
     record["config"] = dataclasses.asdict(config)
     say(
         console,
-        f"{len(task.train)} videos to train on, {len(task.val)} to validate; {task.network.backbone}, "
-        f"{task.network.num_frames} frames of {task.preprocessing.crop_size} pixels",
+        f"{len(task.train)} videos to train on, {len(task.val)} to validate; {len(task.classes)} classes: "
+        f"{', '.join(task.classes)}; {task.network.backbone}, {task.network.num_frames} frames of "
+        f"{task.preprocessing.crop_size} pixels",
     )
     if task.left_out:
-        say(console, f"left out, because the generator is no class: {task.left_out}", "yellow")
+        say(console, f"left out: {task.left_out}", "yellow")
+    given = task.reference
+    counts = Counter(task.classes[label] for label in given.videos.labels)
+    say(console, f"reference set of the verdicts: {len(given.videos)} videos, {given.name}")
+    for remark in remarks_on(task.classes, counts, given.shared_with_training):
+        say(console, f"warning: {remark}", "yellow")
     if line := random_start(config):
         say(console, line)
     with folder.recorded(record) as run:

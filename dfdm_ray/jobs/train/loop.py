@@ -5,6 +5,7 @@ every rank.
 """
 
 import contextlib
+import copy
 import io
 import math
 import time
@@ -22,7 +23,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 from dfdm_ray.jobs.train.mean import RunningMean
-from dfdm_ray.models.dma_sta import DmaSta, normalize
+from dfdm_ray.models.dma_sta import DmaSta, DmaStaOutput, normalize
 
 _VALIDATED_AT_ONCE = 4
 """Videos in one forward pass of validation."""
@@ -158,7 +159,7 @@ class Fit:
             # Gradients are summed over the parts here, and over the ranks once, at the last part.
             waits = part < parts - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-                logits = self._forward(self._parallel, crops, bf16=self._bf16)
+                logits = self._forward(self._parallel, crops, bf16=self._bf16).logits
                 loss = loss_of(logits, labels)
                 # DDP averages over the ranks: this factor makes it the mean over the clips of the batch.
                 (loss * (world_size() / self.recipe.batch_size)).backward()
@@ -177,37 +178,49 @@ class Fit:
                 "--recipe.learning-rate. The files of earlier epochs are kept"
             )
 
-    def _forward(self, model: nn.Module, crops_u8: Tensor, *, bf16: bool) -> Tensor:
+    def _forward(self, model: nn.Module, crops_u8: Tensor, *, bf16: bool) -> DmaStaOutput:
         x_BTCHW = normalize(crops_u8.to(self.device, non_blocking=True), *self.normalization)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits: Tensor = model(x_BTCHW).logits
-        return logits
+            output: DmaStaOutput = model(x_BTCHW)
+        return output
+
+    def logits(self, videos: Videos) -> Tensor:
+        """Return the logits of each video, ``(N, K)``, as ``score`` does; see :meth:`outputs`."""
+        return self.outputs(videos, self.kept)[0]
+
+    def best_outputs(self, videos: Videos) -> tuple[Tensor, Tensor]:
+        """Return :meth:`outputs` of the best epoch."""
+        model = copy.deepcopy(self.kept)
+        model.load_state_dict(self.best or {})
+        return self.outputs(videos, model)
 
     @torch.inference_mode()
-    def logits(self, videos: Videos) -> Tensor:
-        """Return the mean logits over the clips of each video, ``(N, K)`` on every rank, as ``score`` does.
+    def outputs(self, videos: Videos, model: DmaSta) -> tuple[Tensor, Tensor]:
+        """Return the mean logits ``(N, K)`` and features ``(N, C)`` over the clips of each video.
 
-        One rank computes each video, in float32.
+        Every rank returns all of them. One rank computes each video, in float32.
         """
         numbers = list(range(rank(), len(videos), world_size()))
         size = _VALIDATED_AT_ONCE
         mine = [numbers[start : start + size] for start in range(0, len(numbers), size)]
         dataset = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
-        model = self.kept.eval()
+        model.eval()
         if world_size() > 1:
             for buffer in model.buffers():  # batch statistics differ by rank, and rank 0 saves its own
                 dist.broadcast(buffer, src=0)
-        found: dict[int, Tensor] = {}
+        found: dict[int, tuple[Tensor, ...]] = {}
         for clips_BC, which in self._reader.read(dataset, mine):
-            each = self._forward(model, clips_BC.flatten(0, 1), bf16=False).cpu()
-            means = each.reshape(len(which), -1, each.shape[1]).mean(dim=1)
-            found |= dict(zip(which.tolist(), means, strict=True))
-        parts: list[dict[int, Tensor]] = [found]
+            output = self._forward(model, clips_BC.flatten(0, 1), bf16=False)
+            both = (output.logits.cpu(), output.features.float().cpu())
+            means = [each.reshape(len(which), -1, each.shape[1]).mean(dim=1) for each in both]
+            found |= dict(zip(which.tolist(), zip(*means, strict=True), strict=True))
+        parts: list[dict[int, tuple[Tensor, ...]]] = [found]
         if world_size() > 1:
             parts = [{} for _ in range(world_size())]
             dist.all_gather_object(parts, found)
         merged = {number: row for part in parts for number, row in part.items()}
-        return torch.stack([merged[number] for number in range(len(videos))])
+        logits, features = zip(*(merged[number] for number in range(len(videos))), strict=True)
+        return torch.stack(logits), torch.stack(features)
 
     def to_bytes(self) -> bytes:
         """Return the state from which training continues with any number of ranks."""

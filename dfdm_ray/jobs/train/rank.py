@@ -3,7 +3,7 @@
 ::
 
     OUT/state.pt       the state from which training continues, replaced after every epoch
-        dma_sta.pt     the best epoch so far, for `dfdm-ray score`
+        dma_sta.pt     the best epoch so far, for `dfdm-ray score`; at the end with its reference set
         history.csv    one line per epoch
         tensorboard/   the same as curves, if OUT is a local folder
 """
@@ -26,11 +26,33 @@ from dfdm_ray.jobs.train.loop import EpochResult, Fit, rank, world_size
 from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
 from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
 from dfdm_ray.models.preprocessing import Preprocessing
+from dfdm_ray.models.reference import ReferenceSet, fit_reference
 
 STATE = "state.pt"
 HISTORY = "history.csv"
 CHECKPOINT = "dma_sta.pt"
 TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceVideos:
+    """Videos on which calibration and thresholds are fitted after training."""
+
+    videos: Videos
+    split: str
+    """The split ``calibration``, or ``val``."""
+    networks: tuple[str, ...]
+    """Network of each video, the person for real ones."""
+    trained_on: dict[str, list[str]]
+    """Fingerprints of the networks and people of the training."""
+    shared_with_training: str
+    """What the videos share with the training: networks, people or nothing."""
+
+    @property
+    def name(self) -> str:
+        """Name of the set in every verdict."""
+        chosen = ", which also chose the epoch" if self.split == "val" else ""
+        return f"split {self.split} of the training data{chosen}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +69,10 @@ class TrainTask:
     """Identity of the selected videos, and the settings of their crops."""
     imagenet: bytes | None = None
     """Content of the file of ImageNet weights to start from."""
+    reference: ReferenceVideos
+    """Videos of the reference set."""
     left_out: str = ""
-    """Generators that are no class, with the number of their videos."""
+    """Generators that the training leaves out, with the number of their videos."""
     loaders: int = 0
     """Processes of each rank that read clips; 0: the rank reads them."""
 
@@ -93,9 +117,10 @@ def start_model(task: TrainTask) -> DmaSta:
 def _save_together(task: TrainTask, fit: Fit) -> None:
     """Write the epoch on rank 0; if that fails, raise the reason on every rank, so that none waits."""
     problem: list[str | None] = [None]
+    reference = _reference(task, fit) if len(fit.history) == task.config.recipe.epochs else None
     if rank() == 0:
         try:
-            save_epoch(task, fit)
+            save_epoch(task, fit, reference)
         except OSError as error:
             problem = [
                 f"cannot write epoch {len(fit.history)} to {task.config.out}: {error.strerror or error}. "
@@ -107,12 +132,31 @@ def _save_together(task: TrainTask, fit: Fit) -> None:
         raise UserError(problem[0])
 
 
-def save_epoch(task: TrainTask, fit: Fit) -> None:
+def _reference(task: TrainTask, fit: Fit) -> ReferenceSet | None:
+    """Return the reference set of the best epoch; ``None`` if the videos do not suffice for one."""
+    given = task.reference
+    logits, features = fit.best_outputs(given.videos)
+    try:
+        return fit_reference(
+            name=given.name,
+            classes=task.classes,
+            features=features.numpy(),
+            logits=logits.numpy(),
+            labels=given.videos.labels,
+            networks=given.networks,
+            video_ids=given.videos.video_ids,
+            shared_with_training=given.shared_with_training,
+        )
+    except UserError:
+        return None  # as a warning said before the training
+
+
+def save_epoch(task: TrainTask, fit: Fit, reference: ReferenceSet | None = None) -> None:
     """Write the files of the last epoch; see the top of this module."""
     out = task.config.out
     latest = fit.history[-1]
-    if fit.best_epoch == latest.epoch:
-        storage.write_atomic(storage.join(out, CHECKPOINT), checkpoint_bytes(task, fit))
+    if fit.best_epoch == latest.epoch or reference is not None:
+        storage.write_atomic(storage.join(out, CHECKPOINT), checkpoint_bytes(task, fit, reference))
     storage.write_atomic(storage.join(out, HISTORY), history_csv(fit.history).encode())
     if not storage.is_remote(out):
         _log_to_tensorboard(Path(storage.local_path(out)) / TENSORBOARD, latest)
@@ -120,7 +164,7 @@ def save_epoch(task: TrainTask, fit: Fit) -> None:
     storage.write_atomic(storage.join(out, STATE), fit.to_bytes())
 
 
-def checkpoint_bytes(task: TrainTask, fit: Fit) -> bytes:
+def checkpoint_bytes(task: TrainTask, fit: Fit, reference: ReferenceSet | None = None) -> bytes:
     """Return the best epoch so far as a checkpoint for ``score``."""
     with torch.device("meta"):
         model = DmaSta(task.network)
@@ -131,7 +175,15 @@ def checkpoint_bytes(task: TrainTask, fit: Fit) -> bytes:
         f"accuracy on {len(task.val)} validation videos {result.val_accuracy:.3f}"
     )
     out = io.BytesIO()
-    save_checkpoint(out, model, classes=task.classes, preprocessing=task.preprocessing, note=note)
+    save_checkpoint(
+        out,
+        model,
+        classes=task.classes,
+        preprocessing=task.preprocessing,
+        note=note,
+        trained_on=task.reference.trained_on,
+        reference=reference,
+    )
     return out.getvalue()
 
 

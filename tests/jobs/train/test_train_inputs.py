@@ -46,10 +46,11 @@ def test_crops_that_were_cut_otherwise_are_distinguished(tmp_path: Path) -> None
     assert {name for name in first if first[name] != second[name]} == {"crops.margin"}
 
 
-def test_generators_that_are_no_class_are_left_out_by_name(tmp_path: Path) -> None:
-    write_patterns(tmp_path / "c", generators=("Faceswap", "iae", "FSGAN"), each={"train": 2, "val": 1})
+def test_any_names_are_classes_and_what_has_none_is_counted(tmp_path: Path) -> None:
+    write_patterns(tmp_path / "c", generators=("Faceswap", "iae", "FSGAN", " "), each={"train": 2, "val": 1})
     task = task_of(tmp_path / "c")
-    assert (task.classes, len(task.train), task.left_out) == (TWO, 4, "FSGAN (3)")
+    assert (task.classes, len(task.train)) == ((*TWO, "FSGAN"), 6)
+    assert task.left_out == "videos without a generator (3)"
 
 
 def test_crops_of_files_that_were_replaced_are_distinguished(tmp_path: Path) -> None:

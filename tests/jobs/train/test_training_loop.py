@@ -280,8 +280,6 @@ def test_unusable_crops_and_weights_are_reported(crops: Path, tmp_path: Path) ->
     assert "in the split val (6 train). Training needs train and val" in line(tmp_path / "noval", tmp_path)
     write_patterns(tmp_path / "one", generators=("iae",), each={"train": 2, "val": 1})
     assert "has only iae in the split train" in line(tmp_path / "one", tmp_path)
-    write_patterns(tmp_path / "strangers", generators=("someone", "else"), each={"train": 2, "val": 1})
-    assert "no crops of a known generator" in line(tmp_path / "strangers", tmp_path)
     assert "is not a crops dataset" in line(tmp_path / "nowhere", tmp_path)
     weights = tmp_path / "weights.pth"
     torch.save({"conv1.weight": torch.zeros(3)}, weights)
@@ -295,6 +293,33 @@ def test_a_class_that_training_lacks_is_reported(crops: Path, tmp_path: Path) ->
     kept = [row for row in index if (row["generator"], row["split"]) != ("iae", "train")]
     write_index(root, *kept, settings=read_settings(str(root)))
     assert "has iae in the split val but not in train" in line(root, tmp_path)
+
+
+def test_classes_are_chosen_and_merged(tmp_path: Path) -> None:
+    root = tmp_path / "crops"
+    write_patterns(root, generators=("real", "FSGAN", "faceswap", "iae"), each={"train": 2, "val": 1})
+
+    def found(*classes: str, merge: tuple[str, ...] = ()) -> TrainTask:
+        return check_task(TrainConfig(crops=str(root), out=str(tmp_path), classes=classes, merge=merge))
+
+    assert found().classes == ("faceswap", "iae", "FSGAN", "real")
+    assert found().left_out == ""
+    chosen = found("Real", "IAE")
+    assert (chosen.classes, len(chosen.train)) == (("iae", "real"), 4)
+    assert chosen.left_out == "FSGAN (3), faceswap (3)"
+    merged = found("real", "64px", merge=("64px=FaceSwap,iae",))
+    assert merged.classes == ("64px", "real")
+    assert sorted(merged.train.labels) == [0, 0, 0, 0, 1, 1]
+    assert merged.data_settings["videos_sha256"] != found().data_settings["videos_sha256"]
+    for classes, merge, words in (
+        (("real", "dfaker"), (), "has no dfaker in the split train; it has real"),
+        ((), ("a=iae,dfaker",), "--merge names dfaker, of which .* has no crops"),
+        ((), ("a=iae",), "--merge needs NAME=GENERATOR,GENERATOR, got 'a=iae'"),
+        ((), ("a=iae,FSGAN", "b=IAE,faceswap"), "--merge names iae more than once"),
+        (("iae",), (), "--classes must list two or more different generators"),
+    ):
+        with pytest.raises(UserError, match=words):
+            found(*classes, merge=merge)
 
 
 def test_a_quality_that_is_not_there_is_reported(crops: Path, tmp_path: Path) -> None:

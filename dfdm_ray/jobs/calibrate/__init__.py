@@ -1,0 +1,1 @@
+"""Fit verdicts on labelled videos."""

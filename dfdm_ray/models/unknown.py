@@ -1,0 +1,135 @@
+"""Scores that tell unknown inputs from known ones, from logits and penultimate features, in numpy.
+
+Every score is high for the unknown. They are fitted on the features of a reference set. Sources: maximum
+logit, Hendrycks et al. (2022); energy, Liu et al. (2020); relative Mahalanobis distance, Ren et al. (2021);
+k nearest neighbours, Sun et al. (2022); virtual-logit matching (ViM), Wang et al. (2022). Shape suffixes: N
+videos, C channels, K classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Kind = Literal["max_logit", "energy", "mahalanobis", "neighbours", "vim"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+NEIGHBOURS = 3
+"""Number of the neighbour whose distance counts; reference sets have tens of videos in a class."""
+_SHRINKAGE = 0.1
+"""Weight of a multiple of the identity in each covariance: sets have fewer videos than channels."""
+_EXPLAINED = 0.95
+"""Share of the variance in the principal space of ViM."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownFeatures:
+    """The fitted part of a score."""
+
+    kind: Kind
+    features: Array
+    """Shape ``(N, C)``."""
+    labels: Indices
+    """Class of each video, shape ``(N,)``."""
+    logits: Array
+    """Shape ``(N, K)``."""
+
+    def score(self, features_MC: Array, logits_MK: Array) -> Array:
+        """Return the score of ``M`` videos, shape ``(M,)``."""
+        if self.kind == "max_logit":
+            best: Array = -logits_MK.max(axis=1)
+            return best
+        if self.kind == "energy":
+            return -log_sum(logits_MK)
+        if self.kind == "neighbours":
+            return _to_neighbours(features_MC, self.features)
+        if self.kind == "mahalanobis":
+            return _relative_mahalanobis(features_MC, self.features, self.labels)
+        return _vim(features_MC, logits_MK, self.features, self.logits)
+
+
+def left_out_scores(known: KnownFeatures, groups: Indices) -> Array:
+    """Return the score of each video against the videos of other groups, shape ``(N,)``.
+
+    Videos of one network are alike: against each other they would look better known than others are.
+
+    Args:
+        groups: Group of each video, shape ``(N,)``.
+    """
+    found = np.empty(len(known.features))
+    for group in np.unique(groups):
+        there = groups == group
+        others = KnownFeatures(
+            kind=known.kind,
+            features=known.features[~there],
+            labels=known.labels[~there],
+            logits=known.logits[~there],
+        )
+        found[there] = others.score(known.features[there], known.logits[there])
+    return found
+
+
+def log_sum(logits_NK: Array) -> Array:
+    """Return the log of the summed exponentials of each row, shape ``(N,)``."""
+    most = logits_NK.max(axis=1)
+    found: Array = most + np.log(np.exp(logits_NK - most[:, None]).sum(axis=1))
+    return found
+
+
+def _unit(features_NC: Array) -> Array:
+    unit: Array = features_NC / np.maximum(np.linalg.norm(features_NC, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _to_neighbours(features_MC: Array, known_NC: Array) -> Array:
+    """Return the distance of unit features to the third nearest known one."""
+    squares_MN = np.maximum(2 - 2 * _unit(features_MC) @ _unit(known_NC).T, 0)
+    nearest = min(NEIGHBOURS, len(known_NC)) - 1
+    found: Array = np.sqrt(np.partition(squares_MN, nearest, axis=1)[:, nearest])
+    return found
+
+
+def _whitening(centred_NC: Array) -> Array:
+    """Return the inverse of the shrunken covariance, ``(C, C)``."""
+    channels = centred_NC.shape[1]
+    covariance = centred_NC.T @ centred_NC / len(centred_NC)
+    size = np.trace(covariance) / channels + 1e-12
+    inverse: Array = np.linalg.inv((1 - _SHRINKAGE) * covariance + _SHRINKAGE * size * np.eye(channels))
+    return inverse
+
+
+def _distance(features_MC: Array, mean_C: Array, inverse_CC: Array) -> Array:
+    offset_MC = features_MC - mean_C
+    found: Array = np.einsum("mc,cd,md->m", offset_MC, inverse_CC, offset_MC)
+    return found
+
+
+def _relative_mahalanobis(features_MC: Array, known_NC: Array, labels: Indices) -> Array:
+    """Return the least distance to the mean of a class, less the distance to the mean of all."""
+    classes = np.unique(labels)
+    means = np.stack([known_NC[labels == label].mean(axis=0) for label in classes])
+    within = _whitening(known_NC - means[np.searchsorted(classes, labels)])
+    centre = known_NC.mean(axis=0)
+    to_class = np.stack([_distance(features_MC, mean, within) for mean in means]).min(axis=0)
+    found: Array = to_class - _distance(features_MC, centre, _whitening(known_NC - centre))
+    return found
+
+
+def _vim(features_MC: Array, logits_MK: Array, known_NC: Array, known_logits_NK: Array) -> Array:
+    """Return the length outside the principal space, scaled to the logits, less the energy."""
+    centre = known_NC.mean(axis=0)
+    _, values, axes = np.linalg.svd(known_NC - centre, full_matrices=False)
+    share = np.cumsum(values**2) / max(float((values**2).sum()), 1e-12)
+    principal = axes[: int(np.searchsorted(share, _EXPLAINED)) + 1]
+
+    def outside(features: Array) -> Array:
+        offset = features - centre
+        length: Array = np.linalg.norm(offset - offset @ principal.T @ principal, axis=1)
+        return length
+
+    scale = known_logits_NK.max(axis=1).mean() / max(float(outside(known_NC).mean()), 1e-12)
+    found: Array = scale * outside(features_MC) - log_sum(logits_MK)
+    return found
