@@ -22,6 +22,10 @@ from dfdm_ray.jobs.evaluate.summary import Metrics
 _LISTED = 20
 """Excluded videos of each kind that a report lists; metrics.json lists all."""
 _TARGETS = 40
+_AGAINST = {
+    **{"known_real": "known against real", "strange_real": "strange against real"},
+    "strange_other": "strange against known and real",
+}
 _SHARES = ("accuracy", "95% interval", "videos", "groups")
 
 
@@ -125,27 +129,19 @@ def _calibration_table(metrics: Metrics) -> Table:
 
 
 def _verdict_table(metrics: Metrics) -> Table:
-    rows = [
-        (row["truth"], row["verdict"], str(row["num_videos"]), str(row["num_right"]))
-        for row in metrics["open_set"]["verdicts"]
-    ]
+    names = "truth", "verdict", "num_videos", "num_right"
+    rows = [[str(row[name]) for name in names] for row in metrics["open_set"]["verdicts"]]
     remark = (
         "Known: swapped by a class of the model; strange: by something else. Right: real for a real video, "
         "unknown for a strange one, a prediction set with the generator for a known one."
     )
-    headings = "truth", "verdict", "videos", "right"
-    return Table("Verdicts", headings, rows, remark if rows else "The rows have no verdicts.", 2)
+    return Table("Verdicts", ("truth", "verdict", "videos", "right"), rows, remark if rows else "None.", 2)
 
 
 def _open_set_table(metrics: Metrics) -> Table:
     found = metrics["open_set"]
     rows = []
-    against = {
-        "known_real": "known against real",
-        "strange_real": "strange against real",
-        "strange_other": "strange against known and real",
-    }
-    for key, name in against.items():
+    for key, name in _AGAINST.items():
         if part := found[key]:
             videos = f"{part['num_positive']} + {part['num_negative']}"
             rows.append((f"{name}: AUROC", decimal(part["auroc"]), videos))

@@ -190,7 +190,8 @@ class TrainOptions:
         at_least(0, loaders=self.loaders)
         merged_classes(self.merge)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
-            raise UserError(f"--classes must list two or more different generators, got {self.classes}")
+            listed = " ".join(self.classes)
+            raise UserError(f"--classes must list two or more different generators, got {listed}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,9 +172,8 @@ def _reference(index: pa.Table, root: str, classes: tuple[str, ...]) -> Referenc
     """Return the videos of the split calibration, or of val if there are none."""
     split = CALIBRATION if CALIBRATION in index["split"].to_pylist() else "val"
     rows, trained = (_of_split(index, name) for name in (split, "train"))
-    if split == CALIBRATION and len(set(rows["generator"].to_pylist())) < 2:
-        only = rows["generator"][0]
-        raise UserError(f"{root} has only {only} in the split {split}; calibration needs two classes")
+    if split == CALIBRATION and len(there := {*rows["generator"].to_pylist()}) < 2:
+        raise UserError(f"{root} has only {min(there)} in the split {split}; calibration needs two classes")
     trained_on = traces(trained)
     return ReferenceVideos(
         videos=_videos(index, split, root, classes),
