@@ -118,7 +118,8 @@ def test_names_are_dfdms_and_are_read_back(generator: Generator) -> None:
         assert (facts.generator, facts.crf, facts.reasons) == (generator, crf, ())
     for crf, path in real_paths(Path("root"), scene).items():
         facts = parse_path(str(path.relative_to("root")))
-        assert (facts.target_identity, facts.scene, facts.generator, facts.crf) == ("id2", "0007", None, crf)
+        found = (facts.target_identity, facts.scene, facts.generator, facts.crf)
+        assert found == ("id2", "0007", "real", crf)
     assert len(GENERATORS) == 5
 
 
