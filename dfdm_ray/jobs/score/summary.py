@@ -45,13 +45,13 @@ def predictions_table(predictions: pa.Table) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("attribution", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("frames\nused/decoded", justify="right", no_wrap=True)
+    table.add_column("frames\nused", justify="right", no_wrap=True)
     for row in predictions.sort_by("video_id").to_pylist():
         rejected = row["status"] == REJECTED
-        answer = "" if rejected else row["generator"]
-        verdict = f"rejected: {row['reject_code']}" if rejected else row["verdict"] or ""
+        answer = row["reject_code"] if rejected else row["generator"]
+        verdict = "rejected" if rejected else row["verdict"] or ""
         probability = "" if rejected else f"{row['probability']:.3f}"
-        frames = f"{row['num_frames_scored']}/{row['num_frames_decoded']}"
+        frames = f"{row['num_frames_scored']} of {row['num_frames_decoded']}"
         table.add_row(escape(row["video_id"]), escape(verdict), escape(answer), probability, frames)
     return table
 
