@@ -20,6 +20,12 @@ def networks_of(rows: pa.Table) -> list[str]:
     ]
 
 
+def directions_of(rows: pa.Table) -> list[str]:
+    """Return target and source of each row, ``id0<id1``."""
+    sides = (rows[name].to_pylist() for name in _PEOPLE)
+    return [f"{target}<{source}" for target, source in zip(*sides, strict=True)]
+
+
 def traces(rows: pa.Table) -> dict[str, list[str]]:
     """Return fingerprints of the networks and of the people of ``rows``, without their names."""
     swapped = rows.filter(rows["source_identity"].is_valid())

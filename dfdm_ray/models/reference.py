@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from dfdm_ray.labels import REAL
 from dfdm_ray.models.unknown import KINDS, Array, Indices, Kind, KnownFeatures, left_out_scores, log_sum
 from dfdm_ray.models.verdict import ALPHA, decide
 
+DEFAULT_KIND: Kind = "mahalanobis"
+"""Unknown score of `train`; docs/results.md compares them."""
 FALSE_ALARMS = 0.05
 """Share of the reference videos whose unknown score is above the threshold."""
 _LEAST = math.ceil(1 / ALPHA) - 1
@@ -70,7 +73,7 @@ class ReferenceSet:
         """Return the unknown score, shape ``(M,)``."""
         return self._known.score(features_MC, logits_MK)
 
-    @property
+    @cached_property
     def _known(self) -> KnownFeatures:
         return KnownFeatures(kind=self.kind, features=self.features, labels=self.labels, logits=self.logits)
 
@@ -125,19 +128,22 @@ def fit_reference(
     logits: npt.ArrayLike,
     labels: Sequence[int],
     networks: Sequence[str],
+    directions: Sequence[str],
     video_ids: Sequence[str],
-    kind: Kind = "neighbours",
+    kind: Kind = DEFAULT_KIND,
     shared_with_training: str = "unknown",
 ) -> ReferenceSet:
     """Fit temperature, p-values and the unknown score on ``N`` videos.
 
     Args:
         networks: Network of each video, for real videos the person: thresholds and error rates come from
-            leaving each out in turn.
+            leaving each out in turn, so that they hold for networks that are not in the set.
+        directions: Target and source of each video. In a class of one network, they are left out instead:
+            without the network, the class would be unknown.
         shared_with_training: What the set shares with the training: ``networks``, ``people`` or ``nothing``.
 
     Raises:
-        UserError: If there are fewer than two classes or networks.
+        UserError: If there are fewer than two classes.
     """
     found_features, found_logits = (np.asarray(values, np.float64) for values in (features, logits))
     truth = np.asarray(labels, np.int64)
@@ -145,9 +151,7 @@ def fit_reference(
     if len(there) < 2:
         found = f"only {there[0]}" if there else "no videos"
         raise UserError(f"the reference set {name} has {found}; calibration needs at least two classes")
-    _, groups = np.unique([*networks], return_inverse=True)
-    if groups.max() < 1:
-        raise UserError(f"the reference set {name} has one network; calibration needs at least two")
+    groups = _groups(truth, networks, directions)
     known = KnownFeatures(kind=kind, features=found_features, labels=truth, logits=found_logits)
     scores = left_out_scores(known, groups)
     made = ReferenceSet(
@@ -169,6 +173,16 @@ def fit_reference(
         "error_rates": _error_rates(made, scores, groups),
     }
     return replace(made, facts=facts)
+
+
+def _groups(labels: Indices, networks: Sequence[str], directions: Sequence[str]) -> Indices:
+    """Return the number of the group of each video that is left out at a time."""
+    of_class = Counter(label for label, _ in {*zip(labels.tolist(), networks, strict=True)})
+    names = [
+        f"{label} {network if of_class[label] > 1 else direction}"
+        for label, network, direction in zip(labels.tolist(), networks, directions, strict=True)
+    ]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def remarks_on(classes: Sequence[str], num_videos: Mapping[str, int], shared_with_training: str) -> list[str]:

@@ -7,6 +7,7 @@ videos, C channels, K classes.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -47,8 +48,12 @@ class KnownFeatures:
         if self.kind == "neighbours":
             return _to_neighbours(features_MC, self.features)
         if self.kind == "mahalanobis":
-            return _relative_mahalanobis(features_MC, self.features, self.labels)
+            return self._distances.relative(features_MC)
         return _vim(features_MC, logits_MK, self.features, self.logits)
+
+    @cached_property
+    def _distances(self) -> "_Distances":
+        return _Distances(self.features, self.labels)
 
 
 def left_out_scores(known: KnownFeatures, groups: Indices) -> Array:
@@ -107,15 +112,21 @@ def _distance(features_MC: Array, mean_C: Array, inverse_CC: Array) -> Array:
     return found
 
 
-def _relative_mahalanobis(features_MC: Array, known_NC: Array, labels: Indices) -> Array:
-    """Return the least distance to the mean of a class, less the distance to the mean of all."""
-    classes = np.unique(labels)
-    means = np.stack([known_NC[labels == label].mean(axis=0) for label in classes])
-    within = _whitening(known_NC - means[np.searchsorted(classes, labels)])
-    centre = known_NC.mean(axis=0)
-    to_class = np.stack([_distance(features_MC, mean, within) for mean in means]).min(axis=0)
-    found: Array = to_class - _distance(features_MC, centre, _whitening(known_NC - centre))
-    return found
+class _Distances:
+    """Mahalanobis distances to the classes of known features, and to all of them."""
+
+    def __init__(self, known_NC: Array, labels: Indices) -> None:
+        classes = np.unique(labels)
+        self._means = np.stack([known_NC[labels == label].mean(axis=0) for label in classes])
+        self._centre = known_NC.mean(axis=0)
+        self._within = _whitening(known_NC - self._means[np.searchsorted(classes, labels)])
+        self._whole = _whitening(known_NC - self._centre)
+
+    def relative(self, features_MC: Array) -> Array:
+        """Return the least distance to the mean of a class, less the distance to the mean of all."""
+        to_class = np.stack([_distance(features_MC, mean, self._within) for mean in self._means]).min(axis=0)
+        found: Array = to_class - _distance(features_MC, self._centre, self._whole)
+        return found
 
 
 def _vim(features_MC: Array, logits_MK: Array, known_NC: Array, known_logits_NK: Array) -> Array:

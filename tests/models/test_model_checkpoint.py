@@ -133,6 +133,7 @@ def a_reference() -> ReferenceSet:
         logits=np.eye(len(GENERATORS))[labels],
         labels=labels,
         networks=[f"network {at}" for at in range(len(labels))],
+        directions=["a<b"] * len(labels),
         video_ids=[f"{at}.mp4" for at in range(len(labels))],
     )
 

@@ -37,6 +37,7 @@ def fitted(number: int = 60, kind: Kind = "neighbours", **changes: Any) -> Refer
         classes=CLASSES,
         **made,
         networks=[f"{label} {at % NETWORKS}" for at, label in enumerate(labels)],
+        directions=["a<b"] * len(labels),
         video_ids=[str(at) for at in range(len(labels))],
         kind=kind,
         shared_with_training="nothing",
@@ -137,10 +138,15 @@ def test_a_set_that_cannot_calibrate_is_refused() -> None:
         fitted(**only)
     with pytest.raises(UserError, match="has no videos"):
         fitted(**{name: value[:0] for name, value in one.items()})
-    with pytest.raises(UserError, match="one network"):
-        fit_reference(
-            name="n", classes=CLASSES, **one, networks=["a"] * 30, video_ids=[str(at) for at in range(30)]
-        )
+
+
+def test_in_a_class_of_one_network_the_directions_are_left_out() -> None:
+    made = videos(40, seed=1)
+    labels, either = made["labels"], ["a<b", "b<a"] * 60
+    names = {"name": "n", "classes": CLASSES, "video_ids": [str(at) for at in range(120)], **made}
+    both = fit_reference(**names, networks=[f"{label} a+b" for label in labels], directions=either)
+    one = fit_reference(**names, networks=[f"{label} a+b" for label in labels], directions=["a<b"] * 120)
+    assert both.threshold < one.threshold / 2  # there, each class was measured against the others
 
 
 def test_what_a_set_cannot_support_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dfdm_ray.models.reference import DEFAULT_KIND
 from dfdm_ray.models.unknown import Kind
 
 
@@ -22,7 +23,7 @@ class CalibrateConfig:
     """Use only videos of this split. Default: all with a known generator."""
     name: str | None = None
     """Name of the reference set, which every verdict states. Default: the path of --predictions."""
-    unknown: Kind = "neighbours"
+    unknown: Kind = DEFAULT_KIND
     """Score that tells unknown inputs from known ones."""
     overwrite: bool = False
     """Replace --out if it exists."""

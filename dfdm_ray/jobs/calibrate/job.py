@@ -22,7 +22,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.calibrate.config import CalibrateConfig
-from dfdm_ray.manifest.networks import networks_of, shared_with
+from dfdm_ray.manifest.networks import directions_of, networks_of, shared_with
 from dfdm_ray.manifest.read import load_manifest
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from dfdm_ray.models.reference import ReferenceSet, fit_reference, remarks_on
@@ -47,6 +47,7 @@ def calibrate(config: CalibrateConfig, console: Console) -> ReferenceSet:
         logits=np.array(rows["logits"].to_pylist()),
         labels=[loaded.classes.index(name) for name in rows["true_generator"].to_pylist()],
         networks=networks_of(with_values(rows, "generator", rows["true_generator"].to_pylist())),
+        directions=directions_of(rows),
         video_ids=rows["video_id"].to_pylist(),
         kind=config.unknown,
         shared_with_training=shared_with(rows, loaded.trained_on),

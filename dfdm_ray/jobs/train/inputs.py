@@ -27,7 +27,7 @@ from dfdm_ray.jobs.train.rank import (
     start_model,
 )
 from dfdm_ray.labels import class_name, class_order, merged_classes
-from dfdm_ray.manifest.networks import networks_of, shared_with, traces
+from dfdm_ray.manifest.networks import directions_of, networks_of, shared_with, traces
 from dfdm_ray.models.dma_sta import DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.schemas import class_names, with_values
@@ -179,6 +179,7 @@ def _reference(index: pa.Table, root: str, classes: tuple[str, ...]) -> Referenc
         videos=_videos(index, split, root, classes),
         split=split,
         networks=tuple(networks_of(rows)),
+        directions=tuple(directions_of(rows)),
         trained_on=trained_on,
         shared_with_training=shared_with(rows, trained_on),
     )

@@ -43,6 +43,8 @@ class ReferenceVideos:
     """The split ``calibration``, or ``val``."""
     networks: tuple[str, ...]
     """Network of each video, the person for real ones."""
+    directions: tuple[str, ...]
+    """Target and source of each video."""
     trained_on: dict[str, list[str]]
     """Fingerprints of the networks and people of the training."""
     shared_with_training: str
@@ -144,6 +146,7 @@ def _reference(task: TrainTask, fit: Fit) -> ReferenceSet | None:
             logits=logits.numpy(),
             labels=given.videos.labels,
             networks=given.networks,
+            directions=given.directions,
             video_ids=given.videos.video_ids,
             shared_with_training=given.shared_with_training,
         )
