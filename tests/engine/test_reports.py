@@ -50,7 +50,7 @@ def test_a_small_run_lists_every_video_and_why_one_was_rejected() -> None:
         RECORD,
     )
     assert "a[b]/1.mp4" in text
-    assert "10/11" in text
+    assert "10 of 11" in text
     assert "rejected: 1 no_face, such as c.mp4: none in 16 frames" in text
     assert "planned 3 = scored 2 + rejected 1" in text
     assert "iae" in text
