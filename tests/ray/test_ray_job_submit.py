@@ -172,7 +172,7 @@ def test_the_documented_commands_take_a_dataset_through_every_job(documented: Do
     assert set(table["status"].to_pylist()) == {"scored"}
     assert "accuracy" in json.loads((data / "evaluation" / "metrics.json").read_text())
     made = pq.read_table(data / "made" / "manifest.parquet")
-    generators, qualities = ({None, "faceswap", "dfaker"}, {0, 10, 23})
+    generators, qualities = ({"real", "faceswap", "dfaker"}, {0, 10, 23})
     assert (set(made["generator"].to_pylist()), set(made["crf"].to_pylist())) == (generators, qualities)
 
 
