@@ -26,7 +26,7 @@ _COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_star
 _messages: Any = gcs_pb2  # made by protobuf, without types
 
 
-def until(happened: Callable[[], object], *, limit_s: float = 60) -> None:
+def until(happened: Callable[[], object], *, limit_s: float = 200) -> None:
     end = time.monotonic() + limit_s
     while not happened():
         assert time.monotonic() < end, "it did not happen in time"
