@@ -108,7 +108,7 @@ def test_a_worker_that_ends_while_it_is_idle_does_not_stop_a_pool_of_one(tmp_pat
         ended[0].terminate()
 
     stages = [replace(stages_of(1, 1, 1)[0], fn=Slow, most_workers=1), stages_of(1, 1, 1)[1]]
-    _, run, printed = run_while(tmp_path / "out", 30, end, stages=stages)
+    _, run, printed = run_while(tmp_path / "out", 100, end, stages=stages)
     assert ended
     assert not killed.is_alive(ended[0])
     assert run.this["largest_pools"] == {"decode": 1, "model": 1}
