@@ -27,12 +27,12 @@ from report import Table, parser, save, show
 
 from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.io import storage
-from dfdm_ray.jobs.manifest.splits import pairs_of
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Videos
 from dfdm_ray.jobs.train.inputs import preprocessing_of
 from dfdm_ray.jobs.train.loop import Fit
 from dfdm_ray.labels import FAMILY, GENERATORS
+from dfdm_ray.manifest.networks import pairs_of
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig
 

@@ -32,11 +32,55 @@ MANIFEST = pa.schema(
     ]
 )
 
-_VERDICT_NAMES = (
-    *("verdict", "verdict_reason", "prediction_set", "p_values", "unknown_score", "unknown_threshold"),
-    *("family", "log10_lr", "reference_set", "features"),
-)
-ADDED = ("modified_ns", "fingerprint", "corrections", *_VERDICT_NAMES)
+_VERDICT = [
+    _column(
+        "verdict",
+        pa.string(),
+        "attributed, one_of, real, unknown or inconclusive; null if rejected.",
+        nullable=True,
+    ),
+    _column("verdict_reason", pa.string(), "Why, in one clause.", nullable=True),
+    _column(
+        "prediction_set",
+        pa.list_(pa.string()),
+        "Classes whose p-value is at least 0.05, in class order.",
+        nullable=True,
+    ),
+    _column(
+        "p_values",
+        pa.list_(pa.float32()),
+        "(K,) conformal p-values, in class order; empty without a reference set.",
+        nullable=True,
+    ),
+    _column("unknown_score", pa.float32(), "High for what is no class.", nullable=True),
+    _column(
+        "unknown_threshold",
+        pa.float32(),
+        "Score above which a video is unknown; 5% of the reference videos are above it.",
+        nullable=True,
+    ),
+    _column(
+        "family",
+        pa.string(),
+        "Size of the faces that all generators of the prediction set draw, if it is one.",
+        nullable=True,
+    ),
+    _column(
+        "log10_lr",
+        pa.float32(),
+        "log10 likelihood ratio of the attribution, limited by the size of the reference set.",
+        nullable=True,
+    ),
+    _column("reference_set", pa.string(), "Name of the reference set of the checkpoint.", nullable=True),
+    _column(
+        "features",
+        pa.list_(pa.float32()),
+        "(C,) penultimate features, mean over clips; empty unless --features.",
+        nullable=True,
+    ),
+]
+
+ADDED = ("modified_ns", "fingerprint", "corrections", *(field.name for field in _VERDICT))
 """Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
@@ -144,54 +188,6 @@ _IDS = [
 
 PREDICTIONS_FOLDER = "predictions"
 """Folder of the parts, in the output folder of a score run."""
-
-_VERDICT = [
-    _column(
-        "verdict",
-        pa.string(),
-        "attributed, one_of, real, unknown or inconclusive; null if rejected.",
-        nullable=True,
-    ),
-    _column("verdict_reason", pa.string(), "Why, in one clause.", nullable=True),
-    _column(
-        "prediction_set",
-        pa.list_(pa.string()),
-        "Classes whose p-value is at least 0.05, in class order.",
-        nullable=True,
-    ),
-    _column(
-        "p_values",
-        pa.list_(pa.float32()),
-        "(K,) conformal p-values, in class order; empty without a reference set.",
-        nullable=True,
-    ),
-    _column("unknown_score", pa.float32(), "High for what is no class.", nullable=True),
-    _column(
-        "unknown_threshold",
-        pa.float32(),
-        "Score above which a video is unknown; 5% of the reference videos are above it.",
-        nullable=True,
-    ),
-    _column(
-        "family",
-        pa.string(),
-        "Size of the faces that all generators of the prediction set draw, if it is one.",
-        nullable=True,
-    ),
-    _column(
-        "log10_lr",
-        pa.float32(),
-        "log10 likelihood ratio of the attribution, limited by the size of the reference set.",
-        nullable=True,
-    ),
-    _column("reference_set", pa.string(), "Name of the reference set of the checkpoint.", nullable=True),
-    _column(
-        "features",
-        pa.list_(pa.float32()),
-        "(C,) penultimate features, mean over clips; empty unless --features.",
-        nullable=True,
-    ),
-]
 
 PREDICTIONS = pa.schema(
     [

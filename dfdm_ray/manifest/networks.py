@@ -1,6 +1,7 @@
 """Networks and people of the rows of a manifest, and what two sets of rows share."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 
 import pyarrow as pa
@@ -8,15 +9,28 @@ import pyarrow as pa
 _PEOPLE = ("target_identity", "source_identity")
 
 
+def pairs_of(table: pa.Table) -> pa.Array:
+    """Return the unordered pair of identities of each row, ``id0+id1``; null if one is unknown."""
+    sides = zip(table["target_identity"].to_pylist(), table["source_identity"].to_pylist(), strict=True)
+    pairs = ["+".join(sorted(pair, key=natural)) if None not in pair else None for pair in sides]
+    return pa.array(pairs, pa.string())
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key that puts ``id2/9`` before ``id2/10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
 def networks_of(rows: pa.Table) -> list[str]:
     """Return the network of each row: generator and unordered pair, ``iae id0+id1``.
 
     Where a person is unknown, as in real videos, it is the target, else the id of the video.
     """
-    names = ("generator", *_PEOPLE, "video_id")
+    columns = (rows[name].to_pylist() for name in ("generator", "target_identity", "video_id"))
     return [
-        f"{generator} {'+'.join(sorted((target, source)))}" if target and source else target or video
-        for generator, target, source, video in zip(*(rows[name].to_pylist() for name in names), strict=True)
+        f"{generator} {pair}" if pair else target or video
+        for pair, generator, target, video in zip(pairs_of(rows).to_pylist(), *columns, strict=True)
     ]
 
 

@@ -8,10 +8,9 @@ from pyarrow import csv
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import listing, storage
-from dfdm_ray.manifest.sources import located
+from dfdm_ray.manifest.sources import NUM_STAT_THREADS, located
 from dfdm_ray.schemas import MANIFEST, check_manifest
 
-_NUM_STAT_THREADS = 16  # an object store needs tens of milliseconds for each size
 _TYPES = {field.name: field.type for field in MANIFEST}
 
 
@@ -45,7 +44,7 @@ def _from_csv(uri: str) -> pa.Table:
         raise UserError(f"the manifest {uri} needs the path of each video in a column uri; it has {there}")
     texts, folder = table["uri"].to_pylist(), storage.split(storage.absolute(uri))[0]
     uris = [located(text, folder) for text in texts]
-    with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
+    with ThreadPoolExecutor(NUM_STAT_THREADS) as pool:
         sizes, changes = zip(*pool.map(_size_and_change, uris), strict=True) if uris else ((), ())
     known = {name: table[name] for name in table.column_names if name in _TYPES}
     columns = {"video_id": texts, **known, "uri": uris, "size_bytes": sizes, "modified_ns": changes}

@@ -20,7 +20,7 @@ VIDEO_EXTENSIONS = (
 )
 """Extensions that make a file a video, lower case, without the dot."""
 
-_NUM_STAT_THREADS = 16  # an object store needs tens of milliseconds for each size
+NUM_STAT_THREADS = 16  # an object store needs tens of milliseconds for each size
 _CHOICES = (
     "give a folder, a pattern such as 'videos/**/*.mp4', a video, a list of videos (.txt) or an s3:// prefix"
 )
@@ -152,7 +152,7 @@ def _list_file_source(uri: str) -> Listing:
         else:
             lines[line_uri] = (number, line)
     refuse_keys(lines, origin=f"the list of videos {visible(uri)}")
-    with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
+    with ThreadPoolExecutor(NUM_STAT_THREADS) as pool:
         entries = pool.map(_line_entry, lines, [line for _, line in lines.values()])
         listed = _sorted_out(entries, storage.path_of(folder))
     return replace(listed, doubled=tuple(doubled), is_list=True)

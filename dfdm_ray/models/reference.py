@@ -66,8 +66,12 @@ class ReferenceSet:
         It is ``(1 + number of the class's reference videos that fit it no better) / (1 + their number)``. The
         fit is that of :func:`fits`. The p-value of a class without reference videos is 1.
         """
-        own = fits(self.logits / self.temperature)[np.arange(len(self.labels)), self.labels]
-        return conformal(fits(logits_MK / self.temperature), own, self.labels)
+        return conformal(fits(logits_MK / self.temperature), self._own_fits, self.labels)
+
+    @cached_property
+    def _own_fits(self) -> Array:
+        own: Array = fits(self.logits / self.temperature)[np.arange(len(self.labels)), self.labels]
+        return own
 
     def unknown_scores(self, features_MC: Array, logits_MK: Array) -> Array:
         """Return the unknown score, shape ``(M,)``."""
@@ -254,7 +258,7 @@ def _log_softmax(logits_NK: Array) -> Array:
 def _error_rates(made: ReferenceSet, scores: Array, groups: Indices) -> dict[str, Any]:
     """Return how often verdicts on the set itself are wrong, each network against the others."""
     found = fits(made.logits / made.temperature)
-    own = found[np.arange(len(made.labels)), made.labels]
+    own = made._own_fits
     verdicts: Counter[str] = Counter()
     for group in np.unique(groups):
         there = groups == group

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.terminal import visible
-from dfdm_ray.jobs.manifest.splits import pairs_of, split_groups, with_splits
+from dfdm_ray.jobs.manifest.splits import split_groups, with_splits
 from dfdm_ray.manifest.build import Problem
 from dfdm_ray.manifest.names import parse_path
+from dfdm_ray.manifest.networks import pairs_of
 from dfdm_ray.manifest.sources import read_lines
 
 _OF_TRAIN = {"train": 6 / 7, "val": 1 / 7}

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dfdm_ray.io.terminal import say
-from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, SPLITS, pairs_of
+from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, SPLITS
 from dfdm_ray.labels import class_order
+from dfdm_ray.manifest.networks import pairs_of
 
 _KINDS = {
     "target identities": ("target_identity",),

@@ -10,7 +10,6 @@ recording without a gap; ``dfdm-ray generate`` does so. If scenes were drawn one
 begin one frame after a training scene, and its nearest picture in training would give the label away.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.manifest.partition import Floats, Ints, choose, choose_runs
 from dfdm_ray.jobs.manifest.people import People
+from dfdm_ray.manifest.networks import natural, pairs_of
 from dfdm_ray.schemas import MANIFEST
 
 SPLITS = ("train", "val", "test")
@@ -115,13 +115,6 @@ def with_splits(table: pa.Table, splits: _Names, *, method: str, seed: int) -> p
     return table.set_column(index, MANIFEST.field("split"), column).replace_schema_metadata(metadata)
 
 
-def pairs_of(table: pa.Table) -> pa.Array:
-    """Return the unordered pair of identities of each row, ``id0+id1``; null if one is unknown."""
-    sides = zip(table["target_identity"].to_pylist(), table["source_identity"].to_pylist(), strict=True)
-    pairs = ["+".join(sorted(pair, key=_natural)) if None not in pair else None for pair in sides]
-    return pa.array(pairs, pa.string())
-
-
 def split_groups(
     table: pa.Table, groups: pa.Array, wanted: Mapping[str, float], rng: np.random.Generator
 ) -> _Names:
@@ -134,19 +127,13 @@ def split_groups(
     return grouped.spread(choose(grouped.counts, np.array(list(wanted.values())), rng), wanted)
 
 
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key that puts ``id2/9`` before ``id2/10``."""
-    parts = re.split(r"(\d+)", name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-
-
 def _by_person(table: pa.Table, rng: np.random.Generator) -> _Names:
     grouped = _grouped(table, pairs_of(table))
     if not grouped.names:
         return _by_target(table, rng)
     _require(len(grouped.names), "strict")
     pairs = [name.split("+") for name in grouped.names]
-    people = sorted({person for pair in pairs for person in pair}, key=_natural)
+    people = sorted({person for pair in pairs for person in pair}, key=natural)
     number = {person: index for index, person in enumerate(people)}
     edges = np.array([[number[person] for person in pair] for pair in pairs])
     chosen = People(edges, grouped.counts, np.array(list(GROUP_FRACTIONS.values()))).split(rng)
@@ -224,7 +211,7 @@ class _Groups:
 
 
 def _grouped(table: pa.Table, groups: pa.Array) -> _Groups:
-    names = sorted(groups.drop_null().unique().to_pylist(), key=_natural)
+    names = sorted(groups.drop_null().unique().to_pylist(), key=natural)
     of_row = pc.fill_null(pc.index_in(groups, pa.array(names, pa.string())), -1).to_numpy().astype(np.int64)
     cells = table.filter(pa.array(of_row >= 0)).select(["generator", "crf"])
     counts = _counts_by(cells, of_row[of_row >= 0], num_groups=len(names))

@@ -16,9 +16,10 @@ from dfdm_ray.jobs.generate.plan import Scene, real_paths, swap_paths
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.manifest.job import write
 from dfdm_ray.jobs.manifest.split_report import show_splits, split_report
-from dfdm_ray.jobs.manifest.splits import MAX_LEFT_OUT, Method, assign_splits, pairs_of, split_by_default
+from dfdm_ray.jobs.manifest.splits import MAX_LEFT_OUT, Method, assign_splits, split_by_default
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES, Generator
 from dfdm_ray.manifest.names import parse_path
+from dfdm_ray.manifest.networks import pairs_of
 from dfdm_ray.schemas import MANIFEST
 
 NUM_PEOPLE, NUM_SWAPS = 59, 430

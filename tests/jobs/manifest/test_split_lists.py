@@ -12,9 +12,9 @@ from dfdm_ray.io import storage
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.manifest.job import write
 from dfdm_ray.jobs.manifest.split_lists import split_by_lists
-from dfdm_ray.jobs.manifest.splits import pairs_of
 from dfdm_ray.labels import DFDM_TAGS, QUALITIES
 from dfdm_ray.manifest.names import parse_path
+from dfdm_ray.manifest.networks import pairs_of
 from dfdm_ray.schemas import MANIFEST
 
 PAIRS = ("id0_id1", "id1_id0", "id2_id3", "id4_id5", "id6_id7")
