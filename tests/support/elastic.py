@@ -17,7 +17,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from ray.core.generated import gcs_pb2
 
 from dfdm_ray.engine.session import alive_nodes
-from support.token_cluster import CALM, PATIENCE, RAY, free_port, kill_group
+from support.token_cluster import CALM, PATIENCE, RAY, free_port, kill_group, started
 
 _FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 """By its name, because Ray's wheel lacks the default settings for its own name of this provider."""
@@ -37,9 +37,9 @@ def until(happened: Callable[[], object], *, limit_s: float = 200) -> None:
 def joined_node(folder: Path, *, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
     """Add a node to the Ray of this process; it has joined when the block begins, and is gone at the end."""
     before = len(alive_nodes())
-    node = _start(folder, f"--address={ray.get_runtime_context().gcs_address}", f"--num-cpus={cpus}")
+    options = (f"--address={ray.get_runtime_context().gcs_address}", f"--num-cpus={cpus}")
+    node = started(lambda: _start(folder, *options), lambda: len(alive_nodes()) > before, folder / "node.log")
     try:
-        until(lambda: len(alive_nodes()) > before)
         yield node
     finally:
         if node.poll() is None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,11 @@ def run_while(
         hurry = str(folder.parent / "hurry") if hurry_elsewhere else ""
         counts = (shares.decode_workers, shares.model_workers)
         stages = stages or stages_of(*counts, shares.decode_cpus, hurry)
-        beside = threading.Thread(target=disturb, args=(run,))
-        beside.start()
-        assert begin is None or begin.wait(60)
-        run.through(stages, worker_nodes(), {}, sizes)
-        beside.join()
+        with ThreadPoolExecutor(1) as beside:
+            disturbed = beside.submit(disturb, run)
+            assert begin is None or begin.wait(300)
+            run.through(stages, worker_nodes(), {}, sizes)
+            disturbed.result()
     made = run_folder(folder).read().to_pylist()
     assert sorted(row["video_id"] for row in made) == names
     return made, run, printed.getvalue()

@@ -113,17 +113,8 @@ class TokenCluster:
     def _start(
         self, name: str, *options: str, until: Callable[[], bool], paths: tuple[Path, ...] = (REPOSITORY,)
     ) -> None:
-        """Start a node and wait for ``until``, more than once: on a busy machine Ray gives up too early."""
-        deadline = time.monotonic() + START_S
-        for _ in range(ATTEMPTS):
-            self.nodes.append(self._process(name, *options, paths=paths))
-            while self.nodes[-1].poll() is None:
-                if until():
-                    return
-                assert time.monotonic() < deadline, f"{name} is not ready"
-                time.sleep(0.5)
-            kill_group(self.nodes.pop())
-        raise AssertionError(self.log(name).read_text())
+        node = started(lambda: self._process(name, *options, paths=paths), until, self.log(name))
+        self.nodes.append(node)
 
     def _process(self, name: str, *options: str, paths: tuple[Path, ...]) -> subprocess.Popen[bytes]:
         # Every port of its own: another Ray on this machine, as that of other tests, may hold the defaults.
@@ -138,6 +129,24 @@ class TokenCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def started(
+    start: Callable[[], subprocess.Popen[bytes]], until: Callable[[], bool], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a node and wait for ``until``, more than once.
+
+    On a busy machine Ray gives up too early, or another process takes a port that was free.
+    """
+    deadline = time.monotonic() + START_S
+    for _ in range(ATTEMPTS):
+        node = start()
+        while node.poll() is None and time.monotonic() < deadline:
+            if until():
+                return node
+            time.sleep(0.5)
+        kill_group(node)
+    raise AssertionError(log.read_text())
 
 
 @contextmanager
