@@ -109,7 +109,7 @@ def _train(root: Path, files: dict[str, str], args: argparse.Namespace, options:
 def measured(what: str, version: str, root: str, args: argparse.Namespace) -> dict[str, float]:
     """Let a process that imports the code in the folder ``version`` work; return its figures and memory."""
     command = [sys.executable, __file__, "--work", what, "--root", root, "--generator", args.generator]
-    command += ["--iterations", str(args.iterations), "--faces", str(args.faces)]
+    command += ["--iterations", str(args.iterations), "--faces", str(args.faces), "--against", args.against]
     process = psutil.Popen(
         command, env=os.environ | {"PYTHONPATH": version, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE
     )

@@ -54,9 +54,9 @@ class Work:
 
     @property
     def per_s(self) -> float:
-        """Units per second since the first call."""
-        if self._earlier is None:
-            self._earlier = self.done
+        """Units per second since the first call, or since work was lost and is done again."""
+        if self._earlier is None or self.done < self._earlier:
+            self._earlier, self.started_s = self.done, time.monotonic()
         return (self.done - self._earlier) / max(time.monotonic() - self.started_s, 1e-9)
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from dfdm_ray.engine import progress as module
-from dfdm_ray.engine.progress import Counts, progress
+from dfdm_ray.engine.progress import Counts, Work, progress
 
 
 def printed(counts: Counts, steps: int, *, terminal: bool) -> str:
@@ -57,3 +57,12 @@ def test_the_rate_counts_only_this_run() -> None:
 
 def test_the_counts_say_what_is_done_with_videos() -> None:
     assert str(Counts(planned=3, scored=2, rejected=1, verb="prepared")).startswith("2 prepared, 1 rejected")
+
+
+def test_the_rate_is_never_negative_when_work_is_lost_and_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    work, rates = Work(planned=100, unit="iterations", done=50), []
+    for now[0], work.done in ((0.0, 50), (10.0, 60), (20.0, 40), (30.0, 45)):
+        rates.append(work.per_s)
+    assert rates == [0, 1, 0, 0.5]
