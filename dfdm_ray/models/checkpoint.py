@@ -25,7 +25,8 @@ from torch import Tensor
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models import state_dicts
-from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.baselines import build_network
+from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaConfig
 from dfdm_ray.models.preprocessing import FACE_SETTINGS, Preprocessing
 from dfdm_ray.models.reference import ReferenceSet, from_plain
 from dfdm_ray.models.weights_file import read_weights_file, to_safetensors
@@ -49,7 +50,7 @@ _Config = TypeVar("_Config")
 class LoadedModel:
     """A model and everything that is needed to use it."""
 
-    model: DmaSta
+    model: ClipNetwork
     """On the CPU, in eval mode."""
     config: DmaStaConfig
     classes: tuple[str, ...]
@@ -67,7 +68,7 @@ class LoadedModel:
 
 def save_checkpoint(
     path_or_fileobj: str | os.PathLike[str] | IO[bytes],
-    model: DmaSta,
+    model: ClipNetwork,
     *,
     classes: Sequence[str],
     preprocessing: Preprocessing,
@@ -103,7 +104,7 @@ def save_checkpoint(
 
 
 def _plain_content(
-    model: DmaSta, classes: Sequence[str], preprocessing: Preprocessing, note: str
+    model: ClipNetwork, classes: Sequence[str], preprocessing: Preprocessing, note: str
 ) -> dict[str, object]:
     return {
         "format": FORMAT,
@@ -243,10 +244,10 @@ def _load_authors(content: object, *, name: str) -> LoadedModel:
     )
 
 
-def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str) -> DmaSta:
+def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str) -> ClipNetwork:
     with torch.device("meta"):  # keys and shapes take no memory, whatever sizes the file claims
-        model = DmaSta(config)
-    state_dicts.check_state(model.state_dict(), state, name=name, of=f"a DMA-STA on {config.backbone}")
+        model = build_network(config)
+    state_dicts.check_state(model.state_dict(), state, name=name, of=f"a network on {config.backbone}")
     # Batch counts that the file lacks stay 0, see check_state. `to_empty` would import sympy.
     zeros = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in model.state_dict().items()}
     model.load_state_dict(zeros, assign=True)
@@ -255,14 +256,14 @@ def _build_model(config: DmaStaConfig, state: Mapping[str, Tensor], *, name: str
     return model
 
 
-def random_model(config: DmaStaConfig, seed: int) -> DmaSta:
+def random_model(config: DmaStaConfig, seed: int) -> ClipNetwork:
     """Return an untrained model that depends on the seed alone; the global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DmaSta(config)
+        return build_network(config)
 
 
-def load_imagenet_trunk(model: DmaSta, source: bytes, name: str) -> None:
+def load_imagenet_trunk(model: ClipNetwork, source: bytes, name: str) -> None:
     """Copy torchvision's ImageNet weights into the trunk of ``model``, all but ``fc``, ``sa`` and ``ta``.
 
     ``source`` may be any torchvision file of ``model.config.backbone``, including the tar of torch 0.1

@@ -10,13 +10,13 @@ Shape suffixes: B clips, T frames, C channels, H and W pixels or cells, K classe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dfdm_ray.labels import GENERATORS, Backbone
+from dfdm_ray.labels import GENERATORS, Backbone, Baseline
 from dfdm_ray.models.attention import SpatialAttention, TemporalAttention
 from dfdm_ray.models.backbones import BACKBONES, Block, ResNetTrunk
 
@@ -37,8 +37,8 @@ def check_count(name: str, value: object, *, at_least: int) -> None:
 class DmaStaConfig:
     """Shape of the network; the defaults are the published one."""
 
-    backbone: Backbone = "resnet50"
-    """Trunk that maps a frame to a feature."""
+    backbone: Backbone | Baseline = "resnet50"
+    """Trunk that maps a frame to a feature, or another network, which has no attention of DMA-STA."""
     num_frames: int = 10
     """Frames per clip (``T``), fixed by the size of the temporal attention."""
     num_classes: int = len(GENERATORS)
@@ -53,8 +53,8 @@ class DmaStaConfig:
     """Remove coarse structure from the frames, see :func:`high_pass`. Not in the paper."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
+        if self.backbone not in (known := (*BACKBONES, *get_args(Baseline))):
+            raise ValueError(f"backbone must be one of {', '.join(known)}, got {self.backbone!r}")
         check_count("num_frames", self.num_frames, at_least=1)
         check_count("num_classes", self.num_classes, at_least=2)
         for name in ("spatial_attention", "temporal_attention", "per_frame_batch_norm", "high_pass"):
@@ -73,42 +73,22 @@ class DmaStaOutput(NamedTuple):
     """Weighted mean of the frames' features, from which ``fc`` makes the logits, shape ``(B, C)``."""
 
 
-class DmaSta(ResNetTrunk):
-    """Classifier of clips; state-dict keys are the authors': ``conv1, bn1, layer1..4, ta.fc.0, ta.fc.2, fc``.
+class ClipNetwork(nn.Module):
+    """What all classifiers of clips have in common: frames to features, a weighted mean of them, ``fc``."""
 
-    Two things differ from the authors' code, neither of them at inference:
+    config: DmaStaConfig
+    fc: nn.Linear
 
-    * The ``T`` frames of all clips pass the trunk as one batch of ``B * T``. The authors loop over
-      frames: in training each batch norm computes its statistics from the ``B`` frames at one position in
-      the clip and updates its running statistics ``T`` times a step. One batch is faster on a GPU, and its
-      statistics come from ``T`` times more frames. ``per_frame_batch_norm`` selects the authors' way; with
-      running statistics (eval mode) the two are the same function.
-    * The head (temporal attention, weighted mean, ``fc``) runs without autocast: it costs nothing next to
-      the trunk, and logits keep the precision of the parameters.
-    """
-
-    def __init__(self, config: DmaStaConfig) -> None:
-        super().__init__(
-            config.backbone, num_classes=config.num_classes, spatial_attention=config.spatial_attention
-        )
-        self.config = config
-        self.ta = TemporalAttention(config.num_frames) if config.temporal_attention else None
-
-    @torch.no_grad()
     def open_gates(self) -> None:
-        """Set initial weights with half-open gates and all temporal units active.
+        """Set initial weights that learn well; most networks have them already."""
 
-        The gates of a randomly initialised network have means from 0.02 to 0.95, by seed and block, because
-        each sums maxima over channels at 49 places; many saturate, and a branch behind a gate near 0 hardly
-        learns. Here each gate is one half and the batch norm before it is doubled, so that a branch
-        contributes as much as in torchvision's network.
-        """
-        for block in self.modules():
-            if isinstance(block, Block) and block.sa is not None:
-                nn.init.zeros_(block.sa.conv1.weight)
-                getattr(block, f"bn{block.num_convs}").weight.mul_(2)
-        if self.ta is not None:
-            self.ta.wake()
+    def features(self, x_NCHW: Tensor) -> Tensor:
+        """Map frames ``(N, 3, H, W)`` to features ``(N, C)``."""
+        raise NotImplementedError
+
+    def frame_weights(self, f_BTC: Tensor) -> Tensor:
+        """Return the weight of each frame, ``(B, T)``, above 0."""
+        return f_BTC.new_ones(f_BTC.shape[:2])
 
     def forward(self, x_BTCHW: Tensor) -> DmaStaOutput:
         """Classify clips of normalised frames, float ``(B, T, 3, H, W)``.
@@ -131,11 +111,55 @@ class DmaSta(ResNetTrunk):
             return self._head(f_BTC.to(self.fc.weight.dtype))
 
     def _head(self, f_BTC: Tensor) -> DmaStaOutput:
-        weight_BT = f_BTC.new_ones(f_BTC.shape[:2]) if self.ta is None else self.ta(f_BTC)
+        weight_BT = self.frame_weights(f_BTC)
         # A weighted mean, not a sum, keeps the scale of a frame feature whatever the weights are.
         # The sigmoid keeps the denominator above 0.
         clip_BC = (weight_BT.unsqueeze(2) * f_BTC).sum(dim=1) / weight_BT.sum(dim=1, keepdim=True)
         return DmaStaOutput(logits=self.fc(clip_BC), temporal_attention=weight_BT, features=clip_BC)
+
+
+class DmaSta(ResNetTrunk, ClipNetwork):
+    """Classifier of clips; state-dict keys are the authors': ``conv1, bn1, layer1..4, ta.fc.0, ta.fc.2, fc``.
+
+    Two things differ from the authors' code, neither of them at inference:
+
+    * The ``T`` frames of all clips pass the trunk as one batch of ``B * T``. The authors loop over
+      frames: in training each batch norm computes its statistics from the ``B`` frames at one position in
+      the clip and updates its running statistics ``T`` times a step. One batch is faster on a GPU, and its
+      statistics come from ``T`` times more frames. ``per_frame_batch_norm`` selects the authors' way; with
+      running statistics (eval mode) the two are the same function.
+    * The head (temporal attention, weighted mean, ``fc``) runs without autocast: it costs nothing next to
+      the trunk, and logits keep the precision of the parameters.
+    """
+
+    def __init__(self, config: DmaStaConfig) -> None:
+        super().__init__(
+            cast(Backbone, config.backbone),
+            num_classes=config.num_classes,
+            spatial_attention=config.spatial_attention,
+        )
+        self.config = config
+        self.ta = TemporalAttention(config.num_frames) if config.temporal_attention else None
+
+    @torch.no_grad()
+    def open_gates(self) -> None:
+        """Set initial weights with half-open gates and all temporal units active.
+
+        The gates of a randomly initialised network have means from 0.02 to 0.95, by seed and block, because
+        each sums maxima over channels at 49 places; many saturate, and a branch behind a gate near 0 hardly
+        learns. Here each gate is one half and the batch norm before it is doubled, so that a branch
+        contributes as much as in torchvision's network.
+        """
+        for block in self.modules():
+            if isinstance(block, Block) and block.sa is not None:
+                nn.init.zeros_(block.sa.conv1.weight)
+                getattr(block, f"bn{block.num_convs}").weight.mul_(2)
+        if self.ta is not None:
+            self.ta.wake()
+
+    def frame_weights(self, f_BTC: Tensor) -> Tensor:
+        """Return the temporal attention, ``(B, T)``, 0..1."""
+        return super().frame_weights(f_BTC) if self.ta is None else self.ta(f_BTC)
 
     def spatial_attention_maps(self, x_BTCHW: Tensor) -> list[Tensor]:
         """Return the gates of each residual block, ``(B, T, 1, h, w)``, 0..1, first block first.

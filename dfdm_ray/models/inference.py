@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dfdm_ray.errors import UserError
 from dfdm_ray.io.memory import keep_freed_memory
 from dfdm_ray.models.checkpoint import LoadedModel
-from dfdm_ray.models.dma_sta import DmaSta, DmaStaOutput, normalize
+from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaOutput, normalize
 
 Precision = Literal["fp32", "bf16"]
 
@@ -108,13 +108,13 @@ def _checked_device(name: str) -> torch.device:
     return device
 
 
-def fold_batch_norms(model: DmaSta) -> DmaSta:
+def fold_batch_norms(model: ClipNetwork) -> ClipNetwork:
     """Return a copy of ``model`` in eval mode, with its batch norms folded into the convolutions.
 
     With running statistics a batch norm is a product and a sum for each channel, which the weight and bias
     of the convolution can include. Logits differ by rounding only.
     """
-    folded: DmaSta = copy.deepcopy(model).eval()
+    folded: ClipNetwork = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
         parts = dict(module.named_children())
         for conv, norm in _PAIRS:

@@ -7,12 +7,14 @@ from typing import Any, Literal, get_args
 from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import NO_AUGMENTATION, TrainConfig, TrainOptions, paper_like
+from dfdm_ray.labels import Baseline
 
 _Attentions = Literal["default", "no-spatial", "no-temporal", "no-attention"]
 _Frames = Literal["frames-1", "frames-5", "frames-10"]
-Variant = Literal[_Attentions, _Frames, "no-high-pass", "no-augmentation", "paper"]
+Variant = Literal[_Attentions, _Frames, Baseline, "no-high-pass", "no-augmentation", "paper"]
 """default: as configured; no-spatial, no-temporal, no-attention (neither): a plain trunk averaged over
-frames; frames-T: clips of T frames; paper: the authors' recipe and network."""
+frames; frames-T: clips of T frames; fame, patches: other networks after their descriptions; paper: the
+authors' recipe and network."""
 
 _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "no-spatial": {"spatial_attention": False},
@@ -21,6 +23,8 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "frames-1": {"frames": 1},
     "frames-5": {"frames": 5},
     "frames-10": {"frames": 10},
+    "fame": {"backbone": "fame", "high_pass": False},
+    "patches": {"backbone": "patches"},
     "no-high-pass": {"high_pass": False},
     "paper": {"high_pass": False, "per_frame_batch_norm": True, "open_gates": False},
 }

@@ -5,7 +5,7 @@ from typing import Literal
 
 from dfdm_ray.config import at_least
 from dfdm_ray.errors import UserError
-from dfdm_ray.labels import Backbone, merged_classes
+from dfdm_ray.labels import Backbone, Baseline, merged_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +137,9 @@ def paper_like(recipe: Recipe) -> Recipe:
 class NetworkConfig:
     """Shape of the network, as far as the crops dataset does not determine it."""
 
-    backbone: Backbone = "resnet50"
-    """Trunk of the network. Two CPU cores train resnet10 in minutes."""
+    backbone: Backbone | Baseline = "resnet50"
+    """Trunk of the network. Two CPU cores train resnet10 in minutes. fame and patches are other networks, for
+    comparison; they have no attention of DMA-STA."""
     high_pass: bool = True
     """Remove structures larger than a few pixels from the input, so that the network sees the traces of the
     generators and not the people."""

@@ -23,7 +23,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 from dfdm_ray.jobs.train.mean import RunningMean
-from dfdm_ray.models.dma_sta import DmaSta, DmaStaOutput, normalize
+from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaOutput, normalize
 
 _VALIDATED_AT_ONCE = 4
 """Videos in one forward pass of validation."""
@@ -60,7 +60,7 @@ class EpochResult:
 class Fit:
     """A network in training, equal on every rank. The model is on its device already."""
 
-    model: DmaSta
+    model: ClipNetwork
     recipe: Recipe
     normalization: tuple[tuple[float, float, float], tuple[float, float, float]]
     """Mean and standard deviation of each channel of the crops, in 0..1."""
@@ -86,7 +86,7 @@ class Fit:
         self._bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
 
     @property
-    def kept(self) -> DmaSta:
+    def kept(self) -> ClipNetwork:
         """The network to validate and save: the running mean of the weights if the recipe has one."""
         return self.model if self._mean is None else self._mean.model
 
@@ -160,10 +160,11 @@ class Fit:
             waits = part < parts - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 logits = self._forward(self._parallel, crops, bf16=self._bf16).logits
-                loss = loss_of(logits, labels)
+                labels = labels.repeat_interleave(answers := len(logits) // len(labels))  # one a patch
+                loss = loss_of(logits, labels) / answers
                 # DDP averages over the ranks: this factor makes it the mean over the clips of the batch.
                 (loss * (world_size() / self.recipe.batch_size)).backward()
-            right = (logits.argmax(1) == labels).sum()
+            right = (logits.argmax(1) == labels).sum() / answers
             sums += torch.stack([loss.detach(), right]).double()
         length = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or float("inf"))
         self._optimizer.step()
@@ -195,14 +196,13 @@ class Fit:
         return self.outputs(videos, model)
 
     @torch.inference_mode()
-    def outputs(self, videos: Videos, model: DmaSta) -> tuple[Tensor, Tensor]:
+    def outputs(self, videos: Videos, model: ClipNetwork) -> tuple[Tensor, Tensor]:
         """Return the mean logits ``(N, K)`` and features ``(N, C)`` over the clips of each video.
 
         Every rank returns all of them. One rank computes each video, in float32.
         """
         numbers = list(range(rank(), len(videos), world_size()))
-        size = _VALIDATED_AT_ONCE
-        mine = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+        mine = [numbers[at : at + _VALIDATED_AT_ONCE] for at in range(0, len(numbers), _VALIDATED_AT_ONCE)]
         dataset = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
         model.eval()
         if world_size() > 1:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfdm_ray.models.dma_sta import DmaSta
+from dfdm_ray.models.dma_sta import ClipNetwork
 
 _PREFIX = "module."
 """Prefix of the weights in a state, as in torch's ``AveragedModel``, which earlier versions used."""
@@ -22,7 +22,7 @@ class RunningMean:
         decay: Highest decay per update.
     """
 
-    def __init__(self, model: DmaSta, *, decay: float) -> None:
+    def __init__(self, model: ClipNetwork, *, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._decay, self._updates = decay, 0
         floats, counters = _tensors(model)
@@ -50,7 +50,7 @@ class RunningMean:
         self.model.load_state_dict(weights)
 
 
-def _tensors(model: DmaSta) -> tuple[list[Tensor], list[Tensor]]:
+def _tensors(model: ClipNetwork) -> tuple[list[Tensor], list[Tensor]]:
     """Return weights and batch statistics, and the counters of the batch norms."""
     everything = [value.detach() for value in (*model.parameters(), *model.buffers())]
     return (

@@ -23,8 +23,9 @@ from dfdm_ray.io import storage
 from dfdm_ray.jobs.train.config import TrainConfig
 from dfdm_ray.jobs.train.data import Videos
 from dfdm_ray.jobs.train.loop import EpochResult, Fit, rank, world_size
+from dfdm_ray.models.baselines import build_network
 from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
-from dfdm_ray.models.dma_sta import DmaSta, DmaStaConfig
+from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaConfig
 from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.models.reference import ReferenceSet, fit_reference
 
@@ -106,7 +107,7 @@ def train_rank(task: TrainTask, device: str) -> Iterator[EpochResult]:
         yield result
 
 
-def start_model(task: TrainTask) -> DmaSta:
+def start_model(task: TrainTask) -> ClipNetwork:
     """Return the untrained network, equal on every rank."""
     model = random_model(task.network, seed=task.config.seed)
     if task.imagenet is not None:
@@ -170,7 +171,7 @@ def save_epoch(task: TrainTask, fit: Fit, reference: ReferenceSet | None = None)
 def checkpoint_bytes(task: TrainTask, fit: Fit, reference: ReferenceSet | None = None) -> bytes:
     """Return the best epoch so far as a checkpoint for ``score``."""
     with torch.device("meta"):
-        model = DmaSta(task.network)
+        model = build_network(task.network)
     model.load_state_dict(fit.best or {}, assign=True)
     result = fit.history[fit.best_epoch - 1]
     note = (

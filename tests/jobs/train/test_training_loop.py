@@ -6,7 +6,7 @@ import shutil
 import socket
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from dfdm_ray.jobs.train.config import NO_AUGMENTATION, NetworkConfig, Recipe, T
 from dfdm_ray.jobs.train.inputs import check_task
 from dfdm_ray.jobs.train.loop import EpochResult, Fit
 from dfdm_ray.jobs.train.rank import TrainTask, history_csv, read_history, save_epoch, start_model, train_rank
+from dfdm_ray.labels import Baseline
 from dfdm_ray.models.attention import TemporalAttention
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer
@@ -57,7 +58,7 @@ def two_epochs(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 def task(crops: Path, out: Path, recipe: Recipe = RECIPE, **network: Any) -> TrainTask:
-    shape = NetworkConfig(backbone="resnet10", **network)
+    shape = NetworkConfig(**{"backbone": "resnet10", **network})
     return check_task(TrainConfig(crops=str(crops), out=str(out), recipe=recipe, network=shape))
 
 
@@ -94,6 +95,17 @@ def test_it_learns_what_there_is_to_learn_and_keeps_the_best_epoch(crops: Path, 
     with pytest.raises(UserError, match=r"^state\.pt is the state from which"):
         load_checkpoint((tmp_path / "state.pt").read_bytes(), name="state.pt")
     assert f"epoch {best.epoch} of 12" in loaded.note
+
+
+@pytest.mark.parametrize("backbone", get_args(Baseline))
+def test_networks_for_comparison_learn_in_the_same_loop(
+    backbone: Baseline, crops: Path, tmp_path: Path
+) -> None:
+    given = task(crops, tmp_path, replace(RECIPE, epochs=8, learning_rate=5e-3), backbone=backbone)
+    fit = fit_of(given)
+    losses = [fit.run_epoch(given.train, given.val).train_loss for _ in range(8)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(0 <= result.train_accuracy <= 1 for result in fit.history)
 
 
 def test_score_gives_the_logits_that_validation_saw(crops: Path, one_epoch: Path) -> None:
