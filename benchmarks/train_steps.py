@@ -19,8 +19,8 @@ from report import Table, parser, save, show
 from timing import gflop_of, matmul_gflops, seconds
 
 from dfdm_ray.jobs.train.config import Recipe
-from dfdm_ray.jobs.train.loop import make_loss, make_optimizer
 from dfdm_ray.jobs.train.mean import RunningMean
+from dfdm_ray.jobs.train.optim import make_loss, make_optimizer
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig, normalize

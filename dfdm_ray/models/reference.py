@@ -19,17 +19,25 @@ import numpy.typing as npt
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import REAL
-from dfdm_ray.models.unknown import KINDS, Array, Indices, Kind, KnownFeatures, left_out_scores, log_sum
+from dfdm_ray.models.calibration import best_temperature, conformal, fits, softmax
+from dfdm_ray.models.unknown import (
+    KINDS,
+    Array,
+    Indices,
+    Kind,
+    KnownFeatures,
+    OutlierFeatures,
+    found_outliers,
+    left_out_scores,
+)
 from dfdm_ray.models.verdict import ALPHA, decide
 
 DEFAULT_KIND: Kind = "mahalanobis"
-"""Unknown score of `train`; docs/results.md compares them."""
+"""Unknown score of a set without outliers; docs/results.md compares them."""
 FALSE_ALARMS = 0.05
 """Share of the reference videos whose unknown score is above the threshold."""
 _LEAST = math.ceil(1 / ALPHA) - 1
 """Reference videos of a class that a p-value below alpha needs."""
-_TEMPERATURES = np.geomspace(0.05, 20, 600)
-"""Temperatures that are tried, 1 % apart."""
 _ARRAYS = {"features": np.float32, "logits": np.float32, "labels": np.int64}
 
 
@@ -53,8 +61,8 @@ class ReferenceSet:
     threshold: float
     """Unknown score above which a video is unknown."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """``num_videos`` and ``num_networks`` by class, ``date``, ``videos_sha256``, ``shared_with_training`` and
-    ``error_rates``."""
+    """``num_videos`` and ``num_networks`` by class, ``date``, ``videos_sha256``, ``shared_with_training``,
+    ``error_rates``, and ``outliers_auroc`` by unknown score."""
 
     def probabilities(self, logits_MK: Array) -> Array:
         """Return calibrated probabilities, shape ``(M, K)``."""
@@ -134,8 +142,9 @@ def fit_reference(
     networks: Sequence[str],
     directions: Sequence[str],
     video_ids: Sequence[str],
-    kind: Kind = DEFAULT_KIND,
+    kind: Kind | None = None,
     shared_with_training: str = "unknown",
+    outliers: OutlierFeatures | None = None,
 ) -> ReferenceSet:
     """Fit temperature, p-values and the unknown score on ``N`` videos.
 
@@ -144,6 +153,7 @@ def fit_reference(
             leaving each out in turn, so that they hold for networks that are not in the set.
         directions: Target and source of each video. In a class of one network, they are left out instead:
             without the network, the class would be unknown.
+        kind: Unknown score; ``None``: the one that finds most ``outliers``, which were made of its videos.
         shared_with_training: What the set shares with the training: ``networks``, ``people`` or ``nothing``.
 
     Raises:
@@ -153,10 +163,15 @@ def fit_reference(
     truth = np.asarray(labels, np.int64)
     there = [classes[label] for label in np.unique(truth)]
     if len(there) < 2:
-        found = f"only {there[0]}" if there else "no videos"
-        raise UserError(f"the reference set {name} has {found}; calibration needs at least two classes")
+        only = f"only {there[0]}" if there else "no videos"
+        raise UserError(f"the reference set {name} has {only}; calibration needs at least two classes")
     groups = _groups(truth, networks, directions)
-    known = KnownFeatures(kind=kind, features=found_features, labels=truth, logits=found_logits)
+    known = KnownFeatures(
+        kind=kind or DEFAULT_KIND, features=found_features, labels=truth, logits=found_logits
+    )
+    found = {one: found_outliers(replace(known, kind=one), groups, outliers) for one in KINDS if outliers}
+    if kind is None and found:
+        known = replace(known, kind=max(found, key=lambda one: found[one]))
     scores = left_out_scores(known, groups)
     made = ReferenceSet(
         name=name,
@@ -165,7 +180,7 @@ def fit_reference(
         logits=found_logits,
         labels=truth,
         temperature=best_temperature(found_logits, truth),
-        kind=kind,
+        kind=known.kind,
         threshold=float(np.quantile(scores, 1 - FALSE_ALARMS)),
     )
     facts = {
@@ -175,6 +190,7 @@ def fit_reference(
         "videos_sha256": hashlib.sha256(repr(sorted(video_ids)).encode()).hexdigest(),
         "shared_with_training": shared_with_training,
         "error_rates": _error_rates(made, scores, groups),
+        "outliers_auroc": found,
     }
     return replace(made, facts=facts)
 
@@ -204,55 +220,6 @@ def remarks_on(classes: Sequence[str], num_videos: Mapping[str, int], shared_wit
             "these only"
         )
     return remarks
-
-
-def best_temperature(logits_NK: Array, labels: Indices) -> float:
-    """Return the temperature with the least negative log likelihood, each class with the same weight.
-
-    A class of ``n`` videos has the target ``(n + 1) / (n + 2)`` instead of 1 (Platt, 1999), because ``n``
-    right answers do not show that there are no wrong ones.
-    """
-    counts, num_classes = np.bincount(labels, minlength=logits_NK.shape[1]), logits_NK.shape[1]
-    targets = np.repeat(1 / (counts[labels, None] + 2) / (num_classes - 1), num_classes, axis=1)
-    targets[np.arange(len(labels)), labels] = (counts[labels] + 1) / (counts[labels] + 2)
-    targets /= counts[labels, None]
-    losses = [-(targets * _log_softmax(logits_NK / one)).sum() for one in _TEMPERATURES]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
-
-
-def fits(logits_NK: Array) -> Array:
-    """Return the log odds of each class, shape ``(N, K)``: unlike probabilities, they never round to 1."""
-    columns = np.arange(logits_NK.shape[1])
-    others = np.stack([log_sum(logits_NK[:, columns != label]) for label in columns], axis=1)
-    found: Array = logits_NK - others
-    return found
-
-
-def conformal(fits_MK: Array, own_N: Array, labels: Indices) -> Array:
-    """Return class-conditional p-values, shape ``(M, K)``; see :meth:`ReferenceSet.p_values`.
-
-    Args:
-        fits_MK: Fit of each video to each class; more is better.
-        own_N: Fit of each reference video to its own class.
-        labels: Class of each reference video, shape ``(N,)``.
-    """
-    values = np.ones_like(fits_MK)
-    for label in range(fits_MK.shape[1]):
-        own = np.sort(own_N[labels == label])
-        no_better = np.searchsorted(own, fits_MK[:, label], side="right")
-        values[:, label] = (1 + no_better) / (1 + len(own))
-    return values
-
-
-def softmax(logits_NK: Array) -> Array:
-    """Return probabilities of logits of shape ``(N, K)``; each row sums to 1."""
-    probabilities: Array = np.exp(_log_softmax(logits_NK))
-    return probabilities
-
-
-def _log_softmax(logits_NK: Array) -> Array:
-    found: Array = logits_NK - log_sum(logits_NK)[:, None]
-    return found
 
 
 def _error_rates(made: ReferenceSet, scores: Array, groups: Indices) -> dict[str, Any]:

@@ -6,7 +6,7 @@ k nearest neighbours, Sun et al. (2022); virtual-logit matching (ViM), Wang et a
 videos, C channels, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -22,6 +22,8 @@ NEIGHBOURS = 3
 """Number of the neighbour whose distance counts; reference sets have tens of videos in a class."""
 _SHRINKAGE = 0.1
 """Weight of a multiple of the identity in each covariance: sets have fewer videos than channels."""
+_FOLDS = 5
+"""Parts in which groups are left out to choose a score, which costs a fit of each score for each part."""
 _EXPLAINED = 0.95
 """Share of the variance in the principal space of ViM."""
 
@@ -37,6 +39,11 @@ class KnownFeatures:
     """Class of each video, shape ``(N,)``."""
     logits: Array
     """Shape ``(N, K)``."""
+
+    def without(self, videos_N: npt.NDArray[np.bool_]) -> "KnownFeatures":
+        """Return the same score fitted on the other videos."""
+        arrays = {name: getattr(self, name)[~videos_N] for name in ("features", "labels", "logits")}
+        return replace(self, **arrays)
 
     def score(self, features_MC: Array, logits_MK: Array) -> Array:
         """Return the score of ``M`` videos, shape ``(M,)``."""
@@ -67,14 +74,43 @@ def left_out_scores(known: KnownFeatures, groups: Indices) -> Array:
     found = np.empty(len(known.features))
     for group in np.unique(groups):
         there = groups == group
-        others = KnownFeatures(
-            kind=known.kind,
-            features=known.features[~there],
-            labels=known.labels[~there],
-            logits=known.logits[~there],
-        )
+        others = known.without(there)
         found[there] = others.score(known.features[there], known.logits[there])
     return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutlierFeatures:
+    """Features of ``M`` outliers, each made of a video of the reference set."""
+
+    features: Array
+    """Shape ``(M, C)``."""
+    logits: Array
+    """Shape ``(M, K)``."""
+    made_of: Indices
+    """Video of the set that each was made of, shape ``(M,)``."""
+
+
+def found_outliers(known: KnownFeatures, groups: Indices, outliers: OutlierFeatures) -> float:
+    """Return the AUROC of outliers against the videos of the set, 0..1.
+
+    Both are scored against the videos of other groups, an outlier without those of the video that it was made
+    of. Groups are left out in :data:`_FOLDS` parts.
+    """
+    folds, inside, outside = groups % _FOLDS, [], []
+    for fold in np.unique(folds):
+        there, made_there = folds == fold, folds[outliers.made_of] == fold
+        others = known.without(there)
+        inside.append(others.score(known.features[there], known.logits[there]))
+        outside.append(others.score(outliers.features[made_there], outliers.logits[made_there]))
+    return auroc(np.concatenate(outside), np.concatenate(inside))
+
+
+def auroc(high: Array, low: Array) -> float:
+    """Return the share of pairs whose member of ``high`` is above that of ``low``; ties count half."""
+    ranked = np.sort(low)
+    below = np.searchsorted(ranked, high, side="left") + np.searchsorted(ranked, high, side="right")
+    return float(below.mean() / 2 / len(low))
 
 
 def log_sum(logits_NK: Array) -> Array:

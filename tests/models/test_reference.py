@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.models.reference import (
-    ReferenceSet,
-    best_temperature,
-    conformal,
-    fit_reference,
-    from_plain,
-    remarks_on,
-    softmax,
-)
-from dfdm_ray.models.unknown import KINDS, Kind, KnownFeatures, left_out_scores
+from dfdm_ray.models.calibration import best_temperature, conformal, softmax
+from dfdm_ray.models.reference import ReferenceSet, fit_reference, from_plain, remarks_on
+from dfdm_ray.models.unknown import KINDS, Kind, KnownFeatures, OutlierFeatures, auroc, left_out_scores
 
 CLASSES = ("faceswap", "iae", "real")
 CHANNELS, NETWORKS = 16, 6
@@ -29,7 +22,7 @@ def videos(number: int, seed: int, spread: float = 0.15) -> dict[str, Any]:
     return {"features": features, "logits": 8 * features[:, : len(CLASSES)], "labels": labels.tolist()}
 
 
-def fitted(number: int = 60, kind: Kind = "neighbours", **changes: Any) -> ReferenceSet:
+def fitted(number: int = 60, kind: Kind | None = "neighbours", **changes: Any) -> ReferenceSet:
     made = videos(number, seed=1) | changes
     labels = made["labels"]
     return fit_reference(
@@ -86,6 +79,35 @@ def test_a_video_is_not_its_own_neighbour_nor_that_of_its_network() -> None:
     )
     assert known.score(features, features[:, :2]).max() == 0
     assert left_out_scores(known, np.repeat([0, 1], 4)).min() == pytest.approx(np.sqrt(2))
+
+
+def test_the_score_that_finds_most_outliers_is_taken_unless_one_is_named() -> None:
+    of = videos(60, seed=1)
+    made_of = np.flatnonzero(np.array(of["labels"]) == CLASSES.index("real"))
+    features = of["features"][made_of].copy()
+    features[:, len(CLASSES) :] += 0.25  # in directions that no class has; the logits show nothing
+    outliers = OutlierFeatures(features=features, logits=of["logits"][made_of], made_of=made_of)
+    chosen = fitted(kind=None, outliers=outliers)
+    found = chosen.facts["outliers_auroc"]
+    assert sorted(found) == sorted(KINDS)
+    assert found[chosen.kind] == max(found.values()) > 0.95
+    assert found["max_logit"] < 0.7
+    assert fitted(kind="energy", outliers=outliers).kind == "energy"
+    assert (fitted(kind=None).kind, fitted(kind=None).facts["outliers_auroc"]) == ("mahalanobis", {})
+
+
+def test_an_outlier_is_not_measured_against_the_video_it_was_made_of() -> None:
+    of = videos(60, seed=1)
+    made_of = np.flatnonzero(np.array(of["labels"]) == CLASSES.index("real"))
+    same = OutlierFeatures(features=of["features"][made_of], logits=of["logits"][made_of], made_of=made_of)
+    # The originals themselves are as strange as other real videos, no less.
+    found = fitted(kind=None, outliers=same).facts["outliers_auroc"]
+    assert found["neighbours"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_area_is_the_share_of_pairs_in_order() -> None:
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert auroc(np.array([1.0]), np.array([1.0, 2.0, 0.0, 0.0])) == pytest.approx(0.625)
 
 
 def test_a_perfect_set_gives_no_certainty() -> None:

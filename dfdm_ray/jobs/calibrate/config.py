@@ -24,6 +24,6 @@ class CalibrateConfig:
     name: str | None = None
     """Name of the reference set, which every verdict states. Default: the path of --predictions."""
     unknown: Kind = DEFAULT_KIND
-    """Score that tells unknown inputs from known ones."""
+    """Score that tells unknown inputs from known ones; `train` takes the one that finds most outliers."""
     overwrite: bool = False
     """Replace --out if it exists."""

@@ -108,6 +108,9 @@ def show_reference(reference: ReferenceSet, console: Console) -> None:
         table.add_row(name, *numbers, f"{reference.log10_lr_bound(label):.1f}")
     console.print(table)
     say(console, f"accuracy {facts['error_rates']['accuracy']:.1%}; temperature {reference.temperature:.2f}")
+    if areas := facts.get("outliers_auroc"):
+        listed = ", ".join(f"{kind} {areas[kind]:.2f}" for kind in sorted(areas, key=lambda one: -areas[one]))
+        say(console, f"AUROC on outliers made of the real videos: {listed}; in use: {reference.kind}")
     verdicts = Table(title="Verdicts on the set, each network against the others", box=SIMPLE_HEAD)
     verdicts.add_column("truth and verdict")
     verdicts.add_column("videos", justify="right")

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from dfdm_ray.clips.child import Row
 from dfdm_ray.clips.stage import worker_name
+from dfdm_ray.models.calibration import softmax
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
-from dfdm_ray.models.reference import ReferenceSet, softmax
+from dfdm_ray.models.reference import ReferenceSet
 from dfdm_ray.models.unknown import Array
 from dfdm_ray.models.verdict import decide
 from dfdm_ray.schemas import PREDICTIONS, SCORED

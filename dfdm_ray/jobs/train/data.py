@@ -64,6 +64,15 @@ class Videos:
     def __len__(self) -> int:
         return len(self.files)
 
+    def only(self, videos: Sequence[int]) -> "Videos":
+        """Return some of the videos."""
+        return Videos(
+            root=self.root,
+            files=tuple(self.files[video] for video in videos),
+            video_ids=tuple(self.video_ids[video] for video in videos),
+            labels=tuple(self.labels[video] for video in videos),
+        )
+
     def pictures(self, video: int) -> list[list[bytes]]:
         """Return the stored crops of a video: C lists of T PNG files."""
         return read_pictures(self.root, self.files[video])

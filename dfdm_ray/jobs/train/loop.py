@@ -7,9 +7,7 @@ every rank.
 import contextlib
 import copy
 import io
-import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,11 +21,12 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Reader, TrainingClips, Videos, WholeVideos, epoch_order, rank_parts
 from dfdm_ray.jobs.train.mean import RunningMean
+from dfdm_ray.jobs.train.optim import learning_rate, make_loss, make_optimizer
+from dfdm_ray.jobs.train.outliers import Outliers
 from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaOutput, normalize
 
 _VALIDATED_AT_ONCE = 4
 """Videos in one forward pass of validation."""
-_WARM_UP_FRACTION = 0.05
 
 
 def rank() -> int:
@@ -189,21 +188,23 @@ class Fit:
         """Return the logits of each video, ``(N, K)``, as ``score`` does; see :meth:`outputs`."""
         return self.outputs(videos, self.kept)[0]
 
-    def best_outputs(self, videos: Videos) -> tuple[Tensor, Tensor]:
+    def best_outputs(self, videos: Videos, *, outliers: bool = False) -> tuple[Tensor, Tensor]:
         """Return :meth:`outputs` of the best epoch."""
         model = copy.deepcopy(self.kept)
         model.load_state_dict(self.best or {})
-        return self.outputs(videos, model)
+        return self.outputs(videos, model, outliers=outliers)
 
     @torch.inference_mode()
-    def outputs(self, videos: Videos, model: ClipNetwork) -> tuple[Tensor, Tensor]:
+    def outputs(self, videos: Videos, model: ClipNetwork, *, outliers: bool = False) -> tuple[Tensor, Tensor]:
         """Return the mean logits ``(N, K)`` and features ``(N, C)`` over the clips of each video.
 
-        Every rank returns all of them. One rank computes each video, in float32.
+        With ``outliers``, the clips are outliers made of those of the videos. Every rank returns all of
+        them. One rank computes each video, in float32.
         """
         numbers = list(range(rank(), len(videos), world_size()))
         mine = [numbers[at : at + _VALIDATED_AT_ONCE] for at in range(0, len(numbers), _VALIDATED_AT_ONCE)]
-        dataset = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
+        whole = WholeVideos(videos=videos, num_frames=self.model.config.num_frames)
+        dataset = Outliers(originals=whole) if outliers else whole
         model.eval()
         if world_size() > 1:
             for buffer in model.buffers():  # batch statistics differ by rank, and rank 0 saves its own
@@ -258,43 +259,3 @@ def _summed(values: Tensor) -> Tensor:
         values = values.to(device)
         dist.all_reduce(values)
     return values.cpu()
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimiser of a recipe. AdamW decays only tensors of two or more dimensions."""
-    if recipe.optimizer == "sgd":
-        rate, momentum, decay = recipe.learning_rate, recipe.momentum, recipe.weight_decay
-        return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
-    weights: dict[str, Any] = {"params": [value for value in model.parameters() if value.ndim > 1]}
-    others = {"params": [value for value in model.parameters() if value.ndim <= 1], "weight_decay": 0.0}
-    groups = [weights, others]
-    # One pass over the weights: a third of the time of torch's default on CPUs.
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-
-
-def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float:
-    """Return the learning rate of a step; ``epoch`` and ``step`` count from 0, ``steps`` make an epoch."""
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    if recipe.schedule == "step":
-        return recipe.learning_rate * 0.1 ** sum(epoch + 1 >= at for at in recipe.step_epochs)
-    done, planned = epoch * steps + step, recipe.epochs * steps
-    warm_up = max(1, round(planned * _WARM_UP_FRACTION))
-    if done < warm_up:
-        return recipe.learning_rate * (done + 1) / warm_up
-    return recipe.learning_rate * (1 + math.cos(math.pi * (done - warm_up) / max(1, planned - warm_up))) / 2
-
-
-def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
-    """Return the inverse of the share of each class, with mean 1 over the videos, shape ``(K,)``."""
-    counts = Counter(labels)
-    return torch.tensor([len(labels) / (num_classes * counts[index]) for index in range(num_classes)])
-
-
-def make_loss(recipe: Recipe, labels: Sequence[int], num_classes: int) -> nn.CrossEntropyLoss:
-    """Return the cross entropy of a recipe for training videos with these ``labels``, summed over clips.
-
-    Torch's weighted mean would divide by the weights of the clips at hand, which differ by rank.
-    """
-    weight = class_weights(labels, num_classes) if recipe.class_weights else None
-    return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing, reduction="sum")

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -23,11 +24,13 @@ from dfdm_ray.io import storage
 from dfdm_ray.jobs.train.config import TrainConfig
 from dfdm_ray.jobs.train.data import Videos
 from dfdm_ray.jobs.train.loop import EpochResult, Fit, rank, world_size
+from dfdm_ray.labels import REAL
 from dfdm_ray.models.baselines import build_network
 from dfdm_ray.models.checkpoint import load_imagenet_trunk, random_model, save_checkpoint
 from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaConfig
 from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.models.reference import ReferenceSet, fit_reference
+from dfdm_ray.models.unknown import OutlierFeatures
 
 STATE = "state.pt"
 HISTORY = "history.csv"
@@ -139,6 +142,10 @@ def _reference(task: TrainTask, fit: Fit) -> ReferenceSet | None:
     """Return the reference set of the best epoch; ``None`` if the videos do not suffice for one."""
     given = task.reference
     logits, features = fit.best_outputs(given.videos)
+    outliers = None
+    if real := [at for at, label in enumerate(given.videos.labels) if task.classes[label] == REAL]:
+        made = [values.numpy() for values in fit.best_outputs(given.videos.only(real), outliers=True)]
+        outliers = OutlierFeatures(logits=made[0], features=made[1], made_of=np.array(real))
     try:
         return fit_reference(
             name=given.name,
@@ -150,6 +157,7 @@ def _reference(task: TrainTask, fit: Fit) -> ReferenceSet | None:
             directions=given.directions,
             video_ids=given.videos.video_ids,
             shared_with_training=given.shared_with_training,
+            outliers=outliers,
         )
     except UserError:
         return None  # as a warning said before the training

@@ -108,6 +108,15 @@ def test_networks_for_comparison_learn_in_the_same_loop(
     assert all(0 <= result.train_accuracy <= 1 for result in fit.history)
 
 
+def test_outliers_made_of_real_videos_choose_the_unknown_score(tmp_path: Path) -> None:
+    write_patterns(tmp_path, generators=("faceswap", "real"), each={"train": 4, "val": 3})
+    trained(task(tmp_path, tmp_path / "out", replace(RECIPE, epochs=1)))
+    reference = load_checkpoint((tmp_path / "out" / "dma_sta.pt").read_bytes(), name="x").reference
+    assert reference is not None
+    found = reference.facts["outliers_auroc"]
+    assert found[reference.kind] == max(found.values())
+
+
 def test_score_gives_the_logits_that_validation_saw(crops: Path, one_epoch: Path) -> None:
     given = task(crops, one_epoch, replace(RECIPE, epochs=1))
     fit = fit_of(given)

@@ -4,7 +4,7 @@ from torch import nn
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.jobs.train.config import Recipe, paper
-from dfdm_ray.jobs.train.loop import class_weights, learning_rate, make_loss, make_optimizer
+from dfdm_ray.jobs.train.optim import class_weights, learning_rate, make_loss, make_optimizer
 
 
 def test_the_cosine_schedule_warms_up_and_ends_at_nothing() -> None:
