@@ -62,6 +62,7 @@ class MakeClips:
         for attempt in range(1, self._attempts + 1):
             try:
                 columns = row_of(self._isolated(row["uri"]), self._shape)
+                faults += self._isolated.drain_failures()
                 break
             except ChildLostError as lost:
                 self._isolated.close()  # a child that lives on after a wrong answer would give another
