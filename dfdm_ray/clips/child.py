@@ -3,7 +3,9 @@
 A worker imports this module too, so the decoders are imported where the work starts.
 """
 
+import importlib
 import math
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +17,7 @@ from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.io.lending import Entry, Files
+from dfdm_ray.io.listing import ListingProblem
 from dfdm_ray.io.memory import keep_freed_memory
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
 
@@ -57,10 +60,11 @@ class ClipWork(ABC):
     """The work of a decoding process, see :class:`dfdm_ray.clips.serve.Work`."""
 
     def start(self) -> None:
-        """Load what :meth:`clips` needs."""
+        """Load what :meth:`clips` needs, down to the parts that libraries import at their first use."""
         import cv2
 
         cv2.setNumThreads(1)  # the workers are the parallelism
+        list(ClipWork.answer(self, Files([ListingProblem(uri="", relative="", reason="")])))
 
     def files(self, uri: str) -> Sequence[Entry]:
         """Return the files of one input; called in the worker."""
@@ -87,6 +91,15 @@ class ClipWork(ABC):
         return [bytes(sink.getvalue())]
 
 
+def load_decoders() -> None:
+    """Import all parts of PyAV, which imports some for the files that need them."""
+    import av
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 class CutVideos(ClipWork):
     """Plan, decode, detect, track and crop videos."""
 
@@ -97,11 +110,15 @@ class CutVideos(ClipWork):
 
     def start(self) -> None:
         """Load the face detector."""
+        import numpy as np
+
         from dfdm_ray.clips.cut import make_detector
 
         super().start()
         keep_freed_memory(_KEPT_BYTES)
         self._detector = make_detector(self._faces, self._weights)
+        self._detector.detect([np.zeros((64, 64, 3), np.uint8)])
+        load_decoders()
 
     def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
         """Return the face crops of the video that is lent."""

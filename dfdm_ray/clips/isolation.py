@@ -10,10 +10,13 @@ Answers are data, never code. The child gets neither paths nor keys. It serves o
 or killed child is replaced.
 """
 
+import json
+import logging
 import math
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,13 +28,19 @@ from typing import IO, Any
 
 import psutil
 
-from dfdm_ray.clips import serve
+from dfdm_ray.clips import sandbox, serve
 from dfdm_ray.clips.serve import Work
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.io.lending import Lender
+from dfdm_ray.io.terminal import visible
+
+logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
 """Pause between two looks at the time and memory of a busy child."""
+_MOST_PRINTED = 1 << 16
+"""Bytes that a child may print while it works on one input; a pipe holds no more."""
+_logged: set[str] = set()
 _LARGEST_ANSWER = 1 << 32
 """Most bytes in one piece of an answer; the memory is only used as far as it is written."""
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONHOME", "PYTHONUTF8", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ")
@@ -48,6 +57,8 @@ class Allowance:
     """Wall time."""
     memory_bytes: float
     """Resident memory of the child."""
+    sandbox: bool = True
+    """Whether the child gives up what it does not need, see :mod:`dfdm_ray.clips.sandbox`."""
 
 
 _TO_LOAD = Allowance(seconds=300.0, memory_bytes=math.inf)
@@ -76,6 +87,8 @@ class Isolated:
         self._work = work
         self._allowance = allowance
         self._child: subprocess.Popen[bytes] | None = None
+        self.layers: list[str] = []
+        """Layers of the sandbox that hold, once the child has started."""
 
     def __call__(self, uri: str, *arguments: Any) -> bytes:
         """Return the answer for the input at ``uri``; see :meth:`pieces`."""
@@ -115,8 +128,9 @@ class Isolated:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            self._pipe.close()
-            self._answer.close()
+            self._relay()
+            for one in (self._pipe, self._answer, self._output):
+                one.close()
             self._child = None
 
     def _start(self) -> None:
@@ -134,7 +148,11 @@ class Isolated:
         self._answer = _unnamed_file()
         self._answer.truncate(_LARGEST_ANSWER)
         self._lender = Lender()
-        with theirs, self._lender.theirs as files:
+        output, their_output = os.pipe()
+        self._output = os.fdopen(output, "rb", buffering=0)
+        for end in (output, their_output):
+            os.set_blocking(end, False)
+        with theirs, self._lender.theirs as files, open(their_output, "wb", buffering=0) as printed:
             shared = [theirs.fileno(), self._answer.fileno(), files.fileno()]
             self._child = subprocess.Popen(
                 # -P: nothing in the working directory is imported.
@@ -142,10 +160,13 @@ class Isolated:
                 pass_fds=shared,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
             )
         try:
-            self._pipe.send_bytes(pickle.dumps(self._work))
-            self._answered(_TO_LOAD)
+            memory_bytes = self._allowance.memory_bytes if self._allowance.sandbox else None
+            self._pipe.send_bytes(pickle.dumps((self._work, memory_bytes)))
+            self._note(json.loads(self._answered(_TO_LOAD)[1]))
         except WorkBugError as bug:
             raise RuntimeError(str(bug)) from None  # every file would trigger it
         except ChildLostError as lost:
@@ -156,9 +177,22 @@ class Isolated:
             raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
         os.set_blocking(self._pipe.fileno(), False)  # a child that listens leaves room for a message
 
+    def _note(self, layers: dict[str, str]) -> None:
+        """Note the layers of the sandbox; log once in this process why some do not hold."""
+        self.layers = [name for name, reason in layers.items() if not reason]
+        if (lacks := sandbox.missing(layers)) and lacks not in _logged:
+            _logged.add(lacks)
+            logger.warning("decoding processes on %s run without %s", socket.gethostname(), lacks)
+
+    def _relay(self) -> None:
+        """Show what the child printed; a file may have chosen the text."""
+        if text := self._output.read(_MOST_PRINTED):
+            sys.stderr.write(visible(text.decode(errors="replace"), keep="\n"))
+
     def _answered(self, allowance: Allowance) -> tuple[bool, bytes]:
         """Return whether the next piece is the last, and the piece."""
         message = self._message(allowance)
+        self._relay()
         kind, length = message[:1], int.from_bytes(message[1:], "little")
         if kind in (serve.ANSWER, serve.PIECE):
             return kind == serve.ANSWER, self._read(length)
@@ -244,6 +278,8 @@ def _environment() -> dict[str, str]:
 
 
 def _name_of(returncode: int | None) -> str:
+    if returncode == -signal.SIGSYS:
+        return "SIGSYS: it asked the system for what no decoder needs (a network, a program, a process)"
     if returncode == -signal.SIGKILL:
         return "SIGKILL from outside; Linux sends it when memory is short"
     if returncode is not None and returncode < 0:

@@ -1,5 +1,6 @@
 """The decoding process: the child of :mod:`dfdm_ray.clips.isolation`, which describes what they exchange."""
 
+import json
 import mmap
 import os
 import pickle
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from dfdm_ray.clips import sandbox
 from dfdm_ray.io.lending import BorrowedFiles, Entry, Files
 
 ANSWER, PIECE, BUG, NO_MEMORY = b"=", b"+", b"!", b"m"
@@ -23,7 +25,7 @@ class Work(Protocol):
     """A child's work; must pickle."""
 
     def start(self) -> None:
-        """Load what the work needs; called once, in the child."""
+        """Load all that the work needs; called once, in the child, which can load little afterwards."""
 
     def files(self, uri: str) -> Sequence[Entry]:
         """Return the files of one input; called in the worker."""
@@ -33,7 +35,10 @@ class Work(Protocol):
 
 
 def serve(pipe: Connection, memory: int, files: Files) -> None:
-    """Work as the child until the parent is gone; answers are written to ``memory``."""
+    """Work as the child until the parent is gone; answers are written to ``memory``.
+
+    What the work needs is loaded before the sandbox closes, and no file is read before that.
+    """
     work: Work | None = None
     while True:
         try:
@@ -42,8 +47,10 @@ def serve(pipe: Connection, memory: int, files: Files) -> None:
             return
         try:
             if work is None:
-                work, last = pickle.loads(message), b""  # written by our own parent
+                work, memory_bytes = pickle.loads(message)  # written by our own parent
                 work.start()
+                layers = {} if memory_bytes is None else sandbox.close(memory_bytes=memory_bytes)
+                last = json.dumps(layers).encode()
             else:
                 last = _but_last(pipe, memory, work.answer(files, *pickle.loads(message)))
             kind = ANSWER

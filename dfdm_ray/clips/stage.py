@@ -80,7 +80,7 @@ class MakeClips:
         if code := columns["reject_code"]:
             text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")
             logger.info("%s", text, extra=_extra(row, code))
-        fixed = {"detector": self._detector, "prepared_by": worker_name()}
+        fixed = {"detector": self._detector, "prepared_by": worker_name(), "sandbox": self._isolated.layers}
         return {**row, **columns, "faults": faults + columns["faults"], **fixed}
 
 
