@@ -134,11 +134,11 @@ def score(root: Path, traces: Path | None) -> float:
     command = ["score", "--videos", str(root / "videos"), "--checkpoint", str(root / "tiny.pt")]
     limits = ["--limits.seconds", str(_LIMIT_S), "--max-reject-fraction", "1"]
     workers = ["--resources.decode-workers", "2", "--resources.model-workers", "1"]
-    variables = {}
+    variables: dict[str, str] = {}
     if traces:
-        traces.mkdir()
-        variables = faults.environment(root / "log") | {"TRACE_FOLDER": str(traces)}
-        variables["PYTHONPATH"] = f"{_TRACED}:{':'.join(filter(None, sys.path))}"
+        traces.mkdir(parents=True)
+        shutil.copy(_TRACED / "sitecustomize.py", traces.parent)
+        variables["PYTHONPATH"] = f"{traces.parent}:{':'.join(filter(None, sys.path))}"
     started = time.perf_counter()
     with killed.dfdm_ray(*command, *limits, *workers, "--out", str(root / "out"), variables=variables) as job:
         killed.finish(job, limit_s=3600)
@@ -173,7 +173,7 @@ def main() -> None:
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, listening() as (address, asked):
         root, canary = Path(folder), Path(folder, "canary.mp4")
-        traces = root / "traces" if args.trace else None
+        traces = root / "traced" / "traces" if args.trace else None
         sound = make_archive(root / "videos", canary, address, number=args.mutants, seed=args.seed)
         seconds = score(root, traces)
         outcome = outcome_of(root, sound, args.mutants)

@@ -157,6 +157,9 @@ class LimitsConfig:
     worker's share of its node."""
     attempts: int = 2
     """Attempts for a video that kills its decoding process, before it is rejected as crashed."""
+    sandbox: Literal["on", "off"] = "on"
+    """on: a decoding process can open no file, no connection and no program, as far as its system allows
+    (SECURITY.md); off: to find out whether that is the reason for a fault."""
     max_pixels: int = 2**26
     """Pixels of a frame, rows padded to multiples of 64, before and after pixels become square; a video with
     more is rejected as too_large. Default: 8192 x 8192."""

@@ -80,7 +80,7 @@ _VERDICT = [
     ),
 ]
 
-ADDED = ("modified_ns", "fingerprint", "corrections", *(field.name for field in _VERDICT))
+ADDED = ("modified_ns", "fingerprint", "corrections", "sandbox", *(field.name for field in _VERDICT))
 """Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
@@ -139,6 +139,13 @@ _CLIP_FACTS = [
         "storage request that failed.",
     ),
     _column("prepared_by", pa.string(), "Worker that made or read the crops: host and process number."),
+    _column(
+        "sandbox",
+        pa.list_(pa.string()),
+        "Layers that confined the decoding process: no_new_privs, limits, capabilities, landlock, seccomp; "
+        "null in rows of earlier versions.",
+        nullable=True,
+    ),
 ]
 
 CLIPS = pa.schema(
@@ -153,7 +160,7 @@ CLIPS = pa.schema(
 )
 """One row per video between the decode/crop workers and the model workers."""
 
-_BY_WORKER = ("detector", "prepared_by")
+_BY_WORKER = ("detector", "prepared_by", "sandbox")
 CLIP_COLUMNS = pa.schema([field for field in CLIPS if field.name not in (*MANIFEST.names, *_BY_WORKER)])
 """Columns that a decoding process returns for one video."""
 

@@ -3,9 +3,11 @@
 A worker imports this module too, so the decoders are imported where the work starts.
 """
 
+import importlib
 import math
+import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -14,8 +16,9 @@ from dfdm_ray.clips.isolation import ChildLostError
 from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.io.lending import Entry, Files
+from dfdm_ray.io.listing import ListingProblem
 from dfdm_ray.io.memory import keep_freed_memory
-from dfdm_ray.io.object_store import drain_failures
 from dfdm_ray.schemas import CLIP_COLUMNS, REJECTED, SCORED
 
 if TYPE_CHECKING:
@@ -54,34 +57,47 @@ NOTHING_KNOWN: Row = {
 
 
 class ClipWork(ABC):
-    """The work of a decoding process, see :class:`dfdm_ray.clips.isolation.Work`."""
+    """The work of a decoding process, see :class:`dfdm_ray.clips.serve.Work`."""
 
     def start(self) -> None:
-        """Load what :meth:`clips` needs."""
+        """Load what :meth:`clips` needs, down to the parts that libraries import at their first use."""
         import cv2
 
         cv2.setNumThreads(1)  # the workers are the parallelism
+        list(ClipWork.answer(self, Files([ListingProblem(uri="", relative="", reason="")])))
+
+    def files(self, uri: str) -> Sequence[Entry]:
+        """Return the files of one input; called in the worker."""
+        return [uri]
 
     @abstractmethod
-    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
-        """Return the clips of one file; fill in ``facts`` on the way.
+    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
+        """Return the clips of one input; fill in ``facts`` on the way.
 
         Raises:
             VideoRejectedError: If the file has none.
         """
 
-    def answer(self, uri: str) -> bytes:
-        """Return the row of one file, :data:`schemas.CLIP_COLUMNS`, as an Arrow stream."""
+    def answer(self, files: Files) -> Iterable[bytes]:
+        """Return the row of one input, :data:`schemas.CLIP_COLUMNS`, as an Arrow stream."""
         from dfdm_ray.clips.cut import ClipFacts
 
         facts = ClipFacts()
-        drain_failures()
-        columns = reject_on_error(lambda: _columns_of(self.clips(uri, facts)), empty=NO_CLIPS)
-        row = {**vars(facts), **columns, "faults": drain_failures()}
+        columns = reject_on_error(lambda: _columns_of(self.clips(files, facts)), empty=NO_CLIPS)
+        row = {**vars(facts), **columns, "faults": []}  # the worker knows of those of storage
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, CLIP_COLUMNS) as writer:
             writer.write_table(pa.Table.from_pylist([row], schema=CLIP_COLUMNS))
-        return bytes(sink.getvalue())
+        return [bytes(sink.getvalue())]
+
+
+def load_decoders() -> None:
+    """Import all parts of PyAV, which imports some for the files that need them."""
+    import av
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 class CutVideos(ClipWork):
@@ -94,17 +110,21 @@ class CutVideos(ClipWork):
 
     def start(self) -> None:
         """Load the face detector."""
+        import numpy as np
+
         from dfdm_ray.clips.cut import make_detector
 
         super().start()
         keep_freed_memory(_KEPT_BYTES)
         self._detector = make_detector(self._faces, self._weights)
+        self._detector.detect([np.zeros((64, 64, 3), np.uint8)])
+        load_decoders()
 
-    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
-        """Return the face crops of the video at ``uri``."""
+    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
+        """Return the face crops of the video that is lent."""
         from dfdm_ray.clips.cut import prepare_clips
 
-        return prepare_clips(uri, self._detector, self._spec, facts, max_pixels=self._max_pixels)
+        return prepare_clips(files.open(), self._detector, self._spec, facts, max_pixels=self._max_pixels)
 
 
 def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:

@@ -22,6 +22,7 @@ from dfdm_ray.faces.detector import FaceDetector, Frame
 from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, find_tracks, join
 from dfdm_ray.faces.turns import as_shown, find_turn, turn_back
+from dfdm_ray.io.lending import OpenedFile
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
 from dfdm_ray.video.plan import Runs, other_runs, plan_frames
@@ -100,14 +101,14 @@ class _Seen:
 
 
 def prepare_clips(
-    uri: str,
+    video: str | OpenedFile,
     detector: FaceDetector,
     spec: ClipSpec,
     facts: ClipFacts,
     *,
     max_pixels: int = LimitsConfig.max_pixels,
 ) -> FaceClips:
-    """Return the face crops of the video at ``uri``; ``facts`` is filled in on the way.
+    """Return the face crops of a video, by URI or open; ``facts`` is filled in on the way.
 
     Raises:
         VideoRejectedError: If the video cannot be read, is too short, has no usable face, or has frames of
@@ -116,7 +117,7 @@ def prepare_clips(
     seen = _Seen()
     started = time.perf_counter()
     try:
-        with VideoReader(uri, max_pixels=max_pixels) as reader:
+        with VideoReader(video, max_pixels=max_pixels) as reader:
             facts.fingerprint = reader.fingerprint
             facts.num_frames_in_video = len(reader.index) + reader.index.num_missing
             facts.num_frames_missing = reader.index.num_missing

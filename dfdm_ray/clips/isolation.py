@@ -2,49 +2,51 @@
 
 ::
 
-    worker --(the pickled work, then one URI after another)--> child
-           <--(a letter and the length of the answer, which is in a file that both have open)--
-           ...(the seconds lost to a store that does not answer, at the start of that file)...
+    worker --(the pickled work, then its arguments for one input after another)--> child
+           <--(a letter and the length of a piece of the answer, which is in memory that both map)--
+    lender <--(requests for the files of the input, see :mod:`dfdm_ray.io.lending`)--
 
-Answers are data, never code. The child serves one file after another; a dead or killed child is replaced.
+Answers are data, never code. The child gets neither paths nor keys. It serves one input after another; a dead
+or killed child is replaced.
 """
 
-import contextlib
+import json
+import logging
 import math
-import mmap
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import IO, Protocol
+from typing import IO, Any
 
 import psutil
 
+from dfdm_ray.clips import sandbox, serve
+from dfdm_ray.clips.serve import Work
 from dfdm_ray.errors import RejectCode, VideoRejectedError
-from dfdm_ray.io.object_store import LOST_BYTES, count_lost_seconds, lost_seconds
+from dfdm_ray.io.lending import Lender
+from dfdm_ray.io.terminal import visible
+
+logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
 """Pause between two looks at the time and memory of a busy child."""
-_ANSWER, _BUG, _NO_MEMORY = b"=", b"!", b"m"
-_LENGTH_BYTES = 8
-"""Size of the length after the letter: every message of a child has 9 bytes."""
-
-
-class Work(Protocol):
-    """A child's work; must pickle."""
-
-    def start(self) -> None:
-        """Load what the work needs; called once, in the child."""
-
-    def answer(self, uri: str) -> bytes:
-        """Return the answer for one file."""
+_MOST_PRINTED = 1 << 16
+"""Bytes that a child may print while it works on one input; a pipe holds no more."""
+_logged: set[str] = set()
+_LARGEST_ANSWER = 1 << 32
+"""Most bytes in one piece of an answer; the memory is only used as far as it is written."""
+_KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONHOME", "PYTHONUTF8", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # Arrow's jemalloc starts one by default
+"""Variables that the child gets: those that Python and its libraries need to start as they did here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class Allowance:
     """Wall time."""
     memory_bytes: float
     """Resident memory of the child."""
+    sandbox: bool = True
+    """Whether the child gives up what it does not need, see :mod:`dfdm_ray.clips.sandbox`."""
 
 
 _TO_LOAD = Allowance(seconds=300.0, memory_bytes=math.inf)
@@ -77,36 +81,56 @@ class WorkBugError(RuntimeError):
 
 
 class Isolated:
-    """Work in a child process, which starts with the first file."""
+    """Work in a child process, which starts with the first input."""
 
     def __init__(self, work: Work, allowance: Allowance) -> None:
-        self._work = pickle.dumps(work)
+        self._work = work
         self._allowance = allowance
         self._child: subprocess.Popen[bytes] | None = None
+        self.layers: list[str] = []
+        """Layers of the sandbox that hold, once the child has started."""
 
-    def __call__(self, uri: str) -> bytes:
-        """Return the answer for the file at ``uri``.
+    def __call__(self, uri: str, *arguments: Any) -> bytes:
+        """Return the answer for the input at ``uri``; see :meth:`pieces`."""
+        return b"".join(self.pieces(uri, *arguments))
+
+    def pieces(self, uri: str, *arguments: Any) -> Iterator[bytes]:
+        """Yield the answer for the input at ``uri``; the limits hold for each piece.
 
         Raises:
             ChildLostError: If the child died, or was killed because it took too long or grew too large.
-            WorkBugError: If this file triggers a bug in the work.
+            WorkBugError: If this input triggers a bug in the work.
             RuntimeError: If the work cannot start.
         """
         if self._child is None or self._child.poll() is not None:
             self._start()
+        is_last = False
         try:
-            self._pipe.send_bytes(os.fsencode(uri))
-            return self._answered(self._allowance)
+            self._lender.lend(lambda: self._work.files(uri))
+            self._pipe.send_bytes(pickle.dumps(arguments))
+            while not is_last:
+                is_last, piece = self._answered(self._allowance)
+                yield piece
+                if not is_last:
+                    self._pipe.send_bytes(b"")  # the memory is free for the next piece
         except (EOFError, OSError) as error:
             raise ChildLostError(RejectCode.CRASHED, self._ending()) from error
+        finally:
+            if not is_last:  # a child that lives on would go on with this input
+                self.close()
+
+    def drain_failures(self) -> list[str]:
+        """Return the failed requests for the files of the last input, as faults."""
+        return self._lender.losses.drain()
 
     def close(self) -> None:
         """Kill the child."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            self._pipe.close()
-            self._answer.close()
+            self._relay()
+            for one in (self._pipe, self._answer, self._output):
+                one.close()
             self._child = None
 
     def _start(self) -> None:
@@ -122,19 +146,27 @@ class Isolated:
         self.close()
         self._pipe, theirs = Pipe()
         self._answer = _unnamed_file()
-        self._answer.truncate(LOST_BYTES)
-        with theirs:
-            shared = [theirs.fileno(), self._answer.fileno()]
+        self._answer.truncate(_LARGEST_ANSWER)
+        self._lender = Lender()
+        output, their_output = os.pipe()
+        self._output = os.fdopen(output, "rb", buffering=0)
+        for end in (output, their_output):
+            os.set_blocking(end, False)
+        with theirs, self._lender.theirs as files, open(their_output, "wb", buffering=0) as printed:
+            shared = [theirs.fileno(), self._answer.fileno(), files.fileno()]
             self._child = subprocess.Popen(
                 # -P: nothing in the working directory is imported.
-                [sys.executable, "-P", "-m", __name__, *map(str, shared)],
+                [sys.executable, "-P", "-m", serve.__name__, *map(str, shared)],
                 pass_fds=shared,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
             )
         try:
-            self._pipe.send_bytes(self._work)
-            self._answered(_TO_LOAD)
+            memory_bytes = self._allowance.memory_bytes if self._allowance.sandbox else None
+            self._pipe.send_bytes(pickle.dumps((self._work, memory_bytes)))
+            self._note(json.loads(self._answered(_TO_LOAD)[1]))
         except WorkBugError as bug:
             raise RuntimeError(str(bug)) from None  # every file would trigger it
         except ChildLostError as lost:
@@ -143,27 +175,41 @@ class Isolated:
             raise
         except (EOFError, OSError) as error:
             raise RuntimeError(f"the decoding process did not start: {self._ending()}") from error
-        os.set_blocking(self._pipe.fileno(), False)  # a child that listens leaves room for a name
+        os.set_blocking(self._pipe.fileno(), False)  # a child that listens leaves room for a message
 
-    def _answered(self, allowance: Allowance) -> bytes:
+    def _note(self, layers: dict[str, str]) -> None:
+        """Note the layers of the sandbox; log once in this process why some do not hold."""
+        self.layers = [name for name, reason in layers.items() if not reason]
+        if (lacks := sandbox.missing(layers)) and lacks not in _logged:
+            _logged.add(lacks)
+            logger.warning("decoding processes on %s run without %s", socket.gethostname(), lacks)
+
+    def _relay(self) -> None:
+        """Show what the child printed; a file may have chosen the text."""
+        if text := self._output.read(_MOST_PRINTED):
+            sys.stderr.write(visible(text.decode(errors="replace"), keep="\n"))
+
+    def _answered(self, allowance: Allowance) -> tuple[bool, bytes]:
+        """Return whether the next piece is the last, and the piece."""
         message = self._message(allowance)
+        self._relay()
         kind, length = message[:1], int.from_bytes(message[1:], "little")
-        if kind == _ANSWER:
-            return self._read(length)
-        if kind == _NO_MEMORY:
+        if kind in (serve.ANSWER, serve.PIECE):
+            return kind == serve.ANSWER, self._read(length)
+        if kind == serve.NO_MEMORY:
             self.close()
             raise ChildLostError(RejectCode.OUT_OF_MEMORY, "the decoding process was refused memory")
-        if kind == _BUG:
+        if kind == serve.BUG:
             traceback_bytes = self._read(length)
             self.close()
             raise WorkBugError(traceback_bytes.decode(errors="replace"))
         raise EOFError
 
     def _read(self, length: int) -> bytes:
-        """Return the answer in the file; raise ``EOFError`` if the child gave a wrong length."""
-        if length > self._allowance.memory_bytes:
+        """Return the piece in the memory; raise ``EOFError`` if the child gave a wrong length."""
+        if length > min(self._allowance.memory_bytes, _LARGEST_ANSWER):
             raise EOFError
-        answer = os.pread(self._answer.fileno(), length, LOST_BYTES)
+        answer = os.pread(self._answer.fileno(), length, 0)
         if len(answer) < length:
             raise EOFError
         return answer
@@ -177,14 +223,14 @@ class Isolated:
         """
         end = time.monotonic() + allowance.seconds
         message = b""
-        while len(message) <= _LENGTH_BYTES:
+        while len(message) <= serve.LENGTH_BYTES:
             if self._pipe.poll(_LOOK_EVERY_S):
-                piece = os.read(self._pipe.fileno(), 1 + _LENGTH_BYTES - len(message))
+                piece = os.read(self._pipe.fileno(), 1 + serve.LENGTH_BYTES - len(message))
                 if not piece:
                     raise EOFError
                 message += piece
             elif time.monotonic() > end:
-                lost_s = lost_seconds(os.pread(self._answer.fileno(), LOST_BYTES, 0))
+                lost_s = self._lender.losses.lost_seconds()
                 self.close()
                 detail = f"no result after {allowance.seconds:g} s"
                 if lost_s > allowance.seconds / 2:
@@ -225,60 +271,17 @@ def _unnamed_file() -> IO[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the parent's environment without Ray's variables, among them the cluster's token."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    """Return the few variables that the child gets; the keys of a store and the cluster's token are none."""
+    kept = {name: os.environ[name] for name in (*_KEPT, *_THREADS) if name in os.environ}
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**dict.fromkeys(_THREADS, "1"), **_NO_THREADS, **kept, "PYTHONPATH": path}
 
 
 def _name_of(returncode: int | None) -> str:
+    if returncode == -signal.SIGSYS:
+        return "SIGSYS: it asked the system for what no decoder needs (a network, a program, a process)"
     if returncode == -signal.SIGKILL:
         return "SIGKILL from outside; Linux sends it when memory is short"
     if returncode is not None and returncode < 0:
         return signal.Signals(-returncode).name
     return f"exit code {returncode}"
-
-
-def serve(pipe: Connection, file: int) -> None:
-    """Work as the child until the parent is gone; answers are written to ``file``."""
-    work: Work | None = None
-    lost = mmap.mmap(file, LOST_BYTES)
-    while True:
-        try:
-            message = pipe.recv_bytes()
-        except EOFError:
-            return
-        try:
-            if work is None:
-                work, answer = pickle.loads(message), b""  # written by our own parent
-                work.start()
-            else:
-                count_lost_seconds(lost)
-                answer = work.answer(os.fsdecode(message))
-            kind = _ANSWER
-        except MemoryError:
-            kind, answer = _NO_MEMORY, b""
-        except Exception:  # noqa: BLE001  # a bug, which the parent reports
-            kind, answer = _BUG, traceback.format_exc().encode(errors="replace")
-        length = _written(file, answer)
-        if length < len(answer):
-            kind = _NO_MEMORY  # the file is in memory, or on a full disk
-        os.write(pipe.fileno(), kind + length.to_bytes(_LENGTH_BYTES, "little"))
-
-
-def _written(file: int, content: bytes) -> int:
-    with contextlib.suppress(OSError):
-        return os.pwrite(file, content, LOST_BYTES)
-    return 0
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, even while a decoder runs."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
-
-
-if __name__ == "__main__":
-    _die_with_parent()
-    serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -62,6 +62,7 @@ class MakeClips:
         for attempt in range(1, self._attempts + 1):
             try:
                 columns = row_of(self._isolated(row["uri"]), self._shape)
+                faults += self._isolated.drain_failures()
                 break
             except ChildLostError as lost:
                 self._isolated.close()  # a child that lives on after a wrong answer would give another
@@ -79,7 +80,7 @@ class MakeClips:
         if code := columns["reject_code"]:
             text = visible(f"rejected {row['video_id']}: {columns['reject_detail']}")
             logger.info("%s", text, extra=_extra(row, code))
-        fixed = {"detector": self._detector, "prepared_by": worker_name()}
+        fixed = {"detector": self._detector, "prepared_by": worker_name(), "sandbox": self._isolated.layers}
         return {**row, **columns, "faults": faults + columns["faults"], **fixed}
 
 

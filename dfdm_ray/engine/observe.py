@@ -5,7 +5,7 @@ The driver counts, because every row reaches it once, even if workers made it tw
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import ray
 from ray.core.generated import common_pb2
 from ray.util import metrics
 
+from dfdm_ray.clips.sandbox import LAYERS
 from dfdm_ray.errors import RejectCode
 from dfdm_ray.io.object_store import drain_failures
 
@@ -42,6 +43,7 @@ class Observer:
         self._rejects: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._workers: dict[str, set[str]] = {pool: set() for pool in _WORKERS}
+        self._sandboxes: dict[str, set[str]] = {}
         self._dead_before = _dead_nodes()
         drain_failures()
 
@@ -62,6 +64,13 @@ class Observer:
                 if row.get(name):
                     self._workers[pool].add(row[name])
             self._count_faults(row["faults"])
+            if (layers := row.get("sandbox")) is not None:
+                host = row["prepared_by"].rpartition(":")[0]
+                self._sandboxes[host] = self._sandboxes.get(host, {*layers}) & {*layers}
+
+    def sandboxes(self) -> dict[str, list[str]]:
+        """Return the layers that confined all decoding processes of each node, by host name."""
+        return {host: [name for name in LAYERS if name in held] for host, held in self._sandboxes.items()}
 
     def most_rejects(self) -> str:
         """Return a clause with the most frequent reject code and an example, empty without rejects."""
@@ -96,6 +105,16 @@ class Observer:
             code = fault.partition(":")[0]
             self._found[code] += 1
             self._faults.inc(1, {"code": code})
+
+
+def unconfined(layers: Mapping[str, Sequence[str]]) -> str | None:
+    """Return a line about the nodes of :meth:`Observer.sandboxes` that lack a layer, if there are any."""
+    lacks = {host: {*LAYERS} - {*held} for host, held in layers.items() if {*LAYERS} - {*held}}
+    if not lacks:
+        return None
+    hosts, names = sorted(lacks), [name for name in LAYERS if name in set[str]().union(*lacks.values())]
+    more = f" and {len(hosts) - 1} more nodes" if len(hosts) > 1 else ""
+    return f"decoding processes on {hosts[0]}{more} ran without {', '.join(names)}; see SECURITY.md"
 
 
 def _dead_nodes() -> set[str]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.config import ArchiveConfig, FaceConfig, RunConfig
 from dfdm_ray.engine.folder import RunFolder, unfinished
-from dfdm_ray.engine.observe import Observer
+from dfdm_ray.engine.observe import Observer, unconfined
 from dfdm_ray.engine.pools import Pools, Sizes, following
 from dfdm_ray.engine.progress import Counts, Show, progress
 from dfdm_ray.engine.record import num_rejected, totals
@@ -147,8 +147,10 @@ class Run:
                 largest = dict(zip(("decode", "model"), pools.largest, strict=False))
                 self.this["faults_survived"] = observer.survived(largest)
                 self.this["largest_pools"] = largest
-        if bugs := observer.bugs():
-            say(self._console, bugs)
+                self.this["sandbox"] = observer.sandboxes()
+        for remark in (observer.bugs(), unconfined(self.this["sandbox"])):
+            if remark:
+                say(self._console, remark)
         first_row_s = self._first_row_s or time.monotonic()
         self.this["seconds_to_first_row"] = round(first_row_s - self._started_s, 3)
         self.this["seconds"] = round(time.monotonic() - self._started_s, 3)

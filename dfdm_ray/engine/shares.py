@@ -187,7 +187,9 @@ def file_limits(config: LimitsConfig, cluster: Mapping[str, float], *, workers: 
     share_gib = cluster.get("memory", _MOST_GIB * workers * 2**30) / workers / 2**30
     gib = config.memory_gib or min(_MOST_GIB, max(_LEAST_GIB, share_gib))
     return {
-        "allowance": Allowance(seconds=config.seconds, memory_bytes=gib * 2**30),
+        "allowance": Allowance(
+            seconds=config.seconds, memory_bytes=gib * 2**30, sandbox=config.sandbox == "on"
+        ),
         "attempts": config.attempts,
     }
 

@@ -2,13 +2,13 @@
 
 import io
 import logging
-import mmap
 import os
 import re
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -45,30 +45,35 @@ _PASSING = {
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _TIMEOUT, _TOO_MANY_REQUESTS = 408, 429
 
-_failures: list[str] = []
-_LOST = struct.Struct("dd")
-"""Seconds that were lost, and the time at which the present request began, 0 if there is none."""
-LOST_BYTES = _LOST.size
-_lost: Any = bytearray(LOST_BYTES)
+
+@dataclass
+class Losses:
+    """Requests that failed and were repeated, and the time that they took."""
+
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    since_s: float = 0.0
+    """Start of the present request, 0 if there is none."""
+
+    def lost_seconds(self) -> float:
+        """Return the seconds lost so far; a request that has no answer yet counts as lost."""
+        since_s = self.since_s  # another thread may set it to 0
+        return self.seconds + (time.monotonic() - since_s if since_s else 0.0)
+
+    def drain(self) -> list[str]:
+        """Return the failures since the last call, as faults."""
+        found = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in self.failures]
+        self.failures.clear()
+        return found
 
 
-def count_lost_seconds(into: mmap.mmap) -> None:
-    """Count, from zero, the seconds that failed requests cost; a parent process may read ``into``."""
-    global _lost
-    into[:], _lost = bytes(LOST_BYTES), into
-
-
-def lost_seconds(counted: bytes) -> float:
-    """Return what :func:`count_lost_seconds` counted; a request that has no answer yet counts as lost."""
-    lost_s, since_s = _LOST.unpack(counted.ljust(LOST_BYTES, b"\0"))
-    return float(lost_s + (time.monotonic() - since_s if since_s else 0.0))
+losses: ContextVar[Losses] = ContextVar("losses", default=Losses())  # noqa: B039  # one for the process
+"""Where requests are counted; a thread that works for one file sets its own."""
 
 
 def drain_failures() -> list[str]:
-    """Return the requests of this process that failed and were repeated since the last call, as faults."""
-    found = [f"{RejectCode.STORAGE_ERROR}: {text}" for text in _failures]
-    _failures.clear()
-    return found
+    """Return the requests that failed and were repeated since the last call, as faults."""
+    return losses.get().drain()
 
 
 def may_pass(error: BaseException) -> bool:
@@ -90,13 +95,13 @@ def may_pass(error: BaseException) -> bool:
 
 def persistently(call: Callable[[], T]) -> T:
     """Return ``call()``; repeat it, up to :data:`ATTEMPTS` times in all, while :func:`may_pass`."""
-    started_s, num_failures, (lost_s, _) = time.monotonic(), len(_failures), _LOST.unpack(_lost[:])
-    _LOST.pack_into(_lost, 0, lost_s, started_s)
+    lost, started_s = losses.get(), time.monotonic()
+    lost.since_s, num_failures = started_s, len(lost.failures)
     try:
         return _again(call)
     finally:
-        lost_s += time.monotonic() - started_s if len(_failures) > num_failures else 0.0
-        _LOST.pack_into(_lost, 0, lost_s, 0.0)
+        lost.seconds += time.monotonic() - started_s if len(lost.failures) > num_failures else 0.0
+        lost.since_s = 0.0
 
 
 def unreadable(error: Exception) -> VideoRejectedError:
@@ -109,7 +114,7 @@ def unreadable(error: Exception) -> VideoRejectedError:
 def _note(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     text = f"{error!s:.300}"
-    _failures.append(text)
+    losses.get().failures.append(text)
     logger.warning(
         "storage request failed (attempt %d of %d), repeating it: %s", state.attempt_number, ATTEMPTS, text
     )

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from dfdm_ray.config import LimitsConfig
 from dfdm_ray.errors import VideoRejectedError
+from dfdm_ray.io.lending import OpenedFile
 from dfdm_ray.video.damage import RunDamagedError, RunEncryptedError, refuse_encrypted, rejection_of
 from dfdm_ray.video.display import Display
 from dfdm_ray.video.frames import FrameBatch, Pictures
@@ -26,20 +27,19 @@ _MAX_REORDER = 32
 
 
 class VideoReader(AbstractContextManager["VideoReader"]):
-    """An open video, with its index and the exact frames of runs.
+    """An open video, by its URI or open, with its index and the exact frames of runs.
 
-    Frames of more than ``max_pixels`` are not decoded. Pictures are those that a viewer sees, see
-    :mod:`dfdm_ray.video.display`.
+    Frames of more than ``max_pixels`` are not decoded. On pictures see :mod:`dfdm_ray.video.display`.
 
     Raises:
         VideoRejectedError: From the constructor, if the file is no readable video; from any method, if
             it can no longer be read.
     """
 
-    def __init__(self, uri: str, *, max_pixels: int = LimitsConfig.max_pixels) -> None:
-        self.uri, self.num_frames_decoded = uri, 0
+    def __init__(self, video: str | OpenedFile, *, max_pixels: int = LimitsConfig.max_pixels) -> None:
+        self.num_frames_decoded = 0
         """Number of packets given to the decoder, one for each frame."""
-        self._source = VideoSource(uri, max_pixels=max_pixels)
+        self._source = VideoSource(video, max_pixels=max_pixels)
         self._start = self._source.stream.start_time or 0
         self._display = Display(self._source.stream, max_pixels=max_pixels)
         self._checks_keys = True

@@ -3,8 +3,6 @@
 Errors of PyAV become :class:`VideoRejectedError` here.
 """
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
@@ -18,8 +16,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
-from dfdm_ray.io import storage
 from dfdm_ray.io.identity import fingerprint
+from dfdm_ray.io.lending import OpenedFile, open_regular
 from dfdm_ray.io.object_store import unreadable
 from dfdm_ray.video.content import HEAD_BYTES, PICTURE_BRANDS, content_of
 from dfdm_ray.video.index import PacketIndex, index_packets, side_data
@@ -52,12 +50,12 @@ class VideoSource:
     stream: VideoStream
     _header: PacketSideData | None
 
-    def __init__(self, uri: str, *, max_pixels: int) -> None:
-        size_bytes = _checked_size(uri)
+    def __init__(self, video: str | OpenedFile, *, max_pixels: int) -> None:
+        self._file, size_bytes = open_regular(video) if isinstance(video, str) else video
         self._max_pixels = max_pixels
-        with rejecting(RejectCode.NOT_A_VIDEO):
-            self._file = storage.open_input(uri)
         try:
+            if not size_bytes:
+                raise VideoRejectedError(RejectCode.EMPTY_FILE, "the file is empty (0 bytes)")
             with rejecting(RejectCode.NOT_A_VIDEO):
                 self.fingerprint = fingerprint(self._file, size_bytes)
                 self._file.seek(0)
@@ -168,20 +166,6 @@ def rejecting(code: RejectCode) -> Iterator[None]:
         raise VideoRejectedError(code, f"FFmpeg: {error.strerror}") from error
     except (OSError, UserError) as error:
         raise unreadable(error) from error
-
-
-def _checked_size(uri: str) -> int:
-    """Return the size of the file, or reject it; reading a pipe would block for ever."""
-    try:
-        size = storage.size_bytes(uri)
-        mode = stat.S_IFREG if storage.is_remote(uri) else os.stat(storage.local_path(uri)).st_mode
-    except (OSError, UserError) as error:
-        raise unreadable(error) from error
-    if not stat.S_ISREG(mode):
-        raise VideoRejectedError(RejectCode.UNREADABLE, "not a regular file")
-    if size == 0:
-        raise VideoRejectedError(RejectCode.EMPTY_FILE, "the file is empty (0 bytes)")
-    return size
 
 
 def _video_stream(container: InputContainer) -> VideoStream:

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from dfdm_ray.clips import child as clip_work
 from dfdm_ray.clips.isolation import Allowance, ChildLostError
 from dfdm_ray.clips.stage import MakeClips
-from dfdm_ray.errors import RejectCode
+from dfdm_ray.errors import RejectCode, VideoRejectedError
+from dfdm_ray.io.lending import Files
+from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.jobs.png_tree.read import ReadFolders
 from dfdm_ray.schemas import CLIP_COLUMNS, CLIPS, MANIFEST, SCORED
 
@@ -70,19 +73,27 @@ class DeadlyFolders(ReadFolders):
         super().__init__(num_frames=FRAMES, size=SIZE)
         self._folder = folder
 
-    def answer(self, uri: str) -> bytes:
-        """Do what the name of the folder says."""
+    def files(self, uri: str) -> list[FileEntry | ListingProblem]:
+        """Return a file whose name says what to do, if the name of the folder is none of a video."""
         name = Path(uri).name
-        if name.startswith("once") and not os.path.exists(os.path.join(self._folder, "died")):
+        if name == "once" and not os.path.exists(os.path.join(self._folder, "died")):
             Path(self._folder, "died").touch()
+            name = "always"
+        if name in (*ANSWERS, "always", "bug"):
+            return [FileEntry(uri="/gone", relative=name, size_bytes=0)]
+        return super().files(uri)
+
+    def answer(self, files: Files) -> Iterable[bytes]:
+        """Do what the name says."""
+        try:
+            name = files.names()[0]
+        except VideoRejectedError:
+            return super().answer(files)
+        if name == "always":
             os.abort()
-        if name.startswith("always"):
-            os.abort()
-        if name in ANSWERS:
-            return ANSWERS[name]
-        if name.startswith("bug"):
+        if name == "bug":
             raise ZeroDivisionError("a bug of ours")
-        return super().answer(uri)
+        return [ANSWERS[name]]
 
 
 def stage(tmp_path: Path, attempts: int) -> MakeClips:

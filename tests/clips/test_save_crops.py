@@ -13,6 +13,7 @@ from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.clips.stage import MakeClips, SaveCrops
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
 from dfdm_ray.errors import UserError
+from dfdm_ray.io.lending import Files
 from dfdm_ray.schemas import CROPS_INDEX, MANIFEST
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ def test_what_is_stored_is_what_the_model_would_get_bit_for_bit(
 class OneGreyClip(ClipWork):
     """Makes one grey crop of every file."""
 
-    def clips(self, uri: str, facts: ClipFacts) -> FaceClips:
+    def clips(self, files: Files, facts: ClipFacts) -> FaceClips:
         return FaceClips(
             crops=np.full((1, 1, 32, 32, 3), 128, np.uint8),
             pts_s=np.zeros(1),

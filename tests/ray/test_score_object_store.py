@@ -16,11 +16,12 @@ from dfdm_ray.clips.cut import ClipFacts
 from dfdm_ray.config import CropConfig, DecodeConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
+from dfdm_ray.io.lending import Files
 from dfdm_ray.jobs.manifest import job as manifest
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.png_tree.config import PngTreeExport
 from dfdm_ray.jobs.png_tree.job import export_png_tree
-from dfdm_ray.jobs.png_tree.read import list_tree, read_clip
+from dfdm_ray.jobs.png_tree.read import ReadFolders, list_tree
 from dfdm_ray.jobs.preprocess.config import PreprocessConfig
 from dfdm_ray.jobs.preprocess.job import preprocess
 from dfdm_ray.jobs.score.config import ScoreConfig
@@ -94,7 +95,8 @@ def test_crops_are_written_to_the_store_by_the_workers_and_read_back(bucket: str
     export_png_tree(PngTreeExport(crops=out, tree=tree), CONSOLE)
     rows = list_tree(tree)[0].to_pylist()
     assert [row["video_id"] for row in rows] == ["none/DF_class3/Video1", "none/DF_class3/Video2"]
-    clip = read_clip(rows[1]["uri"], ClipFacts(), num_frames=4, size=64).crops
+    work = ReadFolders(num_frames=4, size=64)
+    clip = work.clips(Files(work.files(rows[1]["uri"])), ClipFacts()).crops
     assert np.array_equal(clip, crops[1:])
 
 

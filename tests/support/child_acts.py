@@ -1,13 +1,18 @@
-"""Works for child processes that crash, hang or lie as the name of their file says; imports nothing heavy."""
+"""Works for child processes that crash, hang or lie as the name of their file says; imports nothing heavy.
+
+The child learns no path: the name is that of a file in a folder.
+"""
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from dfdm_ray.io.lending import Files
+from dfdm_ray.io.listing import FileEntry
 from dfdm_ray.io.object_store import persistently
 
 
@@ -20,7 +25,20 @@ class Act:
     def start(self) -> None:
         """Nothing is to be loaded."""
 
-    def answer(self, uri: str) -> bytes:
+    def files(self, uri: str) -> list[FileEntry]:
+        """Return a file with the name ``uri``, sooner or later."""
+        if uri == "silent store":
+            persistently(lambda: time.sleep(1000))
+        if uri == "late store":
+            failures = iter([OSError("HTTP status 503"), None])
+            persistently(lambda: fail(next(failures)))
+        return [FileEntry(uri="/gone", relative=uri, size_bytes=0)]
+
+    def answer(self, files: Files) -> Iterator[bytes]:
+        """Do what the name says."""
+        yield from self.act(files.names()[0])
+
+    def act(self, uri: str) -> Iterator[bytes]:
         """Do what ``uri`` says."""
         match uri:
             case "segfault":
@@ -36,8 +54,8 @@ class Act:
                 bytes(2**62)
             case "exit":
                 os._exit(3)
-            case "lie" | "boast" | "babble":  # as a decoder that was taken over might
-                kind, length = {"lie": (b"=", 100), "boast": (b"=", 10**15), "babble": (b"?", 0)}[uri]
+            case "boast" | "babble":  # as a decoder that was taken over might
+                kind, length = {"boast": (b"=", 10**15), "babble": (b"?", 0)}[uri]
                 os.write(int(sys.argv[1]), kind + length.to_bytes(8, "little"))
                 os._exit(3)
             case "half":
@@ -47,19 +65,17 @@ class Act:
                 os.write(int(sys.argv[1]), (b"=" + bytes(8)) * 20)  # the second one for the next file
                 time.sleep(1000)
             case "no room":
-                resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-                return bytes(200)
-            case "token":
-                return os.environ.get("RAY_AUTH_TOKEN", "none").encode()
-            case "silent store":
-                persistently(lambda: time.sleep(1000))
+                yield bytes(2**32 + 1)
+            case "environment":
+                yield ",".join(sorted(os.environ)).encode()
+                return
             case "late store":
-                failures = iter([OSError("HTTP status 503"), None])
-                persistently(lambda: fail(next(failures)))
                 time.sleep(1000)
+            case "pieces":
+                yield from (b"one ", b"two ", b"three ")
             case "bug":
                 raise ZeroDivisionError("a bug in the work")
-        return f"{self.prefix}{uri} {os.getpid()}".encode()
+        yield f"{self.prefix}{uri} {os.getpid()}".encode()
 
 
 def fail(error: Exception | None) -> None:

@@ -20,6 +20,7 @@ FACTS: Facts = {
     "shm_bytes": 16 * 10**9,
     "disks": {"/tmp/ray/session": (10**12, 5 * 10**11)},
     "storage": [],
+    "sandbox": {},
 }
 
 

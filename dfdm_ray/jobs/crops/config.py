@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, at_least
+from dfdm_ray.config import CropConfig, FaceConfig, LimitsConfig, PlanConfig, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class CropsConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     crop: CropConfig = field(default_factory=CropConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
         at_least(1, limit=self.limit)

@@ -237,6 +237,19 @@ def check_token(cluster: Cluster) -> Iterator[Finding]:
             yield Finding("token", Status.WARN, (node.name,), found, fix)
 
 
+def check_sandbox(cluster: Cluster) -> Iterator[Finding]:
+    """Check that decoding processes can give up what a hostile file could use."""
+    for name, facts in cluster.places.items():
+        lacks = ", ".join(f"{layer} ({reason})" for layer, reason in facts["sandbox"].items() if reason)
+        if lacks:
+            fix = "use Linux 6.12 or newer on x86_64 or aarch64, and allow Landlock and seccomp in containers"
+            found = f"decoding processes run without {lacks}"
+            yield Finding("sandbox", Status.WARN, (name,), found, f"{fix} (SECURITY.md)")
+        elif facts["sandbox"]:
+            found = f"decoding processes are confined by {', '.join(facts['sandbox'])}"
+            yield Finding("sandbox", Status.OK, (name,), found)
+
+
 def check_storage(cluster: Cluster) -> Iterator[Finding]:
     """Check that jobs can read and write storage wherever they run, and that it is the same storage."""
     by_driver = {(one["use"], one["uri"]): one for one in cluster.driver["storage"]}
@@ -278,5 +291,5 @@ def _access_fix(seen: Stored) -> str:
 
 CHECKS = (
     *(check_answers, check_package, check_versions, check_gpus, check_object_store),
-    *(check_disks, check_token, check_storage),
+    *(check_disks, check_token, check_sandbox, check_storage),
 )

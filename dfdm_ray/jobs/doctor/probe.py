@@ -33,7 +33,7 @@ PACKAGES = ("ray", "torch", "pyarrow", "av", "onnxruntime", "opencv", "numpy")
 _DISTRIBUTIONS = {"opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless")}
 MODULES = (
     *("torch", "pyarrow", "av", "onnxruntime", "cv2", "numpy"),
-    *("dfdm_ray.clips.stage", "dfdm_ray.jobs.score.attribute_clips"),
+    *("dfdm_ray.clips.stage", "dfdm_ray.clips.sandbox", "dfdm_ray.jobs.score.attribute_clips"),
 )
 """Modules that workers import."""
 _STORAGE_SHARE, _IMPORTS_SHARE = 0.4, 0.5
@@ -45,7 +45,7 @@ _DEEPEST = 6
 # Runs in its own process, because a library may kill its process. Each line contains all facts so far.
 _IMPORT_ALL = """
 import importlib, json, sys, warnings
-facts = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None}
+facts = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None, "sandbox": {}}
 def report(current):
     print("\\nfacts", json.dumps([current, facts]), flush=True)
 for name in sys.argv[1:]:
@@ -54,8 +54,9 @@ for name in sys.argv[1:]:
         importlib.import_module(name)
     except BaseException as error:
         facts["import_errors"][name] = f"{type(error).__name__}: {error}"
-torch = sys.modules.get("torch")
-if torch is not None:
+if "dfdm_ray.clips.sandbox" in sys.modules:
+    facts["sandbox"] = sys.modules["dfdm_ray.clips.sandbox"].found()
+if (torch := sys.modules.get("torch")) is not None:
     report("torch")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -94,6 +95,7 @@ class Imports(TypedDict):
     gpus: int | None  # that torch computes on; None if torch was not imported
     gpu_error: str
     cuda_build: str | None  # CUDA version that torch was built for
+    sandbox: dict[str, str]  # reason why a layer does not hold, "" if it does; empty if not looked at
 
 
 class Facts(Imports):
@@ -201,7 +203,7 @@ def _import_all(modules: Sequence[str], seconds: float) -> Imports:
         output, end = done.stdout, f"the process died with {done.returncode}"
     except subprocess.TimeoutExpired as late:
         output, end = late.stdout or b"", f"not done after {seconds:.0f} s"
-    facts: Imports = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None}
+    facts: Imports = {"import_errors": {}, "gpus": None, "gpu_error": "", "cuda_build": None, "sandbox": {}}
     current = "python"
     for line in output.decode(errors="replace").splitlines():
         if line.startswith("facts "):  # other lines are output of libraries

@@ -5,6 +5,7 @@ Frames are read in parts: memory does not grow with the length of the scene.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +58,21 @@ class FaceSwapper:
         return swapped
 
 
+class SceneSource(NamedTuple):
+    """The frames of a scene, one at a time, and the unit and rate of their times."""
+
+    frames: Iterator[FrameBatch]
+    time_base: Fraction
+    rate: Fraction
+
+
 def encode_scene(
-    uri: str, span: range, paths: Mapping[int, Path], *, swapper: FaceSwapper | None, subject: Subject
+    source: SceneSource,
+    span: range,
+    paths: Mapping[int, Path],
+    *,
+    swapper: FaceSwapper | None,
+    subject: Subject,
 ) -> None:
     """Encode the frames ``span`` of a video to ``paths``, by crf; without a swapper, unchanged.
 
@@ -68,26 +82,24 @@ def encode_scene(
         ValueError: If the video ends before the span.
     """
     metadata = {"comment": REAL if swapper is None else SYNTHETIC}
-    with VideoReader(uri) as reader:
-        frames = scene_frames(reader, span, subject.times_s)
-        first = next(frames, None)
-        if first is None:
-            raise ValueError(f"{uri} has no frame {span.start}")
-        height, width = first.rgb.shape[1:3]
-        time_base = reader.time_base
-        with QualityWriter(
-            paths, size=(width, height), time_base=time_base, rate=reader.rate, metadata=metadata
-        ) as writer:
-            rest, start = chain([first], frames), span.start
-            while batch := list(islice(rest, _BATCH)):
-                images = [one.rgb[0] for one in batch]
-                if swapper is not None:
-                    images = swapper(images, subject.landmarks[start : start + len(batch)])
-                for one, image in zip(batch, images, strict=True):
-                    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                    frame.pts = round(float(one.pts_s[0] - first.pts_s[0]) / time_base)
-                    writer.write(frame)
-                start += len(batch)
+    frames, time_base, rate = source
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(f"the video has no frame {span.start}")
+    height, width = first.rgb.shape[1:3]
+    with QualityWriter(
+        paths, size=(width, height), time_base=time_base, rate=rate, metadata=metadata
+    ) as writer:
+        rest, start = chain([first], frames), span.start
+        while batch := list(islice(rest, _BATCH)):
+            images = [one.rgb[0] for one in batch]
+            if swapper is not None:
+                images = swapper(images, subject.landmarks[start : start + len(batch)])
+            for one, image in zip(batch, images, strict=True):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts = round(float(one.pts_s[0] - first.pts_s[0]) / time_base)
+                writer.write(frame)
+            start += len(batch)
 
 
 def scene_frames(reader: VideoReader, span: range, times_s: Times | None) -> Iterator[FrameBatch]:

@@ -39,6 +39,11 @@ class Subject:
         np.savez_compressed(out, landmarks=self.landmarks, times_s=np.asarray(self.times_s))
         return out.getvalue()
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Subject":
+        """Return what :meth:`to_bytes` returned, without code that it may contain."""
+        return read_subject(io.BytesIO(content))
+
     def scenes(self, length: int) -> list[range]:
         """Return consecutive spans of ``length`` frames with the subject in every frame."""
         seen = np.isfinite(self.landmarks[:, 0, 0])
@@ -54,7 +59,7 @@ class Subject:
         return spans
 
 
-def read_subject(path: str | Path) -> Subject:
+def read_subject(path: str | Path | BinaryIO) -> Subject:
     """Read what :meth:`Subject.to_bytes` returned."""
     with np.load(path, allow_pickle=False) as arrays:
         times = arrays.get("times_s")

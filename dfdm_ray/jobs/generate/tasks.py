@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import torch
 
-from dfdm_ray.clips.cut import make_detector
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.faces.alignment import spans
 from dfdm_ray.generators import build_generator
@@ -22,7 +21,7 @@ from dfdm_ray.io.atomic import atomic_stream
 from dfdm_ray.io.images import png
 from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
 from dfdm_ray.jobs.generate.convert import FaceSwapper, encode_scene
-from dfdm_ray.jobs.generate.extract import extract_faces
+from dfdm_ray.jobs.generate.decoding import end_processes, finder, scene_of, scene_reader, take_faces
 from dfdm_ray.jobs.generate.faces import FacePool, faces_file, read_faces, read_subject, split_faces
 from dfdm_ray.jobs.generate.plan import Scene
 from dfdm_ray.jobs.generate.train import SwapTrainer, draw_losses, has_diverged
@@ -64,20 +63,19 @@ class Training:
 
 def extract(uri: str, out: str, weights: bytes, config: GenerateConfig) -> str | None:
     """Write the faces of a video to ``out``; return the reason if the video cannot be used."""
-    cv2.setNumThreads(1)
     marks, faces = Path(out), faces_file(out)
     if marks.exists() and (faces.exists() or split_faces(marks)):
         return None
     try:
         with atomic_stream(str(faces)) as stream:
-            found = extract_faces(
-                uri,
-                make_detector(config.detector, weights),
-                stream,
+            child = finder(
+                config.detector,
+                weights,
                 size_px=config.train.face_px,
                 max_frames=config.max_frames,
                 smoothing=config.smoothing,
             )
+            found = take_faces(child.pieces(uri), stream, size_px=config.train.face_px)
     except VideoRejectedError as rejected:
         return str(rejected)
     storage.write_atomic(out, found.to_bytes())
@@ -97,6 +95,7 @@ def train(training: Training, device: str) -> None:
     """
     if training.result is not None:
         return
+    end_processes()  # of earlier tasks of this worker
     cv2.setNumThreads(1)
     trainer = SwapTrainer(
         generator=training.generator,
@@ -168,4 +167,9 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
         network.load_state_dict(stored, assign=True)
         crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
         swapper = FaceSwapper(network=network, to=to, spans=crops)
-    encode_scene(scene.uri, scene.frames, missing, swapper=swapper, subject=read_subject(faces))
+    subject = read_subject(faces)
+    source = scene_of(scene_reader().pieces(scene.uri, scene.frames, subject.times_s))
+    try:
+        encode_scene(source, scene.frames, missing, swapper=swapper, subject=subject)
+    except ValueError as error:
+        raise ValueError(f"{scene.uri}: {error}") from error

@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ import pyarrow as pa
 from dfdm_ray.clips.child import ClipWork
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import listing, storage
-from dfdm_ray.io.images import PNG_HEADER_BYTES, png_size, read_png
+from dfdm_ray.io.images import PNG_HEADER_BYTES, Image, png_size, read_png
+from dfdm_ray.io.lending import Files, OpenedFile
 from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.object_store import unreadable
 from dfdm_ray.labels import GENERATORS
@@ -33,8 +34,6 @@ from dfdm_ray.schemas import MANIFEST
 
 if TYPE_CHECKING:
     from dfdm_ray.clips.cut import ClipFacts, FaceClips
-
-T = TypeVar("T")
 
 _CLASS = re.compile(r"(?:df_class|df)([1-5])", re.IGNORECASE)
 _SPLIT = re.compile(r"(?:.*[_-])?(train|val|test)", re.IGNORECASE)
@@ -126,8 +125,9 @@ def first_size(manifest: pa.Table) -> int:
         for entry in _frames(uri):
             try:
                 # Only workers decode pictures of unknown origin, within limits; here the header is enough.
-                width, height = _read(entry, lambda file: png_size(file.read(PNG_HEADER_BYTES)))
-            except VideoRejectedError:
+                with Files([entry]).open().stream as stream:
+                    width, height = png_size(stream.read(PNG_HEADER_BYTES))
+            except (VideoRejectedError, OSError, ValueError):
                 continue
             if height == width:
                 return height
@@ -140,67 +140,69 @@ class ReadFolders(ClipWork):
     def __init__(self, *, num_frames: int, size: int) -> None:
         self._num_frames, self._size = num_frames, size
 
-    def clips(self, uri: str, facts: "ClipFacts") -> "FaceClips":
-        """Return the frames of one folder as one clip."""
-        return read_clip(uri, facts, num_frames=self._num_frames, size=self._size)
+    def files(self, uri: str) -> list[FileEntry | ListingProblem]:
+        """Return the frames of the folder ``uri``.
+
+        Raises:
+            VideoRejectedError: If its class is unknown.
+        """
+        if class_of(uri) is None:
+            folder = _class_folder(uri)
+            detail = f"the folder above, {folder}, is not one of DF_class1 to DF_class5 or df1 to df5"
+            raise VideoRejectedError(RejectCode.UNKNOWN_CLASS, detail)
+        return list(_frames(uri))
+
+    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
+        """Return the frames of one folder, in order of their numbers, as one clip.
+
+        Raises:
+            VideoRejectedError: If frames are missing, too many, damaged or of another size.
+        """
+        from dfdm_ray.clips.cut import FaceClips  # brings decoders, which workers go without
+
+        started = time.perf_counter()
+        names = files.names()
+        facts.num_frames_in_video = len(names)
+        pictures = []
+        for number in in_order(names, num_frames=self._num_frames):
+            picture = _read(names[number], files.open, number)
+            facts.num_frames_decoded += 1
+            if picture.shape != (self._size, self._size, 3):
+                height, width = picture.shape[:2]
+                expected = f"expected {self._size} x {self._size}"
+                raise _unfit(f"{names[number]} has {width} x {height} pixels, {expected}")
+            pictures.append(picture)
+        facts.seconds_decode = time.perf_counter() - started
+        nothing: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+        return FaceClips(
+            crops=np.stack(pictures)[None],
+            pts_s=nothing.astype(np.float64),
+            boxes_xyxy=nothing.reshape(0, 4),
+            landmarks=nothing.reshape(0, 5, 2),
+            face_score=None,
+        )
 
 
-def read_clip(uri: str, facts: "ClipFacts", *, num_frames: int, size: int) -> "FaceClips":
-    """Return the frames of the folder ``uri`` in order of their numbers as one clip.
-
-    Raises:
-        VideoRejectedError: If its class is unknown, or frames are missing, too many, damaged or of
-            another size.
-    """
-    from dfdm_ray.clips.cut import FaceClips  # brings decoders, which workers go without
-
-    started = time.perf_counter()
-    if class_of(uri) is None:
-        detail = f"the folder above, {_class_folder(uri)}, is not one of DF_class1 to DF_class5 or df1 to df5"
-        raise VideoRejectedError(RejectCode.UNKNOWN_CLASS, detail)
-    frames = list(_frames(uri))
-    facts.num_frames_in_video = len(frames)
-    pictures = []
-    for entry in in_order(frames, num_frames=num_frames):
-        picture = _read(entry, lambda file: read_png(file.read()))
-        facts.num_frames_decoded += 1
-        if picture.shape != (size, size, 3):
-            height, width = picture.shape[:2]
-            raise _unfit(f"{entry.relative} has {width} x {height} pixels, expected {size} x {size}")
-        pictures.append(picture)
-    facts.seconds_decode = time.perf_counter() - started
-    nothing: npt.NDArray[np.float32] = np.zeros(0, np.float32)
-    return FaceClips(
-        crops=np.stack(pictures)[None],
-        pts_s=nothing.astype(np.float64),
-        boxes_xyxy=nothing.reshape(0, 4),
-        landmarks=nothing.reshape(0, 5, 2),
-        face_score=None,
-    )
-
-
-def in_order(
-    frames: list[FileEntry | ListingProblem], *, num_frames: int
-) -> list[FileEntry | ListingProblem]:
-    """Return ``frames`` in order of the number that ends their names: Frame9 before Frame10.
+def in_order(names: list[str], *, num_frames: int) -> list[int]:
+    """Return positions of ``names`` in order of the number that ends each name: Frame9 before Frame10.
 
     Raises:
         VideoRejectedError: If there are not ``num_frames``, numbered without gaps from 0 or 1.
     """
-    numbered: dict[int, FileEntry | ListingProblem] = {}
-    for entry in frames:
-        match = _NUMBER.search(entry.relative)
+    numbered: dict[int, int] = {}
+    for at, name in enumerate(names):
+        match = _NUMBER.search(name)
         if match is None:
-            raise _unfit(f"{entry.relative} has no frame number")
+            raise _unfit(f"{name} has no frame number")
         if int(match[1]) in numbered:
-            raise _unfit(f"{numbered[int(match[1])].relative} and {entry.relative} have the same number")
-        numbered[int(match[1])] = entry
+            raise _unfit(f"{names[numbered[int(match[1])]]} and {name} have the same number")
+        numbered[int(match[1])] = at
     wanted = range(0 if 0 in numbered else 1, max(numbered, default=0) + 1)
     # Names may contain dates: of such a range only the first gaps are searched.
     missing = list(islice((number for number in wanted if number not in numbered), _NAMED + 1))
     if missing:
-        names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
-        raise _unfit(f"frame {names} is missing; found {len(frames)}, expected {num_frames}")
+        listed = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        raise _unfit(f"frame {listed} is missing; found {len(names)}, expected {num_frames}")
     if len(numbered) != num_frames:
         raise _unfit(f"{len(numbered)} frames, expected {num_frames}")
     return [numbered[number] for number in wanted]
@@ -215,16 +217,16 @@ def _frames(uri: str) -> Iterator[FileEntry | ListingProblem]:
         raise unreadable(error) from error
 
 
-def _read(entry: FileEntry | ListingProblem, parse: Callable[[BinaryIO], T]) -> T:
-    if isinstance(entry, ListingProblem):
-        raise VideoRejectedError(RejectCode.UNREADABLE, f"{entry.relative}: {entry.reason}")
+def _read(name: str, open_file: Callable[[int], OpenedFile], number: int) -> Image:
     try:
-        with storage.open_input(entry.uri) as stream:
-            return parse(stream)
+        with open_file(number).stream as stream:
+            return read_png(stream.read())
+    except VideoRejectedError as rejected:
+        raise VideoRejectedError(rejected.code, f"{name}: {rejected.detail}") from rejected
     except OSError as error:
-        raise VideoRejectedError(unreadable(error).code, f"{entry.relative}: {error}") from error
+        raise VideoRejectedError(unreadable(error).code, f"{name}: {error}") from error
     except ValueError as error:
-        raise VideoRejectedError(RejectCode.DECODE_ERROR, f"{entry.relative}: {error}") from error
+        raise VideoRejectedError(RejectCode.DECODE_ERROR, f"{name}: {error}") from error
 
 
 def _unfit(detail: str) -> VideoRejectedError:

@@ -11,6 +11,7 @@ from dfdm_ray.jobs.doctor.checks import (
     check_gpus,
     check_object_store,
     check_package,
+    check_sandbox,
     check_storage,
     check_token,
     check_versions,
@@ -194,6 +195,17 @@ def test_a_cluster_without_token_is_a_warning_and_a_ray_of_this_process_is_not()
     assert found.status == Status.WARN
     assert "RAY_AUTH_MODE=token" in found.fix
     assert not list(check_token(cluster(off, driver_name="n1")))
+
+
+def test_a_node_whose_decoding_processes_lack_a_layer_is_a_warning_with_the_reason() -> None:
+    held = dict.fromkeys(("limits", "landlock", "seccomp"), "")
+    assert not bad(check_sandbox(cluster(node("n1", facts(sandbox=held)))))
+    found = only(
+        check_sandbox(cluster(node("n1", facts(sandbox=held | {"landlock": "the kernel offers none"}))))
+    )
+    assert (found.status, found.nodes) == (Status.WARN, ("n1",))
+    assert found.found == "decoding processes run without landlock (the kernel offers none)"
+    assert not list(check_sandbox(cluster(node("n1", facts(package=None)))))
 
 
 def test_storage_that_is_the_same_from_everywhere_is_fine() -> None:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from support.videos import ScriptedDetector, VideoRecipe, frame_number, write_video
 
+from dfdm_ray.config import FaceConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.alignment import FACE_SPAN_MFU, Spans, align_face, crop_matrix
 from dfdm_ray.generators import build_generator
+from dfdm_ray.io.lending import Files
 from dfdm_ray.jobs.generate.convert import SYNTHETIC, FaceSwapper, encode_scene
-from dfdm_ray.jobs.generate.extract import extract_faces
+from dfdm_ray.jobs.generate.decoding import FindFaces, ReadScene, scene_of, take_faces
 from dfdm_ray.jobs.generate.faces import Faces, Subject
 from dfdm_ray.labels import Generator
 
@@ -27,7 +29,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extract(video: Path, boxes: Sequence[Box], *, seen: range = range(1000)) -> tuple[Subject, Faces]:
     detector = ScriptedDetector(lambda number: boxes if number in seen else [])
     faces = io.BytesIO()
-    found = extract_faces(str(video), detector, faces, size_px=64, max_frames=30, smoothing=1.0)
+    work = FindFaces(FaceConfig(), b"", size_px=64, max_frames=30, smoothing=1.0)
+    work._detector = detector
+    found = take_faces(work.answer(Files([str(video)])), faces, size_px=64)
     faces.seek(0)
     return found, np.load(faces)
 
@@ -81,8 +85,9 @@ def test_a_scene_is_swapped_in_place_at_every_quality(video: Path, tmp_path: Pat
     swapper = FaceSwapper(network=network, to="b", spans=Spans(train_mfu=1.75, convert_mfu=1.6))
     swapped = {crf: tmp_path / f"s{crf}.mp4" for crf in (0, 10, 23)}
     real = {crf: tmp_path / f"r{crf}.mp4" for crf in (0, 10, 23)}
-    encode_scene(str(video), range(5, 17), swapped, swapper=swapper, subject=found)
-    encode_scene(str(video), range(5, 17), real, swapper=None, subject=found)
+    for paths, swap in ((swapped, swapper), (real, None)):
+        scene = scene_of(ReadScene().answer(Files([str(video)]), range(5, 17), found.times_s))
+        encode_scene(scene, range(5, 17), paths, swapper=swap, subject=found)
     for crf in (0, 10, 23):
         pair = decoded(swapped[crf]), decoded(real[crf])
         assert [one.pts for one in pair[0]] == [one.pts for one in pair[1]]

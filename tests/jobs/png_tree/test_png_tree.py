@@ -11,8 +11,9 @@ from support.crops_rows import Crops, make_crops, prepared_row, rejected_row, wr
 from dfdm_ray.clips.cut import ClipFacts
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.io.images import PNG_HEADER_BYTES, png
+from dfdm_ray.io.lending import Files
 from dfdm_ray.jobs.png_tree.config import PngTreeExport
-from dfdm_ray.jobs.png_tree.read import class_of, first_size, list_tree, read_clip
+from dfdm_ray.jobs.png_tree.read import ReadFolders, class_of, first_size, list_tree
 from dfdm_ray.jobs.png_tree.write import choose_videos, write_tree
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.schemas import MANIFEST
@@ -32,7 +33,8 @@ def frames() -> Crops:
 
 
 def read(folder: Path) -> Crops:
-    return read_clip(str(folder), ClipFacts(), num_frames=T, size=S).crops
+    work = ReadFolders(num_frames=T, size=S)
+    return work.clips(Files(work.files(str(folder))), ClipFacts()).crops
 
 
 def rejection(folder: Path) -> str:
@@ -249,7 +251,7 @@ def test_a_dataset_goes_to_a_tree_and_back_bit_for_bit(
     for line in lines:
         row = rows[line["folder"]]
         assert (row["generator"], row["split"] or "") == (line["generator"], line["split"])
-        clip = read_clip(row["uri"], ClipFacts(), num_frames=T, size=S).crops[0]
+        clip = read(Path(row["uri"]))[0]
         assert np.array_equal(clip, crops[line["video_id"]][int(line["clip"])])
 
 

@@ -1,24 +1,25 @@
 """Faults on purpose in decoding processes: Python imports this where its folder stands in ``PYTHONPATH``.
 
 The name of a video says what happens when it is opened: ``segfault_``, ``hang_``, ``swell_``, ``once_`` (a
-segfault the first time only). ``FAULTS_LOG`` gets a line for each opening, which takes ``FAULTS_DELAY_S``.
+segfault the first time only). A worker knows the name, and lends a file with that word instead of the video;
+the decoding process does what the word says. ``FAULTS_LOG`` gets a line for each opening, which takes
+``FAULTS_DELAY_S``.
 """
 
 import os
 import sys
 
 
-def _plan_faults() -> None:
-    import ctypes
+def _lend_faults() -> None:
+    import tempfile
     import time
-    from typing import BinaryIO
 
-    from dfdm_ray.io import storage
+    from dfdm_ray.io import lending, storage
 
-    open_input, log = storage.open_input, os.environ["FAULTS_LOG"]
+    open_regular, log = lending.open_regular, os.environ["FAULTS_LOG"]
     delay_s = float(os.environ.get("FAULTS_DELAY_S", "0"))
 
-    def faulty(uri: str) -> BinaryIO:
+    def faulty(uri: str) -> lending.OpenedFile:
         name = storage.split(uri)[1]
         with open(log, "a+", encoding="utf-8") as lines:  # O_APPEND: lines of several processes stay whole
             lines.seek(0)
@@ -26,18 +27,41 @@ def _plan_faults() -> None:
             lines.write(f"{name}\n")
         time.sleep(delay_s)
         kind = name.partition("_")[0]
-        if kind == "segfault" or (kind == "once" and name not in before):
+        kind = "segfault" if kind == "once" and name not in before else kind
+        if kind not in ("segfault", "hang", "swell"):
+            return open_regular(uri)
+        word = tempfile.TemporaryFile()  # noqa: SIM115  # the lender closes it
+        word.write(kind.encode())
+        word.flush()
+        return lending.OpenedFile(word, len(kind))
+
+    lending.open_regular = faulty
+
+
+def _obey() -> None:
+    import ctypes
+
+    from dfdm_ray.io import lending
+
+    borrow = lending.BorrowedFiles.open
+
+    def faulty(self: lending.BorrowedFiles, number: int = 0) -> lending.OpenedFile:
+        file = borrow(self, number)
+        word = os.pread(file.stream.fileno(), 16, 0)
+        if word == b"segfault":
             ctypes.string_at(0)
-        elif kind == "hang":
+        elif word == b"hang":
             ctypes.PyDLL(None).sleep(10_000)  # holds the interpreter's lock, as a decoder may
-        elif kind == "swell":
+        elif word == b"swell":
             held = bytearray()
             while True:
                 held += bytes(64 << 20)
-        return open_input(uri)
+        return file
 
-    storage.open_input = faulty
+    lending.BorrowedFiles.open = faulty
 
 
-if "dfdm_ray.clips.isolation" in sys.orig_argv and "FAULTS_LOG" in os.environ:
-    _plan_faults()
+if "dfdm_ray.clips.serve" in sys.orig_argv:
+    _obey()
+elif "FAULTS_LOG" in os.environ and any(part.endswith("default_worker.py") for part in sys.orig_argv):
+    _lend_faults()
