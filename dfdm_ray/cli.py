@@ -22,6 +22,7 @@ from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.png_tree.config import PngTreeConfig
 from dfdm_ray.jobs.preprocess.config import PreprocessConfig
+from dfdm_ray.jobs.report.config import ReportConfig
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.train.config import TrainConfig, paper_config
 
@@ -42,6 +43,7 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "score": (ScoreConfig, "jobs.score.job:main"),
     "calibrate": (CalibrateConfig, "jobs.calibrate.job:calibrate"),
     "verify": (VerifyConfig, "engine.verify:verify"),
+    "report": (ReportConfig, "jobs.report.job:report"),
     "evaluate": (EvaluateConfig, "jobs.evaluate.job:evaluate"),
     "generate": (GenerateConfig, "jobs.generate.job:generate"),
     "doctor": (DoctorConfig, "jobs.doctor.job:doctor"),

@@ -127,14 +127,14 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         self.failure = self.failure if keys == claimed else None
         return keys != claimed
 
-    def read_onwards(self) -> Iterator[FrameBatch]:
-        """Decode from the first key frame on, one frame at a time.
+    def read_onwards(self, key: int | None = None) -> Iterator[FrameBatch]:
+        """Decode from a key frame on, by default the first, one frame at a time.
 
         After damage, frames up to the next key frame are left out, because they may refer to damaged ones.
         """
         if not len(self.index.keys):
             return
-        number, damaged = int(self.index.keys[0]), False
+        number, damaged = int(self.index.keys[0]) if key is None else key, False
         for frames in self._decoded_onwards(number):
             if frames is None:
                 damaged = True
