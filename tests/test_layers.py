@@ -22,7 +22,7 @@ ORDER = (
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
-MADE_OF_JOBS = {"ablate", "demo"}
+MADE_OF_JOBS = {"ablate", "demo", "report"}
 """Jobs that consist of other jobs."""
 
 # What a part does without, so that it runs where these are missing or heavy.

@@ -5,6 +5,7 @@
     OUT of score -> chosen rows -> TakePictures (CPU workers): the frames again, crops from stored boxes
                                 -> ExplainFaces (GPU workers, else CPU): what the answer depends on
                                 -> OUT/report/videos/<name>.html, .json
+    all rows -> TakeThumbnails (CPU workers) -> OUT/report/index.html, data/
 """
 
 import json
@@ -19,12 +20,14 @@ from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
+from dfdm_ray.jobs.report.check import check
 from dfdm_ray.jobs.report.config import ReportConfig
 from dfdm_ray.jobs.report.content import Subject, content_of
 from dfdm_ray.jobs.report.page import html, name_of, pictures_of
 from dfdm_ray.jobs.report.pictures import PictureWork
 from dfdm_ray.jobs.report.scored import Row, ScoredRun, choose, faces_of, file_remarks, load_model, read_run
 from dfdm_ray.jobs.report.stages import REQUEST, ExplainFaces, TakePictures
+from dfdm_ray.jobs.report.triage import make_index
 from dfdm_ray.jobs.report.workers import Step, through
 
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
@@ -42,16 +45,22 @@ def report(config: ReportConfig, console: Console) -> bool:
     run = read_run(config.out)
     chosen = choose(run, config)
     content, model, checkpoint = load_model(run, config)
+    precision = run.settings.get("precision", "fp32")
     subject = Subject(
         run=run,
         model=model,
         checkpoint=checkpoint,
-        tolerance=config.tolerance or _TOLERANCE[run.settings.get("precision", "fp32")],
+        tolerance=_TOLERANCE[precision] if config.tolerance is None else config.tolerance,
         occlusion=config.occlusion,
     )
-    remarks = _checked_files(run, chosen, console)
     folder = config.to or storage.join(config.out, "report")
+    if config.check:
+        places = {"checkpoint": checkpoint, "pages": storage.join(folder, PAGES)}
+        return check(config, run, chosen, tolerance=subject.tolerance, console=console, **places)
+    remarks = _checked_files(run, chosen, console)
     write_pages(config, subject, content, chosen, remarks, folder, console)
+    if not config.videos:
+        make_index(config, run, folder, storage.list_names(storage.join(folder, PAGES)), console)
     return True
 
 

@@ -22,9 +22,11 @@ Row = dict[str, Any]
 
 SHORT = (
     *("video_id", "uri", "status", "reject_code", "reject_detail", "verdict", "generator", "probability"),
-    *("log10_lr", "crf", "true_generator"),
+    *("log10_lr", "unknown_score", "crf", "verdict_reason"),
 )
 """Columns that the index needs; whole rows of a large archive would take gigabytes as Python objects."""
+
+_TURN = {"attributed": 0, "one_of": 0, "unknown": 1, "inconclusive": 2, REAL: 3, REJECTED: 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class ScoredRun:
     table: pa.Table
     """:data:`schemas.PREDICTIONS`"""
     rows: tuple[Row, ...]
-    """The columns :data:`SHORT` of all rows, in order of :func:`strength`."""
+    """The columns :data:`SHORT` of all rows, in order of :func:`order`."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -79,18 +81,21 @@ def read_run(out: str) -> ScoredRun:
 def strength(row: Mapping[str, Any]) -> float | None:
     """Return the strength of the evidence for a swap: log10 likelihood ratio, negative for real videos.
 
-    ``None`` if the row has no likelihood ratio.
+    ``None`` if there is none, or the face is like no known class, as the ratio compares these only.
     """
-    ratio: float | None = row.get("log10_lr")
-    return None if ratio is None else -ratio if row["generator"] == REAL else ratio
+    ratio: float | None = row["log10_lr"]
+    if ratio is None or verdict_of(row) == "unknown":
+        return None
+    return -ratio if row["generator"] == REAL else ratio
 
 
-def order(row: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the key that sorts rows by strength and probability, strongest first, rejected ones last."""
-    if row["status"] == REJECTED:
-        return (2, 0, 0)
-    found, sign = strength(row), -1 if row["generator"] == REAL else 1
-    return (1 if found is None else 0, -(found or 0), -sign * row["probability"])
+def order(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return the key that sorts rows: the least innocent verdict first, then the strongest evidence."""
+    verdict = verdict_of(row)
+    if verdict == "unknown":
+        return (_TURN[verdict], -row["unknown_score"], 0)
+    sign = -1 if row["generator"] == REAL else 1
+    return (_TURN[verdict], -(strength(row) or 0), -sign * (row["probability"] or 0))
 
 
 def verdict_of(row: Mapping[str, Any]) -> str:

@@ -3,13 +3,15 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from dfdm_ray.engine.run import Run
 from dfdm_ray.engine.session import nodes_to_come, ray_session, worker_nodes
-from dfdm_ray.engine.shares import Shares, file_limits, share_out, total
+from dfdm_ray.engine.shares import Shares, decode_only, decode_pool_size, file_limits, share_out, total
 from dfdm_ray.engine.stage import Stage, chain
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.report.config import ReportConfig
@@ -53,6 +55,22 @@ def through(steps: Sequence[Step], rows: pa.Table, config: ReportConfig) -> Iter
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         )
         yield from batches
+
+
+def on_ray(run: Run, steps: Sequence[Step], config: ReportConfig) -> None:
+    """Run the ``steps``, which only decode, over what ``run`` has left to do."""
+    if not run.todo.num_rows:
+        return
+    with ray_session(config.ray_address):
+        nodes = worker_nodes()
+        workers, cpus = decode_only(config.resources, nodes, nodes_to_come())
+        shares = share_out(config.resources, nodes, nodes_to_come())
+        stages = [
+            replace(stage, num_workers=workers, num_cpus=cpus)
+            for stage in stages_of(steps, config, replace(shares, decode_workers=workers), nodes)
+        ]
+        resources = {"decode_workers": workers, "decode_cpus": cpus}
+        run.through(stages, nodes, resources, partial(decode_pool_size, config.resources, cpus))
 
 
 def here(steps: Sequence[Step], rows: pa.Table, config: ReportConfig) -> Iterator[pa.Table]:
