@@ -116,11 +116,11 @@ def _rounded(value: float | None) -> float | None:
 
 def shards(rows: Sequence[Row], thumbnails: pa.Table) -> Iterator[list[list[str]]]:
     """Yield thumbnail (base64) and details of the rows, :data:`PER_SHARD` at a time."""
-    known = thumbnails["video_id"].combine_chunks()
+    names = pa.array([row["video_id"] for row in rows], pa.string())
+    places = pc.index_in(names, value_set=thumbnails["video_id"].combine_chunks())
     for start in range(0, len(rows), PER_SHARD):
         part = rows[start : start + PER_SHARD]
-        places = pc.index_in(pa.array([row["video_id"] for row in part], pa.string()), value_set=known)
-        found = thumbnails["thumbnail"].take(places).to_pylist()
+        found = thumbnails["thumbnail"].take(places.slice(start, PER_SHARD)).to_pylist()
         yield [
             [base64.b64encode(jpeg or b"").decode(), _details(row)]
             for row, jpeg in zip(part, found, strict=True)
