@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
-from dfdm_ray.jobs.report.content import Subject
+from dfdm_ray.jobs.report.content import Subject, content_of
+from dfdm_ray.jobs.report.page import html, pictures_of
 from dfdm_ray.jobs.report.scored import ScoredRun
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import LoadedModel, random_model
@@ -17,6 +19,7 @@ from support.evaluation_rows import rejected, scored
 
 Row = dict[str, Any]
 CLASSES = (*GENERATORS, "real")
+HOSTILE = "<script>alert(1)</script>&\x1b[31m\x00\n\u202e\"'.mp4"
 
 
 def reference(number: int = 30) -> ReferenceSet:
@@ -96,3 +99,36 @@ def subject_of(run: ScoredRun, *, judged: bool = True) -> Subject:
         reference=reference() if judged else None,
     )
     return Subject(run=run, model=model, checkpoint="model.pt", tolerance=1e-3, occlusion=2)
+
+
+JPEG = cv2.imencode(".jpg", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+
+
+def maps(logits: list[float]) -> Row:
+    grid = [0.1, -0.2, 0.3, 0.0]
+    return {"logits": logits, "crops": [JPEG, JPEG], "frame": 1, "attention": grid, "occlusion": grid}
+
+
+def made(row: Row, *, remark: str | None = None, judged: bool = True, faces: int = 1) -> tuple[Row, str]:
+    """Return JSON content and page of ``row``."""
+    run = run_of(row)
+    seen: Row = {
+        "frames": [{"pts_s": 0.04, "jpeg": JPEG, "size": [80, 60]}],
+        "maps": [maps(row["logits"])] * faces,
+    }
+    if remark or row["status"] == "rejected":
+        seen = {}
+    facts = {"sha256": "b" * 64, "has_c2pa": False, "tags": {HOSTILE: HOSTILE}, "encoder_settings": HOSTILE}
+    planned = run.manifest.to_pylist()[0]
+    content = content_of(subject_of(run, judged=judged), row, planned, seen, facts, remark)
+    return content, html(content, pictures_of(content, seen))
+
+
+ROWS = {
+    "attributed": answered("a.mp4", "attributed"),
+    "one_of": answered("b.mp4", "one_of"),
+    "real": answered("c.mp4", "real", "real"),
+    "unknown": answered("d.mp4", "unknown"),
+    "inconclusive": answered("e.mp4", "inconclusive"),
+    "rejected": without_answer("f.mp4"),
+}

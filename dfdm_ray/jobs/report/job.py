@@ -4,7 +4,7 @@
 
     OUT of score -> chosen rows -> TakePictures (CPU workers): the frames again, crops from stored boxes
                                 -> ExplainFaces (GPU workers, else CPU): what the answer depends on
-                                -> OUT/report/videos/<name>.html, .json
+                                -> OUT/report/videos/<name>.html, .json, .case.jsonld
     all rows -> TakeThumbnails (CPU workers) -> OUT/report/index.html, data/
 """
 
@@ -20,6 +20,7 @@ from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.errors import UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say
+from dfdm_ray.jobs.report.case import case_of
 from dfdm_ray.jobs.report.check import check
 from dfdm_ray.jobs.report.config import ReportConfig
 from dfdm_ray.jobs.report.content import Subject, content_of
@@ -107,6 +108,7 @@ def write_page(folder: str, name: str, content: Mapping[str, Any], seen: Mapping
     """Write the files of one page."""
     files = {
         "json": json.dumps(content, indent=2, allow_nan=False),
+        "case.jsonld": json.dumps(case_of(content), indent=2, allow_nan=False),
         "html": html(content, pictures_of(content, seen)),
     }
     for extension, text in files.items():

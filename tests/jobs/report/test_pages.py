@@ -4,11 +4,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jsonschema
 import numpy as np
 import pytest
-from support.report_rows import CLASSES, Row, answered, reference, run_of, subject_of, without_answer
+from support.report_rows import CLASSES, HOSTILE, ROWS, answered, made, maps, reference, run_of, subject_of
 
 import dfdm_ray.jobs.report
 from dfdm_ray.errors import RejectCode
@@ -17,29 +16,7 @@ from dfdm_ray.jobs.report import words
 from dfdm_ray.jobs.report.content import content_of
 from dfdm_ray.jobs.report.page import html, name_of, pictures_of
 
-HOSTILE = "<script>alert(1)</script>&\x1b[31m\x00\n\u202e\"'.mp4"
 SCHEMA = json.loads(Path(dfdm_ray.jobs.report.__file__).with_name("schema.json").read_text())
-JPEG = cv2.imencode(".jpg", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
-
-
-def maps(logits: list[float]) -> Row:
-    grid = [0.1, -0.2, 0.3, 0.0]
-    return {"logits": logits, "crops": [JPEG, JPEG], "frame": 1, "attention": grid, "occlusion": grid}
-
-
-def made(row: Row, *, remark: str | None = None, judged: bool = True, faces: int = 1) -> tuple[Row, str]:
-    """Return JSON content and page of ``row``."""
-    run = run_of(row)
-    seen: Row = {
-        "frames": [{"pts_s": 0.04, "jpeg": JPEG, "size": [80, 60]}],
-        "maps": [maps(row["logits"])] * faces,
-    }
-    if remark or row["status"] == "rejected":
-        seen = {}
-    facts = {"sha256": "b" * 64, "has_c2pa": False, "tags": {HOSTILE: HOSTILE}, "encoder_settings": HOSTILE}
-    planned = run.manifest.to_pylist()[0]
-    content = content_of(subject_of(run, judged=judged), row, planned, seen, facts, remark)
-    return content, html(content, pictures_of(content, seen))
 
 
 class Page(HTMLParser):
@@ -59,16 +36,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-ROWS = {
-    "attributed": answered("a.mp4", "attributed"),
-    "one_of": answered("b.mp4", "one_of"),
-    "real": answered("c.mp4", "real", "real"),
-    "unknown": answered("d.mp4", "unknown"),
-    "inconclusive": answered("e.mp4", "inconclusive"),
-    "rejected": without_answer("f.mp4"),
-}
 
 
 @pytest.mark.parametrize("verdict", ROWS)
