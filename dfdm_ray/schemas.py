@@ -189,7 +189,14 @@ CROPS_INDEX = pa.schema(
 )
 """One row per video of the crops dataset, scored (it has crops) or rejected."""
 
-_OF_THUMBNAILS = ("fingerprint", "num_frames_decoded", "num_frames_scored", "faults", "prepared_by")
+_OF_THUMBNAILS = (
+    "fingerprint",
+    "num_frames_decoded",
+    "num_frames_scored",
+    "faults",
+    "prepared_by",
+    "sandbox",
+)
 THUMBNAILS = pa.schema(
     [
         MANIFEST.field("video_id"),

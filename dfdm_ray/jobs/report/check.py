@@ -112,7 +112,8 @@ def _other_content(uri: str, page: str) -> str | None:
         return None
     known = json.loads(storage.read_bytes(page, what="content of the page"))["file"].get("sha256")
     try:
-        found = sha256_of(uri)
+        with storage.open_input(uri) as stream:
+            found = sha256_of(stream)
     except OSError as error:
         return f"the file cannot be read: {error.strerror or error}"
     if known in (None, found):

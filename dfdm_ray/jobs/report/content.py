@@ -3,13 +3,14 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from dfdm_ray.engine.record import now, versions
 from dfdm_ray.jobs.report import words
 from dfdm_ray.jobs.report.scored import Row, ScoredRun, faces_of, verdict_of
+from dfdm_ray.labels import Baseline
 from dfdm_ray.models.checkpoint import LoadedModel
 from dfdm_ray.models.verdict import ALPHA
 
@@ -174,7 +175,7 @@ def _reference(model: LoadedModel, verdict: str) -> dict[str, Any] | None:
 
 
 def _method(subject: Subject) -> dict[str, Any]:
-    record = subject.run.record
+    record, backbone = subject.run.record, subject.model.config.backbone
     last = record["runs"][-1]
     return {
         "tool": "dfdm-ray",
@@ -184,7 +185,7 @@ def _method(subject: Subject) -> dict[str, Any]:
         "checkpoint": subject.checkpoint,
         "checkpoint_sha256": subject.run.settings["checkpoint_sha256"],
         "checkpoint_note": subject.model.note,
-        "network": f"DMA-STA, {subject.model.config.backbone}",
+        "network": backbone if backbone in get_args(Baseline) else f"DMA-STA on {backbone}",
         "settings": dict(subject.run.settings),
         "tolerance": subject.tolerance,
         "scored_from": last.get("started_at"),

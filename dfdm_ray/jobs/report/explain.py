@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 
 from dfdm_ray.jobs.report.pictures import jpeg
+from dfdm_ray.models.calibration import fits
 from dfdm_ray.models.checkpoint import LoadedModel
-from dfdm_ray.models.dma_sta import normalize
+from dfdm_ray.models.dma_sta import DmaSta, normalize
 from dfdm_ray.models.inference import ClipScorer
-from dfdm_ray.models.reference import fits
 
 ATTENTION_CELLS = 14
 """Cells on a side of an attention map: those of the third of four stages, for crops of 224 pixels."""
@@ -49,11 +49,12 @@ class Explainer:
 
     def _attention(self, crops: npt.NDArray[np.uint8], clip: int, frame: int) -> npt.NDArray[np.float32]:
         """Return the mean gate at each place of one frame, over all blocks, 0..1."""
-        if not self._loaded.config.spatial_attention:
+        model = self._loaded.model
+        if not isinstance(model, DmaSta) or not self._loaded.config.spatial_attention:
             return np.empty((0, 0), np.float32)
         preprocessing = self._loaded.preprocessing
         x_BTCHW = normalize(torch.from_numpy(crops[[clip]]), preprocessing.mean, preprocessing.std)
-        gates = [one[0, frame, 0].numpy() for one in self._loaded.model.spatial_attention_maps(x_BTCHW)]
+        gates = [one[0, frame, 0].numpy() for one in model.spatial_attention_maps(x_BTCHW)]
         side = (ATTENTION_CELLS, ATTENTION_CELLS)
         mean: npt.NDArray[np.float32] = np.mean([cv2.resize(gate, side) for gate in gates], axis=0)
         return mean

@@ -4,63 +4,61 @@ import hashlib
 import re
 from contextlib import suppress
 from itertools import islice
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av.error
 from av.container import InputContainer
 
-from dfdm_ray.io import storage
+from dfdm_ray.io.lending import OpenedFile
 from dfdm_ray.video.source import VideoSource
 
 _CHUNK_BYTES = 1 << 22
 _C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 """Type of the box that contains a C2PA manifest in ISO files (C2PA specification 2.1, A.5.1)."""
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 _MOST_BOXES = 10_000
 _ENCODER = re.compile(rb"(x26[45] (?:- core|\(build)[ -~]{0,1500})")
 """Text that libx264 and libx265 write into the first frame, with their settings."""
 _MOST_TEXT = 2000
 
 
-def sha256_of(uri: str) -> str:
-    """Return the SHA-256 of the whole file, hexadecimal; raises ``OSError`` if it cannot be read."""
+def sha256_of(stream: BinaryIO) -> str:
+    """Return the SHA-256 of the rest of ``stream``, hexadecimal."""
     digest = hashlib.sha256()
-    with storage.open_input(uri) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def has_c2pa(uri: str) -> bool | None:
+def has_c2pa(file: OpenedFile) -> bool | None:
     """Return whether a box of the file claims to be a C2PA manifest, ``None`` if it is no ISO file.
 
     The boxes at the top are looked at. Whether a manifest is valid is not checked.
     """
-    size = storage.size_bytes(uri)
-    with storage.open_input(uri) as stream:
-        at = 0
-        for number in range(_MOST_BOXES):
-            stream.seek(at)
-            header = stream.read(24)
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if number == 0 and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
-                return None
-            start = 8
-            if length == 1:  # the size has 64 bits
-                length, start = int.from_bytes(header[8:16], "big"), 16
-            if kind == b"uuid" and (header + stream.read(8))[start : start + 16] == _C2PA_UUID:
-                return True
-            if length < start or (at := at + length) >= size:
-                break
+    stream, at = file.stream, 0
+    for number in range(_MOST_BOXES):
+        stream.seek(at)
+        header = stream.read(32)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if number == 0 and kind not in _FIRST_BOXES:
+            return None
+        start = 8
+        if length == 1:  # the size has 64 bits
+            length, start = int.from_bytes(header[8:16], "big"), 16
+        if kind == b"uuid" and header[start : start + 16] == _C2PA_UUID:
+            return True
+        if length < start or (at := at + length) >= file.size_bytes:
+            break
     return False
 
 
-def facts_of(uri: str, *, max_pixels: int) -> dict[str, Any]:
+def facts_of(video: str | OpenedFile, *, max_pixels: int) -> dict[str, Any]:
     """Return container, codec, size, rate and tags of a video as plain values.
 
     Raises:
         VideoRejectedError: If it is no readable video.
     """
-    source = VideoSource(uri, max_pixels=max_pixels)
+    source = VideoSource(video, max_pixels=max_pixels)
     try:
         stream, context = source.stream, source.stream.codec_context
         container = cast(InputContainer, stream.container)

@@ -125,7 +125,7 @@ def _seen(
     """Yield each video with what is seen in its file, nothing for files that are gone or changed."""
     yield from ((name, {}) for name in remarks)
     requests = [
-        {"video_id": row["video_id"], "request": json.dumps({"uri": row["uri"], "faces": _places(row)})}
+        {"video_id": row["video_id"], "uri": row["uri"], "faces": json.dumps(_places(row))}
         for row in chosen
         if row["video_id"] not in remarks
     ]

@@ -4,17 +4,19 @@ Crops are cut anew from the boxes and landmarks of the row, so no detector is ne
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
-from dfdm_ray.clips.child import Row, reject_on_error
+from dfdm_ray.clips.child import Row, load_decoders, reject_on_error
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.crops import crop_aligned, crop_face
 from dfdm_ray.faces.turns import as_shown, quarter_turns, turn_back
+from dfdm_ray.io.lending import Entry, Files, OpenedFile
+from dfdm_ray.io.listing import ListingProblem
 from dfdm_ray.jobs.report.file_facts import facts_of, has_c2pa, sha256_of
 from dfdm_ray.video.at import Picture, first_frame, frames_at
 from dfdm_ray.video.decode import VideoReader
@@ -43,7 +45,7 @@ THUMBNAIL = pa.schema([("thumbnail", pa.binary()), ("num_frames_decoded", pa.int
 
 
 class PictureWork:
-    """The work of a decoding process for a page, see :class:`dfdm_ray.clips.isolation.Work`.
+    """The work of a decoding process for a page, see :class:`dfdm_ray.clips.serve.Work`.
 
     Args:
         settings: Of the score run: ``crop_size``, ``margin``, ``align``.
@@ -55,35 +57,41 @@ class PictureWork:
         self._settings, self._max_pixels = dict(settings), max_pixels
 
     def start(self) -> None:
-        """Leave the parallelism to the workers."""
-        cv2.setNumThreads(1)
+        """Load what :meth:`answer` needs; the sandbox lets the process load little afterwards."""
+        cv2.setNumThreads(1)  # the workers are the parallelism
+        load_decoders()
+        jpeg(fitted(np.zeros((8, 8, 3), np.uint8), 4))
+        list(self.answer(Files([ListingProblem(uri="", relative="", reason="")]), []))
 
-    def answer(self, request: str) -> bytes:
-        """Return a row of :attr:`schema` as an Arrow stream; ``request`` is JSON: ``uri`` and ``faces``."""
-        given = json.loads(request)
-        row = reject_on_error(lambda: self.row(given["uri"], given["faces"]), empty={})
+    def files(self, uri: str) -> Sequence[Entry]:
+        """Return the files of one input; called in the worker."""
+        return [uri]
+
+    def answer(self, files: Files, faces: Sequence[Row]) -> Iterable[bytes]:
+        """Return a row of :attr:`schema` as an Arrow stream."""
+        row = reject_on_error(lambda: self.row(files, faces), empty={})
         empty: Row = {field.name: [] for field in self.schema if pa.types.is_list(field.type)}
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.schema) as writer:
             writer.write_table(pa.Table.from_pylist([{**empty, **row}], schema=self.schema))
-        return bytes(sink.getvalue())
+        return [bytes(sink.getvalue())]
 
-    def row(self, uri: str, faces: Sequence[Row]) -> Row:
-        """Return facts, frames and crops; a file that is no video has its hash, size and the reason."""
-        facts: dict[str, Any] = {}
-        with rejecting(RejectCode.UNREADABLE):
-            facts |= {"sha256": sha256_of(uri), "has_c2pa": has_c2pa(uri)}
+    def row(self, files: Files, faces: Sequence[Row]) -> Row:
+        """Return facts, frames and crops; a file that is no video has its hash and the reason."""
+        file = files.open()
+        with rejecting(RejectCode.UNREADABLE), file.stream:
+            facts: dict[str, Any] = {"sha256": sha256_of(file.stream), "has_c2pa": has_c2pa(file)}
         frames: list[Row] = []
         crops: list[bytes] = [b"" for _ in faces]
         try:
-            facts |= facts_of(uri, max_pixels=self._max_pixels)
-            frames, crops = self._pictures(uri, faces)
+            facts |= facts_of(files.open(), max_pixels=self._max_pixels)
+            frames, crops = self._pictures(files.open(), faces)
         except VideoRejectedError as rejected:
             facts["remark"] = str(rejected)
         return {"facts": json.dumps(facts), "frames": frames, "crops": crops}
 
-    def _pictures(self, uri: str, faces: Sequence[Row]) -> tuple[list[Row], list[bytes]]:
-        with VideoReader(uri, max_pixels=self._max_pixels) as reader:
+    def _pictures(self, video: OpenedFile, faces: Sequence[Row]) -> tuple[list[Row], list[bytes]]:
+        with VideoReader(video, max_pixels=self._max_pixels) as reader:
             shown = frames_at(reader, [time for face in faces for time in face["pts_s"]])
             if not shown and (first := first_frame(reader)) is not None:
                 return [_frame(0.0, first)], [b"" for _ in faces]
@@ -97,9 +105,9 @@ class ThumbnailWork(PictureWork):
 
     schema = THUMBNAIL
 
-    def row(self, uri: str, faces: Sequence[Row]) -> Row:
+    def row(self, files: Files, faces: Sequence[Row]) -> Row:
         """Return the face in the middle of the first of ``faces``, else the first frame."""
-        with VideoReader(uri, max_pixels=self._max_pixels) as reader:
+        with VideoReader(files.open(), max_pixels=self._max_pixels) as reader:
             times = faces[0]["pts_s"] if faces else []
             found = frames_at(reader, times)
             picture = found[times[0]] if found else first_frame(reader)

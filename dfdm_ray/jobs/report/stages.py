@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +17,8 @@ from dfdm_ray.jobs.report.pictures import PICTURES, PictureWork, ThumbnailWork
 from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.schemas import THUMBNAILS
 
-REQUEST = pa.schema([("video_id", pa.string()), ("request", pa.string())])
-"""Input of :class:`TakePictures`."""
+REQUEST = pa.schema([("video_id", pa.string()), ("uri", pa.string()), ("faces", pa.string())])
+"""Input of :class:`TakePictures`; ``faces`` is JSON: times, boxes and landmarks of each face."""
 TAKEN = pa.schema([*REQUEST, *PICTURES])
 MAPS = pa.struct(
     [
@@ -39,12 +39,18 @@ class _Pictured:
     def __init__(self, work: PictureWork, allowance: Allowance, attempts: int) -> None:
         self._isolated, self._schema, self._attempts = Isolated(work, allowance), work.schema, attempts
 
-    def row(self, request: str) -> Row:
+    @property
+    def layers(self) -> list[str]:
+        """Layers of the sandbox that hold."""
+        return self._isolated.layers
+
+    def row(self, uri: str, faces: Sequence[Row]) -> Row:
         faults: list[str] = []
         lost: Row = {}
         for _ in range(self._attempts):
             try:
-                return {**_only_row(self._isolated(request), self._schema), "faults": faults}
+                row = _only_row(self._isolated(uri, faces), self._schema)
+                return {**row, "faults": [*faults, *self._isolated.drain_failures()]}
             except (pa.ArrowException, OSError, ValueError):
                 self._isolated.close()  # a file may have taken over the process
                 lost = rejection(RejectCode.CRASHED, "the answer of the decoding process is no row")
@@ -75,7 +81,9 @@ class TakePictures:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Process the videos of ``batch`` in turn."""
-        rows = [{**row, **self._pictured.row(row["request"])} for row in batch.to_pylist()]
+        rows = [
+            {**row, **self._pictured.row(row["uri"], json.loads(row["faces"]))} for row in batch.to_pylist()
+        ]
         return pa.Table.from_pylist(rows, schema=TAKEN)
 
 
@@ -91,11 +99,16 @@ class TakeThumbnails:
 
     def _row(self, row: Row) -> Row:
         face = {"pts_s": [row["face_pts_s"]], "boxes_xyxy": [row["face_box"]]}
-        request = {"uri": row["uri"], "faces": [] if row["face_box"] is None else [face]}
-        found = {"num_frames_decoded": 0, **self._pictured.row(json.dumps(request))}
-        found["num_frames_decoded"] = found["num_frames_decoded"] or 0
+        found = self._pictured.row(row["uri"], [] if row["face_box"] is None else [face])
+        found["num_frames_decoded"] = found.get("num_frames_decoded") or 0
         ids = {"video_id": row["video_id"], "fingerprint": row["fingerprint"]}
-        return {**ids, **found, "num_frames_scored": 0, "prepared_by": worker_name()}
+        return {
+            **ids,
+            **found,
+            "num_frames_scored": 0,
+            "prepared_by": worker_name(),
+            "sandbox": self._pictured.layers,
+        }
 
 
 class ExplainFaces:

@@ -1,6 +1,5 @@
 """The steps of a report over videos: in this process for a few local files, else by Ray's workers."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,10 +39,9 @@ def runs_here(uris: Sequence[str], config: ReportConfig) -> bool:
 
 def through(steps: Sequence[Step], rows: pa.Table, config: ReportConfig) -> Iterator[pa.Table]:
     """Yield the results of ``rows``, some at a time, in any order."""
-    uris = [json.loads(request)["uri"] for request in rows["request"].to_pylist()]
-    if not uris:
+    if not rows.num_rows:
         return
-    if runs_here(uris, config):
+    if runs_here(rows["uri"].to_pylist(), config):
         yield from here(steps, rows, config)
         return
     with ray_session(config.ray_address):
