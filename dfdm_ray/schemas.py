@@ -189,24 +189,6 @@ CROPS_INDEX = pa.schema(
 )
 """One row per video of the crops dataset, scored (it has crops) or rejected."""
 
-_OF_THUMBNAILS = (
-    "fingerprint",
-    "num_frames_decoded",
-    "num_frames_scored",
-    "faults",
-    "prepared_by",
-    "sandbox",
-)
-THUMBNAILS = pa.schema(
-    [
-        MANIFEST.field("video_id"),
-        *_STATUS,
-        *(field for field in _CLIP_FACTS if field.name in _OF_THUMBNAILS),
-        _column("thumbnail", pa.binary(), "JPEG of the face, or of the first frame.", nullable=True),
-    ]
-)
-"""One row per video of the index that `dfdm-ray report` makes."""
-
 _IDS = [
     MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
 ]
@@ -237,6 +219,24 @@ PREDICTIONS = pa.schema(
     ]
 )
 """One row per video, scored or rejected."""
+
+_OF_THUMBNAILS = (
+    "fingerprint",
+    "num_frames_decoded",
+    "num_frames_scored",
+    "faults",
+    "prepared_by",
+    "sandbox",
+)
+THUMBNAILS = pa.schema(
+    [
+        MANIFEST.field("video_id"),
+        *_STATUS,
+        *(field for field in _CLIP_FACTS if field.name in _OF_THUMBNAILS),
+        _column("thumbnail", pa.binary(), "JPEG of the face, or of the first frame.", nullable=True),
+    ]
+)
+"""One row per video of the index that `dfdm-ray report` makes."""
 
 
 def of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
