@@ -34,12 +34,42 @@ class Work(Protocol):
         """Return the answer for one input, in pieces."""
 
 
+class _Answers:
+    """The way of answers to the parent: a message, and the memory that both map."""
+
+    def __init__(self, pipe: Connection, memory: int) -> None:
+        self._pipe, self._memory = pipe, memory
+        self._mapped = mmap.mmap(memory, mmap.PAGESIZE)
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        """Send ``content``, or that there is no memory for it."""
+        length = len(content)
+        try:
+            if length > len(self._mapped):  # mapped for good, because each page costs a fault
+                self._mapped = mmap.mmap(self._memory, length)
+            self._mapped[:length] = content
+        except (OSError, ValueError, MemoryError):
+            kind = NO_MEMORY
+        os.write(self._pipe.fileno(), kind + length.to_bytes(LENGTH_BYTES, "little"))
+
+    def send_all_but_last(self, pieces: Iterable[bytes]) -> bytes:
+        """Send all ``pieces`` but the last, and return that."""
+        last: bytes | None = None
+        for piece in pieces:
+            if last is not None:
+                self.send(PIECE, last)
+                self._pipe.recv_bytes()
+            last = piece
+        return last or b""
+
+
 def serve(pipe: Connection, memory: int, files: Files) -> None:
     """Work as the child until the parent is gone; answers are written to ``memory``.
 
     What the work needs is loaded before the sandbox closes, and no file is read before that.
     """
     work: Work | None = None
+    answers = _Answers(pipe, memory)
     while True:
         try:
             message = pipe.recv_bytes()
@@ -52,34 +82,13 @@ def serve(pipe: Connection, memory: int, files: Files) -> None:
                 layers = {} if memory_bytes is None else sandbox.close(memory_bytes=memory_bytes)
                 last = json.dumps(layers).encode()
             else:
-                last = _but_last(pipe, memory, work.answer(files, *pickle.loads(message)))
+                last = answers.send_all_but_last(work.answer(files, *pickle.loads(message)))
             kind = ANSWER
         except MemoryError:
             kind, last = NO_MEMORY, b""
         except Exception:  # noqa: BLE001  # a bug, which the parent reports
             kind, last = BUG, traceback.format_exc().encode(errors="replace")
-        _send(pipe, memory, kind, last)
-
-
-def _but_last(pipe: Connection, memory: int, pieces: Iterable[bytes]) -> bytes:
-    """Send all ``pieces`` but the last, and return that."""
-    last: bytes | None = None
-    for piece in pieces:
-        if last is not None:
-            _send(pipe, memory, PIECE, last)
-            pipe.recv_bytes()
-        last = piece
-    return last or b""
-
-
-def _send(pipe: Connection, memory: int, kind: bytes, content: bytes) -> None:
-    try:
-        if content:
-            with mmap.mmap(memory, len(content)) as mapped:  # a limit on files is one on write() as well
-                mapped[:] = content
-    except (OSError, ValueError, MemoryError):
-        kind = NO_MEMORY  # there is no room for so much
-    os.write(pipe.fileno(), kind + len(content).to_bytes(LENGTH_BYTES, "little"))
+        answers.send(kind, last)
 
 
 def _die_with_parent() -> None:

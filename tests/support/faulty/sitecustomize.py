@@ -47,6 +47,8 @@ def _obey() -> None:
 
     def faulty(self: lending.BorrowedFiles, number: int = 0) -> lending.OpenedFile:
         file = borrow(self, number)
+        if isinstance(getattr(file.stream, "raw", None), lending._Ranges):
+            return file  # it would cost a request
         word = os.pread(file.stream.fileno(), 16, 0)
         if word == b"segfault":
             ctypes.string_at(0)
