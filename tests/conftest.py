@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.dfdm_tree import dfdm, dfdm_tree  # noqa: F401 - fixtures
-from support.token_cluster import CALM, TokenCluster, run_token_cluster
+from support.token_cluster import CALM, PATIENCE, TokenCluster, run_token_cluster
 from xdist.scheduler import LoadScopeScheduling
 
 from dfdm_ray import assets
@@ -112,7 +112,10 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ.update(
-        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_EC2_METADATA_DISABLED="true",
+        RAY_raylet_start_wait_time_s=PATIENCE["RAY_raylet_start_wait_time_s"],
     )
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
