@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from dfdm_ray.jobs.report.job import report
 from dfdm_ray.jobs.report.page import name_of
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.job import score
+from dfdm_ray.schemas import THUMBNAILS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -67,3 +69,10 @@ def test_the_same_videos_are_equal_and_a_changed_pixel_is_different(
     run(out, occlusion=1, videos=("a.mp4", "sky.mp4"))
     for name in ("a.mp4", "sky.mp4"):
         assert "data:image/jpeg" in (out / "report" / "videos" / f"{name_of(name)}.html").read_text()
+    _, lines = run(out, top=0)
+    assert f"3 videos in {out}/report/index.html" in lines
+    thumbnails = pq.read_table(out / "report" / "thumbnails" / "rows")
+    assert thumbnails["thumbnail"].null_count == 0
+    assert thumbnails.schema.names == THUMBNAILS.names
+    _, lines = run(out, top=0)
+    assert "continuing: 3 of 3 videos are finished" in lines

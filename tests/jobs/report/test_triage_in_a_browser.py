@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from support.browser import browser
-from support.report_rows import answered, run_of
+from support.report_rows import ROWS, answered, run_of
+from support.report_rows import made as made_page
 from support.triage_rows import made_run, made_thumbnails
 
 from dfdm_ray.jobs.report.page import name_of
@@ -221,6 +222,27 @@ def test_nothing_overflows_and_words_are_readable(
         page.select_option("#by-verdict", value=str(number))
         assert page.evaluate(_CONTRAST) >= 4.5, verdict  # WCAG 2.2, 1.4.3
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1600, 390])
+def test_a_page_fits_its_window_breaks_no_rule_of_its_own_and_is_readable(
+    chromium: Any, tmp_path: Path, scheme: str, width: int
+) -> None:
+    for verdict, row in ROWS.items():
+        (tmp_path / f"{verdict}.html").write_text(made_page(row)[1])
+        page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        wrong: list[str] = []
+        page.on("console", lambda message, wrong=wrong: wrong.append(message.text))
+        page.goto((tmp_path / f"{verdict}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width, verdict
+        assert page.evaluate(
+            "[...document.images].every((image) => !image.complete || image.naturalWidth > 0)"
+        )
+        assert page.evaluate(_CONTRAST.replace(".row:not(.current) .verdict", "h1")) >= 4.5, verdict
+        assert page.locator("h1").bounding_box()["y"] < 100
+        assert not wrong
+        page.close()
 
 
 _CONTRAST = """() => {
