@@ -187,7 +187,12 @@ def _distance(a: RunTrack, b: RunTrack) -> float | None:
 
 
 def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> FaceTrack | None:
-    """Return the longest, largest, most central face, or ``None`` if there is none.
+    """Return the longest, largest, most central face, or ``None`` if there is none, see :func:`by_weight`."""
+    return next(iter(by_weight(faces, frame_size=frame_size)), None)
+
+
+def by_weight(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> list[FaceTrack]:
+    """Return the faces, the longest, largest, most central first.
 
     The weight of a face is the sum over its frames of its size times its centrality, which falls from 1 in
     the middle of the frame to 0.5 in a corner. ``frame_size`` is the height and width in pixels.
@@ -198,4 +203,4 @@ def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -
         from_middle = float(np.linalg.norm(_centre(part) - middle) / np.linalg.norm(middle))
         return len(part.frames) * _side(part) * (1 - 0.5 * min(from_middle, 1.0))
 
-    return max(faces, key=lambda face: sum(map(weight, face.parts.values())), default=None)
+    return sorted(faces, key=lambda face: -sum(map(weight, face.parts.values())))
