@@ -154,25 +154,13 @@ _VERDICT = [
         "prediction_set", pa.list_(pa.string()), "Classes whose p-value is at least 0.05, in class order."
     ),
     _optional(
-        "p_values",
-        pa.list_(pa.float32()),
-        "(K,) conformal p-values, in class order; empty without a reference set.",
+        "p_values", pa.list_(pa.float32()), "(K,) conformal p-values, in class order; empty without a set."
     ),
     _optional("unknown_score", pa.float32(), "High for what is no class."),
+    _optional("unknown_threshold", pa.float32(), "5% of the reference videos have a score above it."),
+    _optional("family", pa.string(), "Size of the faces that all generators of the prediction set draw."),
     _optional(
-        "unknown_threshold",
-        pa.float32(),
-        "Score above which a video is unknown; 5% of the reference videos are above it.",
-    ),
-    _optional(
-        "family",
-        pa.string(),
-        "Size of the faces that all generators of the prediction set draw, if it is one.",
-    ),
-    _optional(
-        "log10_lr",
-        pa.float32(),
-        "log10 likelihood ratio of the attribution, limited by the size of the reference set.",
+        "log10_lr", pa.float32(), "log10 likelihood ratio of the attribution, limited by the reference set."
     ),
     _optional("reference_set", pa.string(), "Name of the reference set of the checkpoint."),
 ]

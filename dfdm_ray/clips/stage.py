@@ -63,8 +63,8 @@ class MakeClips:
         started, faults = time.perf_counter(), []
         for attempt in range(1, self._attempts + 1):
             try:
-                pieces = self._isolated(row["uri"])
-                columns = row_of(pieces, self._shape, most_faces=self._most_faces)
+                answer = self._isolated(row["uri"])
+                columns = row_of(answer, self._shape, most_faces=self._most_faces)
                 faults += self._isolated.drain_failures()
                 break
             except ChildLostError as lost:
