@@ -19,6 +19,7 @@ from dfdm_ray import assets
 from dfdm_ray.clips.child import CutVideos, row_of
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig
+from dfdm_ray.io.lending import Files
 from dfdm_ray.jobs.evaluate.cases import check_predictions
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 from dfdm_ray.jobs.score.summary import several_faces
@@ -69,7 +70,8 @@ def clips_of(path: Path, most: int = 4) -> dict[str, Any]:
     weights = assets.get("retinaface-mobilenet0.25.onnx").read_bytes()
     work = CutVideos(faces=FaceConfig(), spec=spec(most), weights=weights)
     work.start()
-    row = row_of(work.answer(str(path)), spec().shape, most_faces=most)
+    answer = b"".join(work.answer(Files(work.files(str(path)))))
+    row = row_of(answer, spec().shape, most_faces=most)
     ids = {**dict.fromkeys(MANIFEST.names), "video_id": path.name, "uri": str(path), "size_bytes": 1}
     return {**ids, **row, "detector": "d", "prepared_by": "p"}
 
