@@ -32,8 +32,8 @@ def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, c
         console.print(generators_table(scored))
         for line in confidence_histogram(scored["probability"].to_numpy(zero_copy_only=False)):
             say(console, line)
-        if line := several_faces(scored):
-            say(console, line)
+        if several := several_faces(scored):
+            say(console, several)
     show_rejects(predictions.filter(pc.equal(predictions["status"], REJECTED)), console)
     say(console, cost_line(record))
     counts = f"planned {record['planned']} = scored {record['scored']} + rejected {record['rejected']}"
