@@ -85,6 +85,19 @@ class FaceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FacesConfig(FaceConfig):
+    """Detection of faces and choice of those that the model gets."""
+
+    most: int = 4
+    """Maximum of attributed faces of a video, the most prominent first; 1: the subject alone. Faces in fewer
+    frames than a clip has, or below --faces.min-face-px, are only counted."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, **{"faces.most": self.most})
+
+
+@dataclass(frozen=True, kw_only=True)
 class CropConfig:
     """Crop of a face."""
 

@@ -12,115 +12,45 @@ def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = Fals
     return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
 
 
+def _optional(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
+    return _column(name, kind, meaning, nullable=True)
+
+
 MANIFEST = pa.schema(
     [
         _column("video_id", pa.string(), "Path below the given root; unique, the same in every run."),
         _column("uri", pa.string(), "Location of the video: a local path or any pyarrow.fs URI."),
         _column("size_bytes", pa.int64(), "Size of the file, bytes."),
-        _column(
+        _optional(
             "modified_ns",
             pa.int64(),
             "Last change of the file by the clock of its storage, ns since 1970; null if unknown.",
-            nullable=True,
         ),
-        _column("generator", pa.string(), "True generator, or real; null if unknown.", nullable=True),
-        _column("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23.", nullable=True),
-        _column("target_identity", pa.string(), "The person in the video.", nullable=True),
-        _column("source_identity", pa.string(), "The person whose face was put in.", nullable=True),
-        _column("scene", pa.string(), "Scene of the target, a recording or a part of one.", nullable=True),
-        _column("split", pa.string(), "train, val or test.", nullable=True),
+        _optional("generator", pa.string(), "True generator, or real; null if unknown."),
+        _optional("crf", pa.int32(), "H.264 constant rate factor 0, 10 or 23."),
+        _optional("target_identity", pa.string(), "The person in the video."),
+        _optional("source_identity", pa.string(), "The person whose face was put in."),
+        _optional("scene", pa.string(), "Scene of the target, a recording or a part of one."),
+        _optional("split", pa.string(), "train, val or test."),
     ]
 )
-
-_VERDICT = [
-    _column(
-        "verdict",
-        pa.string(),
-        "attributed, one_of, real, unknown or inconclusive; null if rejected.",
-        nullable=True,
-    ),
-    _column("verdict_reason", pa.string(), "Why, in one clause.", nullable=True),
-    _column(
-        "prediction_set",
-        pa.list_(pa.string()),
-        "Classes whose p-value is at least 0.05, in class order.",
-        nullable=True,
-    ),
-    _column(
-        "p_values",
-        pa.list_(pa.float32()),
-        "(K,) conformal p-values, in class order; empty without a reference set.",
-        nullable=True,
-    ),
-    _column("unknown_score", pa.float32(), "High for what is no class.", nullable=True),
-    _column(
-        "unknown_threshold",
-        pa.float32(),
-        "Score above which a video is unknown; 5% of the reference videos are above it.",
-        nullable=True,
-    ),
-    _column(
-        "family",
-        pa.string(),
-        "Size of the faces that all generators of the prediction set draw, if it is one.",
-        nullable=True,
-    ),
-    _column(
-        "log10_lr",
-        pa.float32(),
-        "log10 likelihood ratio of the attribution, limited by the size of the reference set.",
-        nullable=True,
-    ),
-    _column("reference_set", pa.string(), "Name of the reference set of the checkpoint.", nullable=True),
-    _column(
-        "features",
-        pa.list_(pa.float32()),
-        "(C,) penultimate features, mean over clips; empty unless --features.",
-        nullable=True,
-    ),
-]
-
-ADDED = ("modified_ns", "fingerprint", "corrections", "sandbox", *(field.name for field in _VERDICT))
-"""Nullable columns that files of earlier versions lack."""
 
 SCORED = "scored"
 REJECTED = "rejected"
 
 _STATUS = [
     _column("status", pa.string(), "scored or rejected."),
-    _column("reject_code", pa.string(), "One of errors.RejectCode.", nullable=True),
-    _column("reject_detail", pa.string(), "Details of the fault.", nullable=True),
+    _optional("reject_code", pa.string(), "One of errors.RejectCode."),
+    _optional("reject_detail", pa.string(), "Details of the fault."),
 ]
 
-_CLIP_FACTS = [
-    _column(
-        "fingerprint",
-        pa.string(),
-        "SHA-256 of the size and of the first and last 64 KiB of the file; null if it could not be opened.",
-        nullable=True,
-    ),
-    _column(
-        "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
-    ),
-    _column("num_frames_missing", pa.int32(), "Frames in the index that are beyond the end of the file."),
-    _column("num_frames_decoded", pa.int32(), "Frames that the run decoded for this video."),
+_FACE = [
     _column("num_frames_scored", pa.int32(), "Frames cropped and passed to the model."),
-    _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
-    _column(
-        "corrections",
-        pa.list_(pa.string()),
-        "Changes to decoded frames before detection: deinterlaced (one field, at full height), "
-        "square_pixels, bt709_from_pq, bt709_from_hlg, bt709_from_bt2020, bt709_from_p3; most often none. "
-        "Null in rows of earlier versions, which changed nothing.",
-        nullable=True,
-    ),
-    _column(
-        "pts_s", pa.list_(pa.float64()), "Time of each scored frame from the start of the stream, seconds."
-    ),
+    _column("pts_s", pa.list_(pa.float64()), "Time of each scored frame from the stream's start, s."),
     _column(
         "boxes_xyxy",
         pa.list_(pa.list_(pa.float32(), 4)),
-        "Box of the subject in each scored frame, pixels of the upright picture with square pixels.",
+        "Box of the face in each scored frame, pixels of the upright picture with square pixels.",
     ),
     _column(
         "landmarks",
@@ -128,7 +58,31 @@ _CLIP_FACTS = [
         "Five points (x, y) in each scored frame, pixels as in boxes_xyxy: image-left eye, image-right eye, "
         "nose, image-left and image-right mouth corner.",
     ),
-    _column("face_score", pa.float32(), "Mean detection score of the subject, 0..1.", nullable=True),
+    _optional("face_score", pa.float32(), "Mean detection score of the face, 0..1."),
+]
+"""Where a face is; in a row, that of the face that decides."""
+
+_CLIP_FACTS = [
+    _optional(
+        "fingerprint",
+        pa.string(),
+        "SHA-256 of the size and of the first and last 64 KiB of the file; null if it could not be opened.",
+    ),
+    _column(
+        "num_frames_in_video", pa.int32(), "Frames in the index of the container; 0 if it could not be read."
+    ),
+    _column("num_frames_missing", pa.int32(), "Frames in the index that are beyond the end of the file."),
+    _column("num_frames_decoded", pa.int32(), "Frames that the run decoded for this video."),
+    _FACE[0],
+    _column("num_faces", pa.int32(), "Face tracks in the searched frames."),
+    _optional(
+        "corrections",
+        pa.list_(pa.string()),
+        "Changes to decoded frames before detection: deinterlaced (one field, at full height), "
+        "square_pixels, bt709_from_pq, bt709_from_hlg, bt709_from_bt2020, bt709_from_p3; most often none. "
+        "Null in rows of earlier versions, which changed nothing.",
+    ),
+    *_FACE[1:],
     _column("detector", pa.string(), "Name of the face detector."),
     _column("seconds_decode", pa.float32(), "Wall seconds of opening, demuxing and decoding."),
     _column("seconds_detect", pa.float32(), "Wall seconds of detecting, tracking and cropping."),
@@ -139,12 +93,11 @@ _CLIP_FACTS = [
         "storage request that failed.",
     ),
     _column("prepared_by", pa.string(), "Worker that made or read the crops: host and process number."),
-    _column(
+    _optional(
         "sandbox",
         pa.list_(pa.string()),
         "Layers that confined the decoding process: no_new_privs, limits, capabilities, landlock, seccomp; "
         "null in rows of earlier versions.",
-        nullable=True,
     ),
 ]
 
@@ -154,7 +107,14 @@ CLIPS = pa.schema(
         *_STATUS,
         *_CLIP_FACTS,
         _column(
-            "crops", pa.large_binary(), "Face crops, uint8 RGB (C, T, S, S, 3) in C order; empty if rejected."
+            "faces",
+            pa.list_(pa.struct(_FACE)),
+            "Faces with crops, the most prominent first; the row has the columns of that one.",
+        ),
+        _column(
+            "crops",
+            pa.large_binary(),
+            "Face crops, uint8 RGB: (C, T, S, S, 3) in C order for each of the faces; empty if rejected.",
         ),
     ]
 )
@@ -182,12 +142,60 @@ CROPS = pa.schema(
 CROPS_INDEX = pa.schema(
     [
         *(field for field in CROPS if field.name != "crops"),
-        _column(
-            "file", pa.string(), "Path of the crops file of the video, below the dataset.", nullable=True
-        ),
+        _optional("file", pa.string(), "Path of the crops file of the video, below the dataset."),
     ]
 )
 """One row per video of the crops dataset, scored (it has crops) or rejected."""
+
+_VERDICT = [
+    _optional("verdict", pa.string(), "attributed, one_of, real, unknown or inconclusive; null if rejected."),
+    _optional("verdict_reason", pa.string(), "Why, in one clause."),
+    _optional(
+        "prediction_set", pa.list_(pa.string()), "Classes whose p-value is at least 0.05, in class order."
+    ),
+    _optional(
+        "p_values", pa.list_(pa.float32()), "(K,) conformal p-values, in class order; empty without a set."
+    ),
+    _optional("unknown_score", pa.float32(), "High for what is no class."),
+    _optional("unknown_threshold", pa.float32(), "5% of the reference videos have a score above it."),
+    _optional("family", pa.string(), "Size of the faces that all generators of the prediction set draw."),
+    _optional(
+        "log10_lr", pa.float32(), "log10 likelihood ratio of the attribution, limited by the reference set."
+    ),
+    _optional("reference_set", pa.string(), "Name of the reference set of the checkpoint."),
+]
+
+_ANSWER = [
+    _optional("generator", pa.string(), "Attribution: the class with the highest probability."),
+    _optional("probability", pa.float32(), "Probability of that generator, 0..1."),
+    _column("probabilities", pa.list_(pa.float32()), "(K,) softmax of the logits, in class order."),
+    _column("logits", pa.list_(pa.float32()), "(K,) mean over the clips, in class order."),
+    _column("temporal_attention", pa.list_(pa.float32()), "(C*T,) weight of each scored frame, 0..1."),
+    *_VERDICT,
+]
+"""Attribution and verdict of a face; in a row, those of the face that decides."""
+
+_BY_FACE = [
+    _optional(
+        "features",
+        pa.list_(pa.float32()),
+        "(C,) penultimate features, mean over clips; empty unless --features.",
+    ),
+    _optional(
+        "faces",
+        pa.list_(pa.struct([*_FACE, *_ANSWER])),
+        "Attributed faces, the most prominent first; null in rows of earlier versions.",
+    ),
+    _optional(
+        "deciding_face", pa.int32(), "Position in faces of the least innocent one; the row has its columns."
+    ),
+]
+
+ADDED = (
+    *("modified_ns", "fingerprint", "corrections", "sandbox"),
+    *(field.name for field in (*_VERDICT, *_BY_FACE)),
+)
+"""Nullable columns that files of earlier versions lack."""
 
 _IDS = [
     MANIFEST.field(name) for name in ("video_id", "uri", "crf", "target_identity", "source_identity", "scene")
@@ -199,22 +207,13 @@ PREDICTIONS_FOLDER = "predictions"
 PREDICTIONS = pa.schema(
     [
         *_IDS,
-        _column("true_generator", pa.string(), "Generator in the manifest, null if unknown.", nullable=True),
-        _column("split", pa.string(), "Split in the manifest.", nullable=True),
-        _column(
-            "generator",
-            pa.string(),
-            "Attribution: the generator with the highest probability.",
-            nullable=True,
-        ),
-        _column("probability", pa.float32(), "Probability of that generator, 0..1.", nullable=True),
-        _column("probabilities", pa.list_(pa.float32()), "(K,) softmax of the logits, in class order."),
-        _column("logits", pa.list_(pa.float32()), "(K,) mean over the video's clips, in class order."),
-        _column("temporal_attention", pa.list_(pa.float32()), "(C*T,) weight of each scored frame, 0..1."),
-        *_VERDICT,
+        _optional("true_generator", pa.string(), "Generator in the manifest, null if unknown."),
+        _optional("split", pa.string(), "Split in the manifest."),
+        *_ANSWER,
+        *_BY_FACE,
         *_STATUS,
         *_CLIP_FACTS,
-        _column("seconds_model", pa.float32(), "Wall seconds of the model: an equal share of its batch."),
+        _column("seconds_model", pa.float32(), "Wall seconds of the model: a share of its batch, by clips."),
         _column("scored_by", pa.string(), "Worker that ran the model: host and process number."),
     ]
 )
@@ -233,7 +232,7 @@ THUMBNAILS = pa.schema(
         MANIFEST.field("video_id"),
         *_STATUS,
         *(field for field in _CLIP_FACTS if field.name in _OF_THUMBNAILS),
-        _column("thumbnail", pa.binary(), "JPEG of the face, or of the first frame.", nullable=True),
+        _optional("thumbnail", pa.binary(), "JPEG of the face, or of the first frame."),
     ]
 )
 """One row per video of the index that `dfdm-ray report` makes."""

@@ -36,6 +36,7 @@ NO_CLIPS: Row = {
     "boxes_xyxy": [],
     "landmarks": [],
     "face_score": None,
+    "faces": [],
     "crops": b"",
 }
 """Columns of a rejected video."""
@@ -71,8 +72,8 @@ class ClipWork(ABC):
         return [uri]
 
     @abstractmethod
-    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
-        """Return the clips of one input; fill in ``facts`` on the way.
+    def clips(self, files: Files, facts: "ClipFacts") -> "Sequence[FaceClips]":
+        """Return the clips of each face of one input; fill in ``facts`` on the way.
 
         Raises:
             VideoRejectedError: If the file has none.
@@ -120,18 +121,19 @@ class CutVideos(ClipWork):
         self._detector.detect([np.zeros((64, 64, 3), np.uint8)])
         load_decoders()
 
-    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
-        """Return the face crops of the video that is lent."""
-        from dfdm_ray.clips.cut import prepare_clips
+    def clips(self, files: Files, facts: "ClipFacts") -> "Sequence[FaceClips]":
+        """Return the crops of the faces of the video that is lent."""
+        from dfdm_ray.clips.cut import prepare_faces
 
-        return prepare_clips(files.open(), self._detector, self._spec, facts, max_pixels=self._max_pixels)
+        return prepare_faces(files.open(), self._detector, self._spec, facts, max_pixels=self._max_pixels)
 
 
-def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:
+def row_of(answer: bytes, shape: tuple[int, ...], *, most_faces: int = 1) -> Row:
     """Return the row in an answer: columns of :data:`schemas.CLIP_COLUMNS`.
 
     Args:
         answer: From a decoding process, which a file may have taken over.
+        shape: Largest shape of the crops of a face, (C, T, S, S, 3).
 
     Raises:
         ChildLostError: If it is not the row of a rejected video or of one with such crops.
@@ -140,7 +142,7 @@ def row_of(answer: bytes, shape: tuple[int, ...]) -> Row:
         row = _only_row(answer)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ChildLostError(RejectCode.CRASHED, _NO_ROW) from error
-    if not _is_whole(row, shape):
+    if not _is_whole(row, shape, most_faces):
         raise ChildLostError(RejectCode.CRASHED, _NO_ROW)
     return row
 
@@ -155,15 +157,18 @@ def _only_row(answer: bytes) -> Row:
     return cast(Row, row)
 
 
-def _is_whole(row: Row, shape: tuple[int, ...]) -> bool:
+def _is_whole(row: Row, shape: tuple[int, ...], most_faces: int) -> bool:
     if row["status"] == REJECTED:
-        return row["reject_code"] in set(RejectCode) and not row["crops"]
-    num_frames, lengths = math.prod(shape[:2]), {len(row[name]) for name in BY_FRAME}
+        return row["reject_code"] in set(RejectCode) and not row["crops"] and not row["faces"]
+    faces = row["faces"]
+    num_frames, of_clip = [face["num_frames_scored"] for face in faces], shape[1]
     return (
         row["status"] == SCORED
-        and row["num_frames_scored"] == num_frames
-        and len(row["crops"]) == math.prod(shape)
-        and lengths <= {0, num_frames}
+        and 1 <= len(faces) <= most_faces
+        and all(0 < number <= shape[0] * of_clip and number % of_clip == 0 for number in num_frames)
+        and all({len(face[name]) for name in BY_FRAME} <= {0, face["num_frames_scored"]} for face in faces)
+        and faces[0] == {name: row[name] for name in faces[0]}
+        and len(row["crops"]) == sum(num_frames) * math.prod(shape[2:])
     )
 
 
@@ -183,12 +188,15 @@ def rejection(code: RejectCode, detail: str) -> Row:
     return {"status": REJECTED, "reject_code": str(code), "reject_detail": detail}
 
 
-def _columns_of(clips: "FaceClips") -> Row:
-    return {
-        "num_frames_scored": clips.crops.shape[0] * clips.crops.shape[1],
-        "pts_s": clips.pts_s.tolist(),
-        "boxes_xyxy": clips.boxes_xyxy.tolist(),
-        "landmarks": clips.landmarks.tolist(),
-        "face_score": clips.face_score,
-        "crops": clips.crops.tobytes(),
-    }
+def _columns_of(faces: "Sequence[FaceClips]") -> Row:
+    columns = [
+        {
+            "num_frames_scored": clips.crops.shape[0] * clips.crops.shape[1],
+            "pts_s": clips.pts_s.tolist(),
+            "boxes_xyxy": clips.boxes_xyxy.tolist(),
+            "landmarks": clips.landmarks.tolist(),
+            "face_score": clips.face_score,
+        }
+        for clips in faces
+    ]
+    return {**columns[0], "faces": columns, "crops": b"".join(clips.crops.tobytes() for clips in faces)}

@@ -1,34 +1,29 @@
 """Cut one video to the face crops of its clips: plan, decode, detect, track, crop.
 
-Frames never leave this step. The planned runs come first. If the face is not in enough of their frames, other
-key frames follow, then a scan frame by frame::
-
-    planned runs -> runs at other key frames -> scan from the start      (search_frames bounds the rest)
+Frames never leave this step. They are searched until the subject is in enough of them, see
+:mod:`dfdm_ray.clips.search`; other faces get crops if they are in enough of the frames that were read.
 """
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from dfdm_ray import assets
+from dfdm_ray.clips.search import FrameSearch
 from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.config import FaceConfig, LimitsConfig
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.faces.crops import crop_aligned, crop_face
 from dfdm_ray.faces.detector import FaceDetector, Frame
 from dfdm_ray.faces.retinaface_onnx import MobileNetRetinaFace
-from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, find_tracks, join
+from dfdm_ray.faces.tracks import FaceTrack, RunTrack, by_weight, choose_subject, find_tracks, join
 from dfdm_ray.faces.turns import as_shown, find_turn, turn_back
 from dfdm_ray.io.lending import OpenedFile
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
-from dfdm_ray.video.plan import Runs, other_runs, plan_frames
-
-_SCAN_EVERY = 15
-"""Frames between two detections of the scan: half a second at 30 frames per second."""
+from dfdm_ray.video.plan import Runs
 
 
 @dataclass(kw_only=True)
@@ -49,7 +44,7 @@ class ClipFacts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceClips:
-    """The subject's face in ``C`` clips of ``T`` frames; rows of the flat arrays are in order of time."""
+    """A face in ``C`` clips of ``T`` frames; rows of the flat arrays are in order of time."""
 
     crops: npt.NDArray[np.uint8]
     """Shape ``(C, T, S, S, 3)``, RGB."""
@@ -84,20 +79,21 @@ class _Seen:
 
     batches: list[FrameBatch] = field(default_factory=list)
     tracks: list[list[RunTrack]] = field(default_factory=list)
-    subject: FaceTrack | None = None
+    faces: list[FaceTrack] = field(default_factory=list)
+    """The subject first, then by weight."""
     turns: int | None = None
     """Quarter turns clockwise of the faces in the frames; ``None`` until a face is found."""
 
     def add(self, batch: FrameBatch, tracks: list[RunTrack], facts: ClipFacts) -> None:
         self.batches.append(batch)
         self.tracks.append(tracks)
-        faces = join(self.tracks)
-        facts.num_faces = len(faces)
-        self.subject = choose_subject(faces, frame_size=batch.size)
+        self.faces = by_weight(join(self.tracks), frame_size=batch.size)
+        facts.num_faces = len(self.faces)
 
     @property
     def num_frames(self) -> int:
-        return self.subject.num_frames if self.subject else 0
+        """Frames of the subject."""
+        return self.faces[0].num_frames if self.faces else 0
 
 
 def prepare_clips(
@@ -108,7 +104,19 @@ def prepare_clips(
     *,
     max_pixels: int = LimitsConfig.max_pixels,
 ) -> FaceClips:
-    """Return the face crops of a video, by URI or open; ``facts`` is filled in on the way.
+    """Return the crops of the most prominent face, the first of :func:`prepare_faces`."""
+    return prepare_faces(video, detector, spec, facts, max_pixels=max_pixels)[0]
+
+
+def prepare_faces(
+    video: str | OpenedFile,
+    detector: FaceDetector,
+    spec: ClipSpec,
+    facts: ClipFacts,
+    *,
+    max_pixels: int = LimitsConfig.max_pixels,
+) -> list[FaceClips]:
+    """Return the face crops of a video, by URI or open, the most prominent face first; fill in ``facts``.
 
     Raises:
         VideoRejectedError: If the video cannot be read, is too short, has no usable face, or has frames of
@@ -126,17 +134,18 @@ def prepare_clips(
             finally:
                 facts.num_frames_decoded = reader.num_frames_decoded
                 facts.corrections = reader.corrections
-        clips = _cut(seen, spec, facts)
+        return _cut(seen, spec, facts)
     finally:
         facts.seconds_decode = time.perf_counter() - started - facts.seconds_detect
-    return clips
 
 
 def _collect(
     reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts, seen: _Seen
 ) -> None:
     """Search runs until the subject is found in enough frames, or no more may be decoded."""
-    for batch in _batches(reader, detector, spec, facts):
+    search = FrameSearch(reader, spec, has_face=lambda frame: bool(_timed_tracks(frame, detector, 1, facts)))
+    for batch in search.batches():
+        facts.plan = search.plan
         batch, tracks = _upright_tracks(batch, detector, spec.detect_every, facts, seen)
         if tracks:
             seen.add(batch, tracks, facts)
@@ -144,90 +153,6 @@ def _collect(
             return
     if not facts.num_frames_looked_at and reader.failure:
         raise reader.failure
-
-
-def _planned(reader: VideoReader, spec: ClipSpec) -> Runs:
-    index = reader.index
-    plan = plan_frames(
-        spec.strategy,
-        index.keys,
-        num_frames=len(index),
-        wanted=spec.frames_wanted,
-        runs=spec.runs_per_clip * spec.num_clips,
-    )
-    if plan is not None:
-        return plan
-    usable = len(index) - int(index.keys[0]) if len(index.keys) else 0
-    late = f", {usable} of them from a whole key frame on" if usable < len(index) else ""
-    missing = f" ({index.num_missing} more are beyond the end of the file)" if index.num_missing else ""
-    code = RejectCode.TOO_SHORT if len(index) < spec.frames_wanted else RejectCode.DECODE_ERROR
-    detail = f"{len(index)} frames{late}{missing}, {spec.frames_wanted} are needed"
-    raise VideoRejectedError(code, detail)
-
-
-def _batches(
-    reader: VideoReader, detector: FaceDetector, spec: ClipSpec, facts: ClipFacts
-) -> Iterator[FrameBatch]:
-    shown: set[float] = set()
-
-    def noted(batch: FrameBatch) -> FrameBatch:
-        shown.update(batch.pts_s.tolist())
-        return batch
-
-    while facts.plan is None or reader.corrects_keys():
-        facts.plan = _planned(reader, spec)
-        for batch in reader.read_planned(facts.plan, flexible=spec.strategy == "keyframe_runs"):
-            if shown.isdisjoint(batch.pts_s.tolist()):
-                yield noted(batch)
-    allowed = reader.num_frames_decoded + spec.search_frames
-    for run in other_runs(facts.plan, reader.index.keys, num_frames=len(reader.index)):
-        if reader.num_frames_decoded + run.num_decoded > allowed:
-            return
-        if (found := reader.read_run(run)) is not None:
-            yield noted(found)
-    if reader.num_frames_decoded < allowed:
-        yield from _scan(reader, detector, spec, facts, shown=shown, allowed=allowed)
-
-
-def _scan(
-    reader: VideoReader,
-    detector: FaceDetector,
-    spec: ClipSpec,
-    facts: ClipFacts,
-    *,
-    shown: set[float],
-    allowed: int,
-) -> Iterator[FrameBatch]:
-    """Decode onwards, detect every few frames, and yield runs that begin where a face is found."""
-    run: list[FrameBatch] = []
-    since_look = _SCAN_EVERY
-    for frame in reader.read_onwards():
-        if reader.num_frames_decoded > allowed:
-            break
-        since_look += 1
-        if frame.pts_s[0] in shown:
-            continue
-        if run and frame.rgb.shape != run[0].rgb.shape:  # as where recordings were joined
-            yield _stacked(run)
-            run, since_look = [], _SCAN_EVERY
-        if not run and since_look >= _SCAN_EVERY:
-            since_look = 0
-            if _timed_tracks(frame, detector, 1, facts):
-                run = [frame]
-        elif run:
-            run.append(frame)
-        if len(run) == max(spec.detect_every, 2):
-            yield _stacked(run)
-            run, since_look = [], _SCAN_EVERY
-    if run:
-        yield _stacked(run)
-
-
-def _stacked(frames: Sequence[FrameBatch]) -> FrameBatch:
-    return FrameBatch(
-        rgb=np.concatenate([frame.rgb for frame in frames]),
-        pts_s=np.concatenate([frame.pts_s for frame in frames]),
-    )
 
 
 def _upright_tracks(
@@ -259,22 +184,41 @@ def _timed_tracks(batch: FrameBatch, detector: FaceDetector, every: int, facts: 
         facts.seconds_detect += time.perf_counter() - started
 
 
-def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
-    """Crop the subject in ``C * T`` frames, spread evenly over the frames in which it was found."""
+def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> list[FaceClips]:
+    """Crop the usable faces, at most ``most_faces``; if that is 1, no other than the subject."""
     looked_at = facts.num_frames_looked_at
-    if seen.subject is None:
+    if not seen.faces:
         raise VideoRejectedError(RejectCode.NO_FACE, f"no face in {looked_at} searched frames")
-    if seen.num_frames < spec.frames_wanted:
-        found, needed = f"{seen.num_frames} of {looked_at} searched frames", spec.frames_wanted
-        detail = f"the face is in {found}, {needed} are needed"
+    found: list[FaceClips] = []
+    rejections: list[VideoRejectedError] = []
+    for face in seen.faces if spec.most_faces > 1 else seen.faces[:1]:
+        try:
+            found.append(_cut_face(face, seen, spec, looked_at))
+        except VideoRejectedError as rejected:
+            rejections.append(rejected)
+        if len(found) == spec.most_faces:
+            break
+    if not found:
+        raise rejections[0]
+    return found
+
+
+def _cut_face(face: FaceTrack, seen: _Seen, spec: ClipSpec, looked_at: int) -> FaceClips:
+    """Crop a face in up to ``C * T`` frames, spread evenly over the frames in which it was found.
+
+    Where several faces are cropped, fewer clips do.
+    """
+    least = spec.num_frames if spec.most_faces > 1 else spec.frames_wanted
+    if face.num_frames < least:
+        detail = f"the face is in {face.num_frames} of {looked_at} searched frames, {least} are needed"
         raise VideoRejectedError(RejectCode.FACE_TOO_BRIEF, detail)
     known = [
-        (seen.batches[at], part, row)
-        for at, part in seen.subject.parts.items()
-        for row in range(len(part.frames))
+        (seen.batches[at], part, row) for at, part in face.parts.items() for row in range(len(part.frames))
     ]
     known.sort(key=lambda item: float(item[0].pts_s[item[1].frames[item[2]]]))
-    chosen = [known[i] for i in np.linspace(0, len(known) - 1, spec.frames_wanted).round().astype(int)]
+    num_clips = min(spec.num_clips, len(known) // spec.num_frames)
+    places = np.linspace(0, len(known) - 1, num_clips * spec.num_frames).round().astype(int)
+    chosen = [known[place] for place in places]
     boxes = np.stack([part.boxes_xyxy[row] for _, part, row in chosen])
     side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
     if side < spec.min_face_px:
@@ -284,7 +228,7 @@ def _cut(seen: _Seen, spec: ClipSpec, facts: ClipFacts) -> FaceClips:
     turns, size = seen.turns or 0, seen.batches[0].size
     corners = as_shown(boxes.reshape(-1, 2, 2), turns, size)
     return FaceClips(
-        crops=np.stack(crops).reshape(spec.shape),
+        crops=np.stack(crops).reshape(num_clips, *spec.shape[1:]),
         pts_s=np.array([batch.pts_s[part.frames[row]] for batch, part, row in chosen]),
         boxes_xyxy=np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),
         landmarks=as_shown(np.stack([part.landmarks[row] for _, part, row in chosen]), turns, size),

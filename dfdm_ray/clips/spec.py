@@ -25,15 +25,17 @@ class ClipSpec:
     margin: float
     align: str = "box"
     """One of :data:`dfdm_ray.config.Align`."""
+    most_faces: int = 1
+    """Most faces of a video; 1: the subject alone."""
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one video's crops: (C, T, S, S, 3)."""
+        """Largest shape of the crops of a face: (C, T, S, S, 3)."""
         return self.num_clips, self.num_frames, self.crop_size, self.crop_size, 3
 
     @property
     def frames_wanted(self) -> int:
-        """Frames used of one video: C * T."""
+        """Frames used of the subject: C * T."""
         return self.num_clips * self.num_frames
 
 
@@ -46,6 +48,7 @@ def clip_spec(
     strategy: str = "keyframe_runs",
     runs: int = 2,
     clips: int = 1,
+    most_faces: int = 1,
 ) -> ClipSpec:
     """Resolve the configuration for a model.
 
@@ -78,4 +81,5 @@ def clip_spec(
         crop_size=crop.size,
         margin=crop.margin,
         align=crop.align,
+        most_faces=most_faces,
     )

@@ -34,8 +34,9 @@ class MakeClips:
     """Ray Data actor: turns :data:`schemas.MANIFEST` into :data:`schemas.CLIPS`, row for row.
 
     Args:
-        shape: Shape of a video's crops, (C, T, S, S, 3).
+        shape: Shape of the crops of a face, (C, T, S, S, 3).
         attempts: How often a file that kills the child is tried.
+        most_faces: Most faces of a video.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class MakeClips:
         shape: tuple[int, int, int, int, int],
         allowance: Allowance,
         attempts: int,
+        most_faces: int = 1,
     ) -> None:
         self._isolated = Isolated(work, allowance)
         self._detector = detector
-        self._shape = shape
+        self._shape, self._most_faces = shape, most_faces
         self._attempts = attempts
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -61,7 +63,8 @@ class MakeClips:
         started, faults = time.perf_counter(), []
         for attempt in range(1, self._attempts + 1):
             try:
-                columns = row_of(self._isolated(row["uri"]), self._shape)
+                answer = self._isolated(row["uri"])
+                columns = row_of(answer, self._shape, most_faces=self._most_faces)
                 faults += self._isolated.drain_failures()
                 break
             except ChildLostError as lost:

@@ -35,6 +35,7 @@ from dfdm_ray.schemas import of_schema
 RECORD = "run.json"
 MANIFEST_FILE = "manifest.parquet"
 _ROWS_PER_PART = 1000
+_NOT_STORED = {"align": "box", "most_faces": 1}  # by earlier versions, which had these values
 _JOB_OF_FILE = {
     "predictions": "score",
     "videos": "crops",
@@ -82,7 +83,7 @@ class OutputFolder:
         Args:
             overwrite: Delete what an earlier run of this job left.
             has_overwrite: Whether the job has the flag --overwrite, for messages.
-            defaults: Settings that earlier versions did not store.
+            defaults: Settings that earlier versions did not store; those that this job lacks do not count.
 
         Raises:
             UserError: If it contains something else or other settings, or another run writes there.
@@ -103,7 +104,8 @@ class OutputFolder:
             return {"runs": []}
         record = read_record(self.run_json)
         self._require_job(record, names)
-        changed = changes({**(defaults or {}), **record["settings"]}, self.settings)
+        absent = {name: value for name, value in (defaults or {}).items() if name in self.settings}
+        changed = changes({**absent, **record["settings"]}, self.settings)
         if changed:
             replace = "give --overwrite to replace it, " if has_overwrite else ""
             raise UserError(
@@ -159,9 +161,8 @@ class OutputFolder:
     def _remove(self, names: set[str]) -> None:
         """Delete what the job made but the record, so that a half deleted folder has one."""
         with writing_to(self.root):
-            for name in self._owned:
-                if name in names:
-                    storage.remove(storage.join(self.root, name))
+            for name in filter(names.__contains__, self._owned):
+                storage.remove(storage.join(self.root, name))
 
 
 class RunFolder(OutputFolder):
@@ -200,8 +201,7 @@ class RunFolder(OutputFolder):
         Raises:
             UserError: As :meth:`open_record`.
         """
-        defaults = {"align": "box"} if "align" in self.settings else None  # not stored by earlier versions
-        self.earlier_runs = list(self.open_record(overwrite=overwrite, defaults=defaults)["runs"])
+        self.earlier_runs = list(self.open_record(overwrite=overwrite, defaults=_NOT_STORED)["runs"])
         return self.read()
 
     def settle(self, wanted: Iterable[str] | None = None) -> None:

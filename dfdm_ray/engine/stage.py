@@ -33,7 +33,9 @@ class Stage:
     batch_size: int | None = None
     """Rows in one call; ``None``: all rows of a block."""
     out_bytes: int = 0
-    """Size of a row that the stage makes, 0 if small."""
+    """Size of a usual row that the stage makes, 0 if small."""
+    most_out_bytes: int = 0
+    """Size of its largest row, as of a video with many faces."""
 
 
 def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Dataset:
@@ -54,11 +56,13 @@ def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Datas
 def waiting_bytes(stages: Sequence[Stage], *, rows: int) -> int:
     """Return the memory for rows between stages: four times what all workers hold, 0 for no limit.
 
+    If all rows are the largest, it is at least what all workers hold.
+
     Without a limit Ray Data lets a fast stage run ahead until a quarter of the object store is full: hundreds
     of videos that a killed run would have to process again.
     """
     at_once = sum(stage.num_workers * max(rows, stage.batch_size or 0) for stage in stages)
-    return _ROUNDS * at_once * max(stage.out_bytes for stage in stages)
+    return at_once * max(max(_ROUNDS * stage.out_bytes, stage.most_out_bytes) for stage in stages)
 
 
 def apply(dataset: ray.data.Dataset, stage: Stage, *, num_blocks: int) -> ray.data.Dataset:

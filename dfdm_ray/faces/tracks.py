@@ -1,19 +1,21 @@
 """Face tracks of a video, and the choice of its subject.
 
-Detections are linked by overlap inside a run of consecutive frames, and boxes between them are
+Detections are linked by overlap inside a run of consecutive frames, up to a cut, and boxes between them are
 interpolated. The tracks of separate runs, which may be minutes apart, are joined by place and size. Faces
 that do not look alike stay apart: after a cut, another person may be at the same place.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from dfdm_ray.faces.detector import Detections, FaceDetector, Floats
+from dfdm_ray.faces.cuts import cuts, thumbnail
+from dfdm_ray.faces.detector import Detections, FaceDetector, Floats, Frame
 from dfdm_ray.faces.follow import followed
-from dfdm_ray.faces.looks import alike, face_look
+from dfdm_ray.faces.looks import Look, alike, alike_anywhere, face_look
 from dfdm_ray.video.frames import FrameBatch
 
 _LINK_IOU = 0.3
@@ -35,8 +37,8 @@ class RunTrack:
     """Shape ``(n, 5, 2)``, pixels."""
     scores: Floats
     """Shape ``(n,)``, 0..1."""
-    look: Floats
-    """Look of the face in its first frame, see :mod:`dfdm_ray.faces.looks`."""
+    look: Look
+    """Look of the face in its first frame."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,29 +66,55 @@ def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
 
 
 def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> list[RunTrack]:
-    """Return the face tracks of a run of frames.
+    """Return the face tracks of a run of frames; a cut ends them.
 
     Every ``every``-th frame and the last are looked at. In every second one of these, the faces of the one
     before are followed; where that fails, and in the others, they are detected. If there are faces but none
     from the first frame to the last, a face came or went in between, and they are detected in all frames.
+    After a cut, this begins anew. A change of the picture behind faces that go on, as of a caption, is none.
     """
-    looked = sorted({*range(0, len(batch), every), len(batch) - 1})
+    pictures = [thumbnail(frame) for frame in batch.rgb]
+    tracks = _tracks_of_shot(batch, range(len(batch)), pictures, detector, every)
+    ends = [at for at in cuts(pictures, batch.pts_s) if any(_is_cut(track, at, batch) for track in tracks)]
+    if not ends:
+        return tracks
+    shots = [range(start, end) for start, end in pairwise([0, *ends, len(batch)])]
+    return [track for shot in shots for track in _tracks_of_shot(batch, shot, pictures, detector, every)]
+
+
+def _is_cut(track: RunTrack, at: int, batch: FrameBatch) -> bool:
+    """Whether a track goes from the frame before ``at`` to this frame although its face does not."""
+    row = at - 1 - int(track.frames[0])
+    if not 0 <= row < len(track.frames) - 1:
+        return False
+    face = Detections(
+        boxes_xyxy=track.boxes_xyxy[[row]], scores=track.scores[[row]], landmarks=track.landmarks[[row]]
+    )
+    return followed(batch.rgb[at - 1], batch.rgb[at], face) is None
+
+
+def _tracks_of_shot(
+    batch: FrameBatch, shot: range, pictures: Sequence[Frame], detector: FaceDetector, every: int
+) -> list[RunTrack]:
+    looked = sorted({*shot[::every], shot[-1]})
     detections = _detect(batch, detector, looked[::2])
     for before, frame in zip(looked[::2], looked[1::2], strict=False):
         if found := followed(batch.rgb[before], batch.rgb[frame], detections[before]):
             detections[frame] = found
     if lost := [frame for frame in looked if frame not in detections]:
         detections |= _detect(batch, detector, lost)
-    tracks = _linked(batch, detections)
-    if tracks and max(len(track.frames) for track in tracks) < len(batch):
-        rest = [frame for frame in range(len(batch)) if frame not in detections]
-        tracks = _linked(batch, detections | _detect(batch, detector, rest)) if rest else tracks
+    tracks = _linked(batch, pictures, detections)
+    if tracks and max(len(track.frames) for track in tracks) < len(shot):
+        rest = [frame for frame in shot if frame not in detections]
+        tracks = _linked(batch, pictures, detections | _detect(batch, detector, rest)) if rest else tracks
     return tracks
 
 
-def _linked(batch: FrameBatch, detections: dict[int, Detections]) -> list[RunTrack]:
+def _linked(
+    batch: FrameBatch, pictures: Sequence[Frame], detections: dict[int, Detections]
+) -> list[RunTrack]:
     looks = {
-        frame: [face_look(batch.rgb[frame], box) for box in found.boxes_xyxy]
+        frame: [Look(face_look(batch.rgb[frame], box), pictures[frame]) for box in found.boxes_xyxy]
         for frame, found in detections.items()
     }
     return link(detections, looks)
@@ -96,7 +124,7 @@ def _detect(batch: FrameBatch, detector: FaceDetector, frames: list[int]) -> dic
     return dict(zip(frames, detector.detect([batch.rgb[frame] for frame in frames]), strict=True))
 
 
-def link(detections: Mapping[int, Detections], looks: Mapping[int, Sequence[Floats]]) -> list[RunTrack]:
+def link(detections: Mapping[int, Detections], looks: Mapping[int, Sequence[Look]]) -> list[RunTrack]:
     """Link the detections of one run, by position of the frame, greedily by overlap from frame to frame.
 
     ``looks`` are those of the detections; a face is linked only if it looks like the first of its track.
@@ -117,7 +145,7 @@ def link(detections: Mapping[int, Detections], looks: Mapping[int, Sequence[Floa
                 if overlap[row, face] < _LINK_IOU or face not in free or track in {t for t, _ in current}:
                     continue
                 first, at = tracks[track][0]
-                if alike(looks[first][at], looks[frame][face]):
+                if alike(looks[first][at].colours, looks[frame][face].colours):
                     current.append((track, face))
                     free.remove(face)
         for face in sorted(free):
@@ -130,7 +158,7 @@ def link(detections: Mapping[int, Detections], looks: Mapping[int, Sequence[Floa
 
 
 def interpolate(
-    faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections], look: Floats
+    faces: Sequence[tuple[int, int]], detections: Mapping[int, Detections], look: Look
 ) -> RunTrack:
     """Interpolate linearly between the detections ``(frame, face)`` of one track with this ``look``."""
     seen = np.array([frame for frame, _ in faces], dtype=np.int64)
@@ -183,11 +211,16 @@ def _distance(a: RunTrack, b: RunTrack) -> float | None:
     smaller, larger = sorted((_side(a), _side(b)))
     distance = float(np.linalg.norm(_centre(a) - _centre(b))) / max((smaller + larger) / 2, 1e-9)
     near = distance <= _JOIN_DISTANCE and larger <= _JOIN_SIZE_RATIO * smaller
-    return distance if near and alike(a.look, b.look) else None
+    return distance if near and alike_anywhere(a.look, b.look) else None
 
 
 def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> FaceTrack | None:
-    """Return the longest, largest, most central face, or ``None`` if there is none.
+    """Return the longest, largest, most central face, or ``None`` if there is none, see :func:`by_weight`."""
+    return next(iter(by_weight(faces, frame_size=frame_size)), None)
+
+
+def by_weight(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -> list[FaceTrack]:
+    """Return the faces, the longest, largest, most central first.
 
     The weight of a face is the sum over its frames of its size times its centrality, which falls from 1 in
     the middle of the frame to 0.5 in a corner. ``frame_size`` is the height and width in pixels.
@@ -198,4 +231,4 @@ def choose_subject(faces: Sequence[FaceTrack], *, frame_size: tuple[int, int]) -
         from_middle = float(np.linalg.norm(_centre(part) - middle) / np.linalg.norm(middle))
         return len(part.frames) * _side(part) * (1 - 0.5 * min(from_middle, 1.0))
 
-    return max(faces, key=lambda face: sum(map(weight, face.parts.values())), default=None)
+    return sorted(faces, key=lambda face: -sum(map(weight, face.parts.values())))

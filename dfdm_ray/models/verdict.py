@@ -12,15 +12,28 @@ it contains one generator                              attributed
 it contains ``real`` and generators, or all classes    inconclusive
 it contains several generators                         one_of
 =====================================================  ============
+
+The answer of a video is that of its least innocent face. Verdicts are listed with the least innocent first;
+of two faces with the same verdict, the second column decides, then the more prominent one:
+
+============  =========================================================
+attributed    the larger likelihood ratio
+one_of        the larger likelihood ratio
+unknown       the higher unknown score
+inconclusive  the smaller p-value of ``real``, if there is a reference set
+real          the smaller p-value of ``real``
+============  =========================================================
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dfdm_ray.labels import FAMILY, REAL
 
 Verdict = Literal["attributed", "one_of", "real", "unknown", "inconclusive"]
+_GUILT: tuple[Verdict, ...] = ("real", "inconclusive", "unknown", "one_of", "attributed")
+"""All verdicts, the most innocent first."""
 NO_REFERENCE = "no reference set: run `dfdm-ray calibrate`"
 ALPHA = 0.05
 """Least p-value of a class in the prediction set: 5 % of the videos of a class are left out of it."""
@@ -72,3 +85,24 @@ def _verdict(
     if REAL in found or len(found) == len(classes):
         return "inconclusive", f"several classes have a p-value of {alpha:g}: {names}"
     return "one_of", f"several generators have a p-value of {alpha:g}: {names}"
+
+
+def least_innocent(faces: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> int:
+    """Return the position of the face that decides by the second table at the top of this module.
+
+    Args:
+        faces: Columns of the verdict of each face, see :data:`dfdm_ray.schemas.PREDICTIONS`; the most
+            prominent face first.
+    """
+
+    def guilt(face: Mapping[str, Any]) -> tuple[int, float]:
+        verdict, p_values = face["verdict"], dict(zip(classes, face["p_values"], strict=False))
+        if verdict in ("attributed", "one_of"):
+            weight = face["log10_lr"]
+        elif verdict == "unknown":
+            weight = face["unknown_score"]
+        else:
+            weight = -p_values.get(REAL, 0.0)
+        return _GUILT.index(verdict), weight
+
+    return max(range(len(faces)), key=lambda at: guilt(faces[at]))

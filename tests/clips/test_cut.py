@@ -13,7 +13,7 @@ from support.videos import (
     ScriptedDetector,
     VideoRecipe,
     frame_number,
-    numbered_frame,
+    steady_frame,
     write_video,
     x264,
 )
@@ -53,7 +53,9 @@ def spec(
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 frames at 25 a second, key frames 25 apart."""
-    return write_video(tmp_path_factory.mktemp("clips") / "v.mp4", VideoRecipe(num_frames=200))
+    return write_video(
+        tmp_path_factory.mktemp("clips") / "v.mp4", VideoRecipe(num_frames=200), draw=steady_frame
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,9 @@ def one_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 frames after a single key frame."""
     options = {"crf": "18", "preset": "veryfast", "g": "250", "sc_threshold": "0"}
     return write_video(
-        tmp_path_factory.mktemp("clips") / "k.mp4", VideoRecipe(num_frames=200, options=options)
+        tmp_path_factory.mktemp("clips") / "k.mp4",
+        VideoRecipe(num_frames=200, options=options),
+        draw=steady_frame,
     )
 
 
@@ -136,7 +140,7 @@ def test_each_crop_is_cut_from_the_frame_its_time_names(video: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "expected", "decoded"),
     [
-        ("head", list(range(10)), 11),
+        ("head", list(range(10)), 12),
         ("uniform", [10 + 20 * i for i in range(10)], 160),  # the middles of ten equal parts
     ],
 )
@@ -252,11 +256,12 @@ def test_a_video_of_damaged_frames_costs_no_more_than_a_search_and_one_pass(
 
 def test_a_face_is_found_across_a_change_of_the_frame_size(tmp_path: Path) -> None:
     """33 frames, then others of another size; the scan looks at frames 6 and 21, and on from there."""
-    first = write_video(tmp_path / "1.ts", VideoRecipe(num_frames=33, options=x264(g="250", bf="0")))
+    options = x264(g="250", bf="0")
+    first = write_video(tmp_path / "1.ts", VideoRecipe(num_frames=33, options=options), draw=steady_frame)
     second = write_video(
         tmp_path / "2.ts",
         VideoRecipe(num_frames=30, size=(240, 144), options=x264(g="250", bf="0")),
-        draw=lambda number: numbered_frame(number + 512, size=(240, 144)),
+        draw=lambda number: steady_frame(number + 512, size=(240, 144)),
     )
     both = tmp_path / "both.ts"
     both.write_bytes(first.read_bytes() + second.read_bytes())
@@ -273,14 +278,14 @@ def test_a_face_is_searched_in_any_container(name: str, tmp_path: Path) -> None:
         recipe = VideoRecipe(
             num_frames=100, codec="mpeg2video", options={"g": "250", "bf": "2", "qscale": "3"}
         )
-    path = write_video(tmp_path / name, recipe)
+    path = write_video(tmp_path / name, recipe, draw=steady_frame)
     clips, _, detector = prepare(path, lambda number: [FACE] if number >= 50 else [])
     assert numbers(clips) == list(range(55, 65))  # every 15th frame is looked at, from 10 on
     assert sorted(set(detector.asked) - set(range(55, 65)))[-3:] == [10, 25, 40]
 
 
 def batch(count: int) -> FrameBatch:
-    frames = np.stack([numbered_frame(number, size=(160, 96)) for number in range(count)])
+    frames = np.stack([steady_frame(number) for number in range(count)])
     return FrameBatch(rgb=frames, pts_s=np.arange(count) / 25)
 
 

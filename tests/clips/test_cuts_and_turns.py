@@ -7,13 +7,14 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.videos import ScriptedDetector, VideoRecipe, numbered_frame, write_video, x264
+from support.videos import ScriptedDetector, VideoRecipe, steady_frame, write_video, x264
 
 from dfdm_ray import assets
 from dfdm_ray.clips.cut import ClipFacts, FaceClips, load_detector, prepare_clips
 from dfdm_ray.clips.spec import ClipSpec, clip_spec
 from dfdm_ray.config import CropConfig, FaceConfig, PlanConfig, Strategy
 from dfdm_ray.faces.detector import Detections, Frame
+from dfdm_ray.faces.looks import Look
 from dfdm_ray.faces.tracks import RunTrack
 from dfdm_ray.faces.turns import as_shown, find_turn, quarter_turns, turn_back
 
@@ -34,7 +35,7 @@ def people(path: Path, *starts: int) -> Path:
     """100 frames, key frames 25 apart: a pale person up to the first of ``starts``, then in turns."""
 
     def draw(number: int) -> Pixels:
-        rgb = numbered_frame(number, size=(160, 96))
+        rgb = steady_frame(number)
         rgb[:40, 50:90] = (PALE, DARK)[sum(number >= start for start in starts) % 2]
         return rgb
 
@@ -162,7 +163,7 @@ def test_scores_of_upright_landmarks_decide_the_turn(
         boxes_xyxy=one.boxes_xyxy,
         landmarks=one.landmarks,
         scores=one.scores,
-        look=np.ones(1, np.float32),
+        look=Look(np.ones(4, np.float32), np.zeros((18, 32, 3), np.uint8)),
     )
     assert find_turn(np.zeros((40, 40, 3), np.uint8), track, patches) == expected
     assert patches.num_asked == asked

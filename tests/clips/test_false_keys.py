@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.videos import ScriptedDetector, VideoRecipe, remux, write_video, x264
+from support.videos import ScriptedDetector, VideoRecipe, remux, steady_frame, write_video, x264
 
 from dfdm_ray.clips.cut import ClipFacts, FaceClips, prepare_clips
 from dfdm_ray.clips.spec import clip_spec
@@ -62,7 +62,7 @@ def test_what_a_container_calls_key_frames_is_checked(
 ) -> None:
     sound = folder / f"{stream}.mp4"
     if not sound.exists():
-        write_video(sound, STREAMS[stream])
+        write_video(sound, STREAMS[stream], draw=steady_frame)
     path = remux(sound, tmp_path / container, claims=CLAIMS[claimed], **CONTAINERS[container])
     facts = ClipFacts()
     clips, shown = prepare(path, facts)
@@ -72,7 +72,7 @@ def test_what_a_container_calls_key_frames_is_checked(
 
 
 def test_an_mp4_without_a_table_of_key_frames_gives_the_frames_of_one_with_it(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.mp4", STREAMS["h264"])
+    path = write_video(tmp_path / "v.mp4", STREAMS["h264"], draw=steady_frame)
     _, expected = prepare(path)
     path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
     with VideoReader(str(path)) as reader:
@@ -84,7 +84,7 @@ def test_an_mp4_without_a_table_of_key_frames_gives_the_frames_of_one_with_it(tm
 def test_key_frames_that_only_begin_a_refresh_are_none(tmp_path: Path) -> None:
     """x264's periodic intra refresh marks packets from which a picture becomes whole a while later."""
     options = x264(bf="0", **{"intra-refresh": "1"})
-    path = write_video(tmp_path / "v.mp4", VideoRecipe(num_frames=120, options=options))
+    path = write_video(tmp_path / "v.mp4", VideoRecipe(num_frames=120, options=options), draw=steady_frame)
     with VideoReader(str(path)) as reader:
         assert len(reader.index.keys) > 1
     _, shown = prepare(path)
@@ -95,7 +95,7 @@ def test_key_frames_that_only_begin_a_refresh_are_none(tmp_path: Path) -> None:
 def test_a_decoder_that_marks_no_key_frames_is_not_asked_again(codec: str, tmp_path: Path) -> None:
     pix_fmt = {"svq1": "yuv410p", "cfhd": "yuv422p10le"}[codec]
     recipe = VideoRecipe(codec=codec, pix_fmt=pix_fmt, options={"g": "25"})
-    clips, shown = prepare(write_video(tmp_path / "v.mov", recipe))
+    clips, shown = prepare(write_video(tmp_path / "v.mov", recipe, draw=steady_frame))
     np.testing.assert_allclose(clips.pts_s, np.array(shown) / 25, atol=1e-4)
 
 
@@ -105,7 +105,7 @@ def test_frames_before_the_first_whole_key_frame_do_not_count(
 ) -> None:
     """The first key frame is damaged, as where a recording begins between two."""
     recipe = VideoRecipe(num_frames=20, options=x264(g=str(last_key or 250), sc_threshold="0", bf="0"))
-    path = write_video(tmp_path / "v.mp4", recipe)
+    path = write_video(tmp_path / "v.mp4", recipe, draw=steady_frame)
     content = path.read_bytes()
     with VideoReader(str(path)) as reader:
         assert reader.index.keys.tolist() == sorted({0, last_key})
@@ -120,6 +120,8 @@ def test_frames_before_the_first_whole_key_frame_do_not_count(
 
 def test_an_encrypted_video_is_named(tmp_path: Path) -> None:
     keys = {"encryption_key": "00" * 16, "encryption_kid": "11" * 16, "encryption_scheme": "cenc-aes-ctr"}
-    path = remux(write_video(tmp_path / "plain.mp4", VideoRecipe()), tmp_path / "v.mp4", **keys)
+    path = remux(
+        write_video(tmp_path / "plain.mp4", VideoRecipe(), draw=steady_frame), tmp_path / "v.mp4", **keys
+    )
     with pytest.raises(VideoRejectedError, match=r"^encrypted: the video is encrypted$"):
         prepare(path)

@@ -24,12 +24,19 @@ pytestmark = pytest.mark.slow
 FRAMES, SIZE = 2, 32
 SHAPE = (1, FRAMES, SIZE, SIZE, 3)
 ROW = {**clip_work.NOTHING_KNOWN, **clip_work.NO_CLIPS, "seconds_decode": 0.0, "status": SCORED}
-ROW |= {"num_frames_scored": FRAMES, "crops": bytes(math.prod(SHAPE))}
+FACE = {"num_frames_scored": FRAMES, "pts_s": [], "boxes_xyxy": [], "landmarks": [], "face_score": None}
+ROW |= {**FACE, "faces": [FACE], "crops": bytes(math.prod(SHAPE))}
 
 
 def answer(schema: pa.Schema = CLIP_COLUMNS, **columns: Any) -> bytes:
     """Return what a child answers that was taken over."""
     return as_bytes(pa.Table.from_pylist([{**ROW, **columns}], schema=schema))
+
+
+def of_face(*, crops: bytes = bytes(math.prod(SHAPE)), **columns: Any) -> bytes:
+    """Return an answer with another face."""
+    face = {**FACE, **columns}
+    return answer(**face, faces=[face], crops=crops)
 
 
 def as_bytes(table: pa.Table) -> bytes:
@@ -40,9 +47,8 @@ def as_bytes(table: pa.Table) -> bytes:
 
 
 def not_utf8() -> bytes:
-    return answer(status="rejected", reject_code="no_face", reject_detail="?!?!", crops=b"").replace(
-        b"?!?!", b"\xff" * 4
-    )
+    rejected = {"status": "rejected", "reject_code": "no_face", "faces": [], "crops": b""}
+    return answer(**rejected, reject_detail="?!?!").replace(b"?!?!", b"\xff" * 4)
 
 
 ANSWERS = {
@@ -57,10 +63,16 @@ ANSWERS = {
     "other status": answer(status="done"),
     "no text": not_utf8(),
     "few crops": answer(crops=b"123"),
-    "many frames": answer(num_frames_scored=FRAMES + 1),
-    "few times": answer(pts_s=[0.0]),
-    "unknown code": answer(status="rejected", reject_code="because", crops=b""),
-    "rejected with crops": answer(status="rejected", reject_code="no_face"),
+    "no faces": answer(faces=[], crops=b""),
+    "two faces": answer(faces=[FACE] * 2, crops=bytes(2 * math.prod(SHAPE))),
+    "another face": answer(num_frames_scored=FRAMES + 1),
+    "many frames": of_face(num_frames_scored=2 * FRAMES, crops=bytes(2 * math.prod(SHAPE))),
+    "half a clip": of_face(num_frames_scored=FRAMES - 1, crops=bytes(math.prod(SHAPE) // FRAMES)),
+    "no frames": of_face(num_frames_scored=0, crops=b""),
+    "few times": of_face(pts_s=[0.0]),
+    "unknown code": answer(status="rejected", reject_code="because", faces=[], crops=b""),
+    "rejected with crops": answer(status="rejected", reject_code="no_face", faces=[]),
+    "rejected with faces": answer(status="rejected", reject_code="no_face", crops=b""),
 }
 
 NO_ROW = "the answer of the decoding process is no row"
@@ -155,6 +167,11 @@ def test_an_answer_that_is_no_row_is_a_crash(name: str) -> None:
     with pytest.raises(ChildLostError) as lost:
         clip_work.row_of(ANSWERS[name], SHAPE)
     assert (lost.value.code, lost.value.detail) == (RejectCode.CRASHED, NO_ROW)
+
+
+def test_an_answer_has_up_to_so_many_faces_as_were_asked_for() -> None:
+    row = clip_work.row_of(ANSWERS["two faces"], SHAPE, most_faces=2)
+    assert [face["num_frames_scored"] for face in row["faces"]] == [FRAMES] * 2
 
 
 def test_an_answer_that_is_no_row_costs_that_file_alone(tmp_path: Path) -> None:

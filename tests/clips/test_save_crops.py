@@ -52,14 +52,15 @@ def test_what_is_stored_is_what_the_model_would_get_bit_for_bit(
 class OneGreyClip(ClipWork):
     """Makes one grey crop of every file."""
 
-    def clips(self, files: Files, facts: ClipFacts) -> FaceClips:
-        return FaceClips(
+    def clips(self, files: Files, facts: ClipFacts) -> list[FaceClips]:
+        clips = FaceClips(
             crops=np.full((1, 1, 32, 32, 3), 128, np.uint8),
             pts_s=np.zeros(1),
             boxes_xyxy=np.zeros((1, 4), np.float32),
             landmarks=np.zeros((1, 5, 2), np.float32),
             face_score=None,
         )
+        return [clips]
 
 
 def test_crops_that_cannot_be_written_are_a_user_error(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 import numpy as np
-import numpy.typing as npt
 import pytest
 from support.videos import detections
 
-from dfdm_ray.faces.detector import Detections
-from dfdm_ray.faces.looks import face_look
+from dfdm_ray.faces.detector import Detections, Frame
+from dfdm_ray.faces.looks import Look, face_look
 from dfdm_ray.faces.tracks import FaceTrack, RunTrack, choose_subject, iou, join, link
 
 Box = tuple[float, float, float, float]
@@ -14,8 +13,13 @@ def box(x: float, y: float, side: float = 20) -> Box:
     return (x, y, x + side, y + side)
 
 
-def look(colour: tuple[int, int, int] = (180, 130, 110)) -> npt.NDArray[np.float32]:
-    return face_look(np.full((8, 8, 3), colour, np.uint8), np.array([0, 0, 8, 8], np.float32))
+SKIN = np.random.default_rng(0).normal(0, 12, (32, 32, 3))
+NOWHERE = np.zeros((18, 32, 3), np.uint8)
+
+
+def look(colour: tuple[int, int, int] = (180, 130, 110), picture: Frame = NOWHERE) -> Look:
+    face = np.clip(SKIN + colour, 0, 255).astype(np.uint8)
+    return Look(face_look(face, np.array([0, 0, 32, 32], np.float32)), picture)
 
 
 def linked(detections: dict[int, Detections]) -> list[RunTrack]:

@@ -1,6 +1,9 @@
+from itertools import pairwise
+from typing import Any
+
 import pytest
 
-from dfdm_ray.models.verdict import NO_REFERENCE, decide
+from dfdm_ray.models.verdict import NO_REFERENCE, decide, least_innocent
 
 CLASSES = ("faceswap", "iae", "dfaker", "real")
 
@@ -35,3 +38,42 @@ def test_all_generators_without_a_class_of_real_videos_say_nothing() -> None:
 def test_without_a_reference_set_every_verdict_is_inconclusive() -> None:
     decision = decide((), CLASSES, unknown_score=0.0, threshold=0.0)
     assert (decision.verdict, decision.reason, decision.prediction_set) == ("inconclusive", NO_REFERENCE, ())
+
+
+def face(verdict: str, **columns: Any) -> dict[str, Any]:
+    return {"verdict": verdict, "p_values": [], "log10_lr": None, "unknown_score": None, **columns}
+
+
+def fits_real(verdict: str, p: float) -> dict[str, Any]:
+    return face(verdict, p_values=[0.3, 0.3, 0.3, p])
+
+
+INNOCENT_FIRST = (
+    fits_real("real", 0.9),
+    fits_real("real", 0.2),
+    fits_real("inconclusive", 0.9),
+    fits_real("inconclusive", 0.06),
+    face("unknown", unknown_score=2.0),
+    face("unknown", unknown_score=5.0),
+    face("one_of", log10_lr=0.1),
+    face("one_of", log10_lr=1.5),
+    face("attributed", log10_lr=-0.5),
+    face("attributed", log10_lr=1.5),
+)
+
+
+@pytest.mark.parametrize(("innocent", "other"), [*pairwise(INNOCENT_FIRST)])
+def test_of_two_faces_the_less_innocent_decides(innocent: dict[str, Any], other: dict[str, Any]) -> None:
+    assert least_innocent([innocent, other], CLASSES) == 1
+    assert least_innocent([other, innocent], CLASSES) == 0
+
+
+def test_of_equal_faces_the_most_prominent_decides() -> None:
+    for one in INNOCENT_FIRST:
+        assert least_innocent([one, one, INNOCENT_FIRST[0]], CLASSES) == 0
+
+
+def test_without_a_reference_set_or_a_class_of_real_videos_the_most_prominent_decides() -> None:
+    assert least_innocent([face("inconclusive")] * 3, CLASSES) == 0
+    alike = [face("inconclusive", p_values=[p, 0.5]) for p in (0.9, 0.1)]
+    assert least_innocent(alike, ("faceswap", "iae")) == 0

@@ -1,6 +1,7 @@
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +73,12 @@ def test_a_fast_stage_waits_for_a_slow_one_and_every_row_arrives() -> None:
 def test_rows_without_pixels_need_no_limit() -> None:
     stage = Stage(fn=Slow, num_workers=1, num_cpus=1)
     assert waiting_bytes([stage], rows=16) == 0
+
+
+def test_the_room_between_stages_holds_the_largest_rows_of_all_workers() -> None:
+    usual = Stage(fn=Fast, num_workers=2, num_cpus=1.0, out_bytes=100)
+    for most, rooms in ((100, 4), (400, 4), (900, 9)):
+        assert waiting_bytes([replace(usual, most_out_bytes=most)], rows=8) == rooms * 2 * 8 * 100
 
 
 class ThreadName:

@@ -125,7 +125,7 @@ class Attacked(ClipWork):
         """Return the video under the name of the attack."""
         return [FileEntry(uri=uri, relative=self.attack, size_bytes=os.path.getsize(uri))]
 
-    def clips(self, files: Files, facts: ClipFacts) -> FaceClips:
+    def clips(self, files: Files, facts: ClipFacts) -> list[FaceClips]:
         """Read the video with the trap in it."""
         file = files.open()
         trap = io.BufferedReader(Trap(file.stream, files.names()[0]), buffer_size=512)

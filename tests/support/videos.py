@@ -60,6 +60,21 @@ def numbered_frame(number: int, *, size: tuple[int, int]) -> Frame:
     return frame
 
 
+def steady_frame(number: int, *, size: tuple[int, int] = (160, 96)) -> Frame:
+    """Return a frame that shows ``number`` faintly below a picture that flickers: the next one is no cut.
+
+    All parts of the picture have the same colours.
+    """
+    width, height = size
+    skin = np.random.default_rng(0).normal((190, 145, 120), 12, (height // 4, width // 4, 3))
+    picture = skin.repeat(4, axis=0).repeat(4, axis=1)[: height * 5 // 8] + 3 * (number % 2)
+    frame = np.full((height, width, 3), 110, np.uint8)
+    frame[: len(picture), : picture.shape[1]] = picture
+    line = slice(height * 5 // 8, height * 13 // 16)
+    frame[line] = numbered_frame(number, size=size)[line].clip(70, 170)
+    return frame
+
+
 def frame_number(rgb: Frame) -> int:
     """Read the number off a decoded frame of any size."""
     height, width = rgb.shape[:2]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dfdm_ray.config import CropConfig, FaceConfig, LimitsConfig, PlanConfig, at_least
+from dfdm_ray.config import CropConfig, FacesConfig, LimitsConfig, PlanConfig, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,11 +12,11 @@ class CropsConfig:
     videos: str
     """A folder, a glob, one video or a list file (.txt)."""
     contact_sheet: str = "crops.png"
-    """PNG to write: one line per video with its T crops in order of time."""
+    """PNG to write: one line per attributed face with its T crops in order of time."""
     limit: int = 24
     """Maximum number of videos."""
     plan: PlanConfig = field(default_factory=PlanConfig)
-    faces: FaceConfig = field(default_factory=FaceConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 

@@ -1,6 +1,6 @@
 """Crops of one video and the places where they were planned, from a decoding process."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dfdm_ray.clips.child import CutVideos, Row, row_of
 from dfdm_ray.clips.isolation import ChildLostError
+from dfdm_ray.clips.spec import ClipSpec
 from dfdm_ray.errors import RejectCode, VideoRejectedError
 from dfdm_ray.io.lending import Files
 from dfdm_ray.schemas import REJECTED
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class PlanAndCut(CutVideos):
     """Cut videos; the answer has the first frame of each planned run, int64, before the row."""
 
-    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
-        """Return the face crops of the video that is lent."""
+    def clips(self, files: Files, facts: "ClipFacts") -> "Sequence[FaceClips]":
+        """Return the crops of the faces of the video that is lent."""
         self._facts = facts
         return super().clips(files, facts)
 
@@ -32,7 +33,7 @@ class PlanAndCut(CutVideos):
         yield from row
 
 
-def plan_and_row(pieces: Iterable[bytes], shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], Row]:
+def plan_and_row(pieces: Iterable[bytes], spec: ClipSpec) -> tuple[npt.NDArray[np.int64], Row]:
     """Return the first frames of the planned runs, and the row of a video that has crops.
 
     Raises:
@@ -43,7 +44,7 @@ def plan_and_row(pieces: Iterable[bytes], shape: tuple[int, ...]) -> tuple[npt.N
         places = np.frombuffer(plan, np.int64)
     except ValueError as error:
         raise ChildLostError(RejectCode.CRASHED, "the decoding process returned no plan") from error
-    row = row_of(answer, shape)
+    row = row_of(answer, spec.shape, most_faces=spec.most_faces)
     if row["status"] == REJECTED:
         raise VideoRejectedError(RejectCode(row["reject_code"]), row["reject_detail"])
     return places, row

@@ -14,7 +14,7 @@ import posixpath
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -152,8 +152,8 @@ class ReadFolders(ClipWork):
             raise VideoRejectedError(RejectCode.UNKNOWN_CLASS, detail)
         return list(_frames(uri))
 
-    def clips(self, files: Files, facts: "ClipFacts") -> "FaceClips":
-        """Return the frames of one folder, in order of their numbers, as one clip.
+    def clips(self, files: Files, facts: "ClipFacts") -> "Sequence[FaceClips]":
+        """Return the frames of one folder, in order of their numbers, as one clip of a face.
 
         Raises:
             VideoRejectedError: If frames are missing, too many, damaged or of another size.
@@ -174,13 +174,14 @@ class ReadFolders(ClipWork):
             pictures.append(picture)
         facts.seconds_decode = time.perf_counter() - started
         nothing: npt.NDArray[np.float32] = np.zeros(0, np.float32)
-        return FaceClips(
+        clips = FaceClips(
             crops=np.stack(pictures)[None],
             pts_s=nothing.astype(np.float64),
             boxes_xyxy=nothing.reshape(0, 4),
             landmarks=nothing.reshape(0, 5, 2),
             face_score=None,
         )
+        return [clips]
 
 
 def in_order(names: list[str], *, num_frames: int) -> list[int]:

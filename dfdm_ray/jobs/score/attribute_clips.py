@@ -1,7 +1,10 @@
-"""Model stage: from face crops to the generator that made them, and to a verdict."""
+"""Model stage: from the crops of each face to the generator that made them, and to a verdict.
+
+A row has the columns of its least innocent face.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +18,7 @@ from dfdm_ray.models.checkpoint import load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.models.reference import ReferenceSet
 from dfdm_ray.models.unknown import Array
-from dfdm_ray.models.verdict import decide
+from dfdm_ray.models.verdict import decide, least_innocent
 from dfdm_ray.schemas import PREDICTIONS, SCORED
 
 _NO_ANSWER: Row = {
@@ -28,6 +31,7 @@ _NO_ANSWER: Row = {
     "prediction_set": [],
     "p_values": [],
     "features": [],
+    "faces": [],
 }
 
 
@@ -38,7 +42,7 @@ class AttributeClips:
 
     Args:
         name: Name of the checkpoint in messages.
-        shape: Shape of a video's crops, (C, T, S, S, 3).
+        shape: Largest shape of the crops of a face, (C, T, S, S, 3).
         features: Whether rows contain the penultimate features.
     """
 
@@ -60,18 +64,17 @@ class AttributeClips:
         self._shape = shape
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Score the videos of ``batch`` in one forward pass."""
+        """Score the faces of ``batch``; one forward pass takes as many as there are videos."""
         rows = batch.drop_columns(["crops"]).to_pylist()
         scored = [index for index, row in enumerate(rows) if row["status"] == SCORED]
         answers: dict[int, Row] = {}
         if scored:
             started = time.perf_counter()
-            scores = self._scorer.score(self._crops(batch["crops"], scored))
-            seconds = (time.perf_counter() - started) / len(scored)
-            answers = {
-                index: {**answer, "seconds_model": seconds}
-                for index, answer in zip(scored, self._answers(scores), strict=True)
-            }
+            clips = np.concatenate([self._clips(batch["crops"], index) for index in scored])
+            scores = self._scores(clips, at_once=len(scored) * self._shape[0])
+            seconds = (time.perf_counter() - started) / len(clips)
+            faces = iter(self._answers(scores, rows))
+            answers = {index: self._of_row(rows[index]["faces"], faces, seconds) for index in scored}
         fixed = {"scored_by": worker_name()}
         out = [
             {**row, **fixed, "true_generator": row["generator"], **answers.get(index, _NO_ANSWER)}
@@ -79,28 +82,42 @@ class AttributeClips:
         ]
         return pa.Table.from_pylist(out, schema=PREDICTIONS)
 
-    def _crops(self, column: pa.ChunkedArray, rows: list[int]) -> npt.NDArray[np.uint8]:
-        """Return the crops of ``n`` videos as ``(n * C, T, S, S, 3)``."""
-        videos = [np.frombuffer(column[row].as_buffer(), dtype=np.uint8) for row in rows]
-        return np.concatenate([video.reshape(self._shape) for video in videos])
+    def _clips(self, column: pa.ChunkedArray, row: int) -> npt.NDArray[np.uint8]:
+        """Return the clips of all faces of a video, ``(n, T, S, S, 3)``."""
+        return np.frombuffer(column[row].as_buffer(), dtype=np.uint8).reshape(-1, *self._shape[1:])
 
-    def _answers(self, scores: ClipScores) -> list[Row]:
+    def _scores(self, clips: npt.NDArray[np.uint8], *, at_once: int) -> ClipScores:
+        parts = [self._scorer.score(clips[at : at + at_once]) for at in range(0, len(clips), at_once)]
+        return ClipScores(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _of_row(self, places: Sequence[Row], answers: Iterator[Row], seconds: float) -> Row:
+        """Return the columns of a video whose faces are at ``places`` and have the next ``answers``."""
+        faces = [{**place, **answer} for place, answer in zip(places, answers, strict=False)]
+        deciding = least_innocent(faces, self._classes)
+        num_clips = sum(place["num_frames_scored"] for place in places) // self._shape[1]
+        work = {"deciding_face": deciding, "seconds_model": seconds * num_clips}
+        return {**faces[deciding], "faces": faces, **work}
+
+    def _answers(self, scores: ClipScores, rows: Sequence[Row]) -> list[Row]:
+        """Return the answer for each face of ``rows``."""
+        num_clips = [face["num_frames_scored"] // self._shape[1] for row in rows for face in row["faces"]]
+        ends = np.cumsum(num_clips)[:-1]
         logits, features = (
-            values.reshape(-1, self._shape[0], values.shape[1]).mean(axis=1, dtype=np.float64)
+            np.stack([of_face.mean(axis=0, dtype=np.float64) for of_face in np.split(values, ends)])
             for values in (scores.logits, scores.features)
         )
-        weights = scores.temporal_attention.reshape(len(logits), -1)
+        weights = np.split(scores.temporal_attention, ends)
         probabilities = self._reference.probabilities(logits) if self._reference else softmax(logits)
         answers = [
             {
-                "generator": self._classes[int(video.argmax())],
+                "generator": self._classes[int(face.argmax())],
                 "probability": float(probability.max()),
                 "probabilities": probability.tolist(),
-                "logits": video.tolist(),
-                "temporal_attention": attention.tolist(),
+                "logits": face.tolist(),
+                "temporal_attention": attention.ravel().tolist(),
                 "features": feature.tolist() if self._keep_features else [],
             }
-            for video, probability, attention, feature in zip(
+            for face, probability, attention, feature in zip(
                 logits, probabilities, weights, features, strict=True
             )
         ]
@@ -111,7 +128,7 @@ class AttributeClips:
 def verdict_columns(
     reference: ReferenceSet | None, classes: Sequence[str], logits: Array, features: Array
 ) -> list[Row]:
-    """Return the columns of the verdicts on ``N`` videos with these logits and penultimate features."""
+    """Return the columns of the verdicts on ``N`` faces with these logits and penultimate features."""
     if reference is None:
         decision = decide((), classes, unknown_score=0.0, threshold=0.0)
         row = {"verdict": decision.verdict, "verdict_reason": decision.reason}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from dfdm_ray.config import ArchiveConfig, FaceConfig, PlanConfig, ResourceConfig
+from dfdm_ray.config import ArchiveConfig, FacesConfig, PlanConfig, ResourceConfig
 from dfdm_ray.errors import UserError
 
 
@@ -29,12 +29,12 @@ class ScoreConfig(ArchiveConfig):
     compile: bool = False
     """Use torch.compile: a slow start, then faster batches."""
     plan: PlanConfig = field(default_factory=PlanConfig)
-    faces: FaceConfig = field(default_factory=FaceConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
     resources: ResourceConfig = field(default_factory=ResourceConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FaceConfig()):
+        if self.crops is not None and (self.plan, self.faces) != (PlanConfig(), FacesConfig()):
             raise UserError("--plan and --faces apply to videos; --crops are cropped already")
         if self.videos is not None and self.split is not None:
             raise UserError("--split needs --manifest or --crops, as --videos have no splits")

@@ -62,13 +62,15 @@ class Source:
     not_listed: Sequence[str] = ()
     """Places that could not be listed, each with the reason."""
     shape: tuple[int, int, int, int, int]
-    """Shape of a video's crops as the model takes them, (C, T, S, S, 3)."""
+    """Shape of the crops of a face as the model takes them, (C, T, S, S, 3)."""
+    most_faces: int = 1
+    """Most faces of a video."""
     settings: Mapping[str, Any]
     """Values on which the crops depend."""
     fn: type
     """Stage that makes :data:`schemas.CLIPS` of the rows."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Its arguments, but for the limits of :class:`MakeClips`."""
+    """Its arguments, but for the limits and sizes of :class:`MakeClips`."""
 
 
 def main(config: ScoreConfig, console: Console) -> None:
@@ -129,6 +131,7 @@ def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
         strategy=trained.strategy,
         runs=trained.runs,
         clips=trained.clips,
+        most_faces=config.faces.most,
     )
     rows, not_listed = read_manifest(config, console)
     weights, detector = checked_detector(config.faces)
@@ -137,9 +140,10 @@ def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
         rows=rows,
         not_listed=not_listed,
         shape=spec.shape,
+        most_faces=spec.most_faces,
         settings={**asdict(spec), **detector},
         fn=MakeClips,
-        kwargs={"work": work, "detector": config.faces.detector, "shape": spec.shape},
+        kwargs={"work": work, "detector": config.faces.detector},
     )
 
 
@@ -194,14 +198,16 @@ def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
 def _clips_stage(
     config: ScoreConfig, source: Source, shares: Shares, nodes: Sequence[Mapping[str, float]]
 ) -> Stage:
-    limits = file_limits(config.limits, total(nodes), workers=shares.decode_workers)
+    bounds = file_limits(config.limits, total(nodes), workers=shares.decode_workers)
+    bounds |= {"shape": source.shape, "most_faces": source.most_faces}
     return Stage(
         fn=source.fn,
-        kwargs={**source.kwargs, **(limits if source.fn is MakeClips else {})},
+        kwargs={**source.kwargs, **(bounds if source.fn is MakeClips else {})},
         num_workers=shares.decode_workers,
         most_workers=config.resources.decode_workers or config.resources.max_decode_workers,
         num_cpus=shares.decode_cpus,
         out_bytes=math.prod(source.shape),
+        most_out_bytes=math.prod(source.shape) * source.most_faces,
     )
 
 

@@ -58,4 +58,5 @@ class ReadCrops:
         num_clips, num_frames = self._stored[:2]
         flat = (np.arange(num_clips)[:, None] * num_frames + self._picked).ravel()
         by_frame = {name: [row[name][frame] for frame in flat] if row[name] else [] for name in BY_FRAME}
-        return {"num_frames_scored": len(flat), **by_frame, "crops": crops[:, self._picked].tobytes()}
+        face = {"num_frames_scored": len(flat), **by_frame, "face_score": row["face_score"]}
+        return {**face, "faces": [face], "crops": crops[:, self._picked].tobytes()}

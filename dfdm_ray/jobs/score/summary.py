@@ -32,6 +32,8 @@ def show_scores(predictions: pa.Table, record: dict[str, Any], *, folder: str, c
         console.print(generators_table(scored))
         for line in confidence_histogram(scored["probability"].to_numpy(zero_copy_only=False)):
             say(console, line)
+        if several := several_faces(scored):
+            say(console, several)
     show_rejects(predictions.filter(pc.equal(predictions["status"], REJECTED)), console)
     say(console, cost_line(record))
     counts = f"planned {record['planned']} = scored {record['scored']} + rejected {record['rejected']}"
@@ -68,6 +70,17 @@ def verdicts_table(scored: pa.Table) -> Table:
     for (verdict, classes), number in sorted(counts.items(), key=lambda one: (one[0][0], -one[1])):
         table.add_row(verdict, escape(classes), str(number))
     return table
+
+
+def several_faces(predictions: pa.Table) -> str | None:
+    """Return a line about the videos with several attributed faces, ``None`` if there are none."""
+    number = pc.sum(pc.greater(pc.list_value_length(predictions["faces"]), 1)).as_py()
+    if not number:
+        return None
+    others = pc.sum(pc.greater(predictions["deciding_face"], 0)).as_py()
+    text = "1 video has" if number == 1 else f"{number} videos have"
+    which = f", in {others} not the most prominent" if others else ""
+    return f"{text} several attributed faces; the least innocent decides{which}"
 
 
 def generators_table(scored: pa.Table) -> Table:

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from dfdm_ray.clips.isolation import ChildLostError
-from dfdm_ray.config import CropConfig, LimitsConfig, PlanConfig
+from dfdm_ray.clips.spec import clip_spec
+from dfdm_ray.config import CropConfig, FaceConfig, LimitsConfig, PlanConfig
 from dfdm_ray.io.images import read_png
 from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.jobs.crops.job import draw_crops
@@ -35,4 +36,4 @@ def test_videos_are_drawn_from_a_decoding_process_and_others_are_told(
 @pytest.mark.parametrize("pieces", [[], [b"12345678"], [b"123", b""], [b"12345678", b"no row"], [b""] * 3])
 def test_an_answer_without_plan_or_row_is_a_crash(pieces: list[bytes]) -> None:
     with pytest.raises(ChildLostError):
-        plan_and_row(pieces, (1, 4, 64, 64, 3))
+        plan_and_row(pieces, clip_spec(PlanConfig(), FaceConfig(), CropConfig(size=64), num_frames=4))

@@ -34,7 +34,8 @@ def frames() -> Crops:
 
 def read(folder: Path) -> Crops:
     work = ReadFolders(num_frames=T, size=S)
-    return work.clips(Files(work.files(str(folder))), ClipFacts()).crops
+    (clips,) = work.clips(Files(work.files(str(folder))), ClipFacts())
+    return clips.crops
 
 
 def rejection(folder: Path) -> str:
