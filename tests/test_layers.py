@@ -19,6 +19,7 @@ ORDER = (
     {"clips"},
     {"engine"},
     {"jobs"},
+    {"api"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
