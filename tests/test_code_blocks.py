@@ -2,11 +2,16 @@
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.cluster_files import REPOSITORY
+
+import dfdm_ray
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +29,19 @@ def folder(
 ) -> Path:
     for name, file in {"a.mp4": carphone, "b.mp4": sky, "dma_sta.pt": tiny_checkpoint}.items():
         (tmp_path / name).symlink_to(file)
+    write_run(tmp_path / "out", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_run(out: Path, folder: Path) -> None:
+    """Write what score stores of the videos in ``folder``."""
+    with dfdm_ray.load(folder / "dma_sta.pt") as model:
+        tables = [answer.table for answer in model.attribute_many([folder / "a.mp4", folder / "b.mp4"])]
+        record = {"runs": [], "settings": {"classes": model.classes}}
+    (out / "predictions").mkdir(parents=True)
+    pq.write_table(pa.concat_tables(tables), out / "predictions" / "part-00000.parquet")
+    (out / "run.json").write_text(json.dumps(record))
 
 
 def run(document: Path) -> str:
