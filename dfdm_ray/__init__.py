@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dfdm_ray.api.answer import Answer
+    from dfdm_ray.api.dataset import attribute_dataset
     from dfdm_ray.api.load import load
     from dfdm_ray.api.model import Model
     from dfdm_ray.errors import DfdmError, RejectCode, UserError
@@ -22,11 +23,12 @@ _PUBLIC = {
     "Model": "api.model",
     "RejectCode": "errors",
     "UserError": "errors",
+    "attribute_dataset": "api.dataset",
     "load": "api.load",
 }
 """Public names and their modules, which are imported when a name is used: torch and Ray take seconds."""
 
-__all__ = ["Answer", "DfdmError", "Model", "RejectCode", "UserError", "load"]
+__all__ = ["Answer", "DfdmError", "Model", "RejectCode", "UserError", "attribute_dataset", "load"]
 
 
 def __getattr__(name: str) -> object:
