@@ -58,9 +58,12 @@ def attribute_dataset(
         resources: Use of the cluster. Default: all but one CPU, which other stages need.
 
     Raises:
-        UserError: If the checkpoint or the face detector cannot be used. Workers raise it if ``ds`` lacks the
-            column, or has one of the new ones.
+        UserError: If the checkpoint or the face detector cannot be used, or ``ds`` lacks the column or has
+            one of the new ones; workers raise it if the columns are known only there.
     """
+    known = ds.schema(fetch_if_missing=False)
+    if known is not None and isinstance(known.base_schema, pa.Schema):
+        check_columns(known.base_schema, uri_column=uri_column, prefix=prefix)
     plan, faces, limits = plan or PlanConfig(), faces or FaceConfig(), limits or LimitsConfig()
     name = os.fspath(checkpoint)
     content = storage.read_bytes(name, what="checkpoint")

@@ -17,7 +17,7 @@ _MOST = 10
 
 def draw(answer: "Answer") -> Figure:
     """Return a figure with the crops, the time of each and a bar for the probability of each class."""
-    title = visible(f"{answer.row['video_id']}\n{answer}").replace("\\n", "\n", 1)
+    title = "\n".join(map(visible, (answer.row["video_id"], str(answer))))
     if not answer.probabilities:
         figure = Figure(figsize=(_WIDTH, _ROOM), layout="constrained")
         figure.suptitle(title, fontsize=10, parse_math=False)

@@ -58,7 +58,7 @@ class Model:
             from dfdm_ray.clips.cut import make_detector
 
             make_detector(faces, weights)  # an unusable file is found here, not by the first video
-        self._name, self._threads = name, threads
+        self._name, self._threads, self._closed = name, threads, False
         # One thread for the process that decodes: Linux ends a child with the thread that started it.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="dfdm-ray decoder")
         with _torch_threads(threads):
@@ -109,16 +109,20 @@ class Model:
         An answer holds its crops, so a list of all answers needs about 1.5 MB for each video.
 
         Raises:
-            UserError: If ``paths`` is a single path, or contains a URI with a key.
+            UserError: If ``paths`` is a single path or contains a URI with a key, or the model is closed.
         """
         if isinstance(paths, str | bytes | os.PathLike):
             raise UserError("attribute_many takes several paths; for one video use attribute")
+        if self._closed:
+            raise UserError("this model is closed; load it again")
         return self._answers(paths)
 
     def close(self) -> None:
         """End the process that decodes; the model cannot be used afterwards."""
-        self._decoder.submit(self._make.close)
-        self._decoder.shutdown()
+        if not self._closed:
+            self._closed = True
+            self._decoder.submit(self._make.close)
+            self._decoder.shutdown()
 
     def __enter__(self) -> "Model":
         return self

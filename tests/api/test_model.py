@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import subprocess
 import sys
 import time
@@ -65,6 +66,24 @@ def test_mistakes_are_one_clear_line(model: dfdm_ray.Model, carphone: Path, tmp_
         model.attribute("s3://AKIA:hidden@bucket/v.mp4")
     with pytest.raises(UserError, match="cannot read the checkpoint"):
         dfdm_ray.load(tmp_path / "gone.pt")
+
+
+def test_a_closed_model_says_so_and_may_be_closed_again(tiny_checkpoint: Path, carphone: Path) -> None:
+    with dfdm_ray.load(tiny_checkpoint) as model:
+        model.close()
+        with pytest.raises(UserError, match="this model is closed; load it again"):
+            model.attribute(carphone)
+
+
+def test_any_file_name_is_taken_and_drawn(model: dfdm_ray.Model, carphone: Path, tmp_path: Path) -> None:
+    for name in ("=cmd $x_1$\n\x1b[31m.mp4", os.fsdecode(b"na\xefve.mp4")):
+        path = tmp_path / name
+        path.symlink_to(carphone)
+        answer = model.attribute(path)
+        json.dumps(answer.to_dict(), allow_nan=False, ensure_ascii=False).encode()
+        title = answer.figure().get_suptitle().split("\n")
+        assert (answer.status, len(title), title[1]) == ("scored", 2, str(answer))
+        assert answer._repr_png_()
 
 
 def test_a_load_that_fails_leaves_no_process(tiny_checkpoint: Path, tmp_path: Path) -> None:

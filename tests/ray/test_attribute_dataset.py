@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import ray.cloudpickle
 import ray.data
@@ -8,6 +9,7 @@ import ray.data
 import dfdm_ray
 from dfdm_ray.api.dataset import ANSWER
 from dfdm_ray.engine.stage import own_words
+from dfdm_ray.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -40,9 +42,19 @@ def test_a_pipeline_gets_an_answer_for_every_row_and_keeps_its_columns(
     assert found[0]["dfdm_pts_s"] == answer.row["pts_s"]
 
 
+def test_a_wrong_column_is_one_clear_line_before_any_work(tiny_checkpoint: Path) -> None:
+    ds = ray.data.from_arrow(pa.table({"video": ["a.mp4"], "path": [1], "status": ["mine"]}))
+    with pytest.raises(UserError, match="has no column 'uri'; its columns: video, path, status"):
+        dfdm_ray.attribute_dataset(ds, checkpoint=tiny_checkpoint, uri_column="uri")
+    with pytest.raises(UserError, match="'path' has the type int64; it must contain paths as text"):
+        dfdm_ray.attribute_dataset(ds, checkpoint=tiny_checkpoint)
+    with pytest.raises(UserError, match="has a column status already; give another prefix"):
+        dfdm_ray.attribute_dataset(ds, checkpoint=tiny_checkpoint, uri_column="video")
+
+
 @pytest.mark.logs_an_error  # Ray Data does
-def test_a_wrong_column_is_one_clear_line(carphone: Path, tiny_checkpoint: Path) -> None:
-    ds = ray.data.from_items([{"video": str(carphone)}])
+def test_a_worker_says_it_where_the_columns_are_not_known_before(tiny_checkpoint: Path) -> None:
+    ds = ray.data.from_items([{"video": "a.mp4", "size": 1}]).map(twice)
     with pytest.raises(ray.exceptions.RayTaskError) as caught:
         dfdm_ray.attribute_dataset(ds, checkpoint=tiny_checkpoint).take_all()
-    assert str(own_words(caught.value)) == "the dataset has no column 'path'; its columns: video"
+    assert str(own_words(caught.value)) == "the dataset has no column 'path'; its columns: video, size"
