@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Tests that share a Ray run in one of the two workers, see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-.PHONY: demo test quick lint lock bench clean setup
+.PHONY: demo test quick lint docs lock bench clean setup
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## real faces through the whole pipeline into build/demo/
@@ -28,6 +28,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## the documents as a site in build/docs/, with a reference made from the code
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	! grep -rE '<(script|link|img)[^>]* (src|href)="https?:' build/docs --include=*.html  # a page fetches nothing
 
 bench: $(READY)  ## see benchmarks/README.md; ARGS=--quick takes about three minutes
 	$(BIN)/dfdm-ray assets get > /dev/null

@@ -18,6 +18,7 @@ from dfdm_ray.jobs.crops.config import CropsConfig
 from dfdm_ray.jobs.demo.config import DemoConfig
 from dfdm_ray.jobs.doctor.config import DoctorConfig
 from dfdm_ray.jobs.evaluate.config import EvaluateConfig
+from dfdm_ray.jobs.export.config import ExportConfig
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.manifest.config import ManifestConfig
 from dfdm_ray.jobs.png_tree.config import PngTreeConfig
@@ -44,6 +45,7 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "calibrate": (CalibrateConfig, "jobs.calibrate.job:calibrate"),
     "verify": (VerifyConfig, "engine.verify:verify"),
     "report": (ReportConfig, "jobs.report.job:report"),
+    "export": (ExportConfig, "jobs.export.job:export"),
     "evaluate": (EvaluateConfig, "jobs.evaluate.job:evaluate"),
     "generate": (GenerateConfig, "jobs.generate.job:generate"),
     "doctor": (DoctorConfig, "jobs.doctor.job:doctor"),

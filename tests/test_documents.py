@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster_files import REPOSITORY
+from support.guides import guides
 
 from dfdm_ray.errors import RejectCode
 from dfdm_ray.schemas import CROPS, CROPS_INDEX, MANIFEST, PREDICTIONS
@@ -74,3 +75,27 @@ def test_what_a_crops_dataset_adds_to_these_columns_is_described() -> None:
 
 def test_every_reject_code_is_described_and_no_other() -> None:
     assert first_cells("Reject codes") == set(RejectCode)
+
+
+FENCES = [
+    (path, mark, kind, code)
+    for path in DOCUMENTS
+    if path.parent.name == "docs"
+    for mark, kind, code in re.findall(
+        r"(<!-- not run: .+ -->\n)?^```(bash|python)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL
+    )
+]
+
+
+def test_every_code_of_the_guides_is_run_or_says_why_not() -> None:
+    left_over = [f"{name(path)}: {code}" for path, mark, kind, code in FENCES if not mark and kind == "bash"]
+    run = {f"docs/{guide}.md: {code}" for guide, codes in guides().items() for code in codes}
+    assert {*left_over} == run  # Python is run by test_code_blocks.py
+
+
+def test_every_page_but_those_made_from_the_code_is_in_the_repository() -> None:
+    config = (REPOSITORY / "mkdocs.yml").read_text()
+    shown = {*re.findall(r"^ +- (?:\w+: )?([\w/]+\.md)$", config, re.MULTILINE)}
+    made = {"cli.md", "schemas.md", "cluster.md", "benchmarks.md", "measured.md"}
+    made |= {"changelog.md", "contributing.md", "security.md"}
+    assert shown - made == {path.name for path in (REPOSITORY / "docs").glob("*.md")}

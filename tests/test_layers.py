@@ -19,6 +19,7 @@ ORDER = (
     {"clips"},
     {"engine"},
     {"jobs"},
+    {"api"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
@@ -34,7 +35,7 @@ WITHOUT = {
     "av": lambda path: path.startswith(("io/", "models/", "generators/", "manifest/", "engine/")),
     "pyarrow": lambda path: path.startswith(("models/", "generators/", "faces/")),
 }
-RAY_JOBS = {"jobs/train/job.py", "jobs/generate/job.py", "jobs/doctor/job.py"}
+RAY_JOBS = {"jobs/train/job.py", "jobs/generate/job.py", "jobs/doctor/job.py", "api/dataset.py"}
 EXCEPT = {("faces/retinaface_resnet.py", "torch")}
 
 

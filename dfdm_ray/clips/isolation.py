@@ -102,8 +102,7 @@ class Isolated:
             WorkBugError: If this input triggers a bug in the work.
             RuntimeError: If the work cannot start.
         """
-        if self._child is None or self._child.poll() is not None:
-            self._start()
+        self.start()
         is_last = False
         try:
             self._lender.lend(lambda: self._work.files(uri))
@@ -133,8 +132,14 @@ class Isolated:
                 one.close()
             self._child = None
 
-    def _start(self) -> None:
-        """Start a child, and once more if it was killed, as Linux does when memory is short."""
+    def start(self) -> None:
+        """Start a child if none runs, and once more if it was killed, as Linux does when memory is short.
+
+        Raises:
+            RuntimeError: If the work cannot start.
+        """
+        if self._child is not None and self._child.poll() is None:
+            return
         try:
             self._load()
         except RuntimeError:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from dfdm_ray.clips.child import NO_CLIPS, NOTHING_KNOWN, ClipWork, Row, rejection, row_of
-from dfdm_ray.clips.crops_dataset import write_crops
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.errors import RejectCode, writing_to
 from dfdm_ray.io.object_store import drain_failures
@@ -53,6 +52,14 @@ class MakeClips:
         self._detector = detector
         self._shape, self._most_faces = shape, most_faces
         self._attempts = attempts
+
+    def start(self) -> None:
+        """Start the decoding process now, not with the first file."""
+        self._isolated.start()
+
+    def close(self) -> None:
+        """End the decoding process."""
+        self._isolated.close()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Process the files of ``batch`` in turn."""
@@ -119,6 +126,8 @@ class SaveCrops:
         return pa.Table.from_pylist(rows, schema=CROPS_INDEX)
 
     def _save(self, row: Row) -> Row:
+        from dfdm_ray.clips.crops_dataset import write_crops  # it needs OpenCV and PyAV
+
         content = row.pop("crops")
         if row["status"] == REJECTED:
             return {**row, "num_clips": 0, "file": None}

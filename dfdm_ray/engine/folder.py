@@ -183,7 +183,7 @@ class RunFolder(OutputFolder):
         schema: pa.Schema,
         files: str | None = None,
     ) -> None:
-        owned = (MANIFEST_FILE, rows, *([files] if files else []), "contact_sheet.png")
+        owned = [MANIFEST_FILE, "contact_sheet.png", rows, f"{rows}.csv", f"{rows}.jsonl", files or rows]
         super().__init__(root, job=job, settings=settings, owned=owned)
         self.schema = schema
         self.rows = storage.join(root, rows)

@@ -8,14 +8,21 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from dfdm_ray.errors import UserError
+from dfdm_ray.errors import UserError, refuse_keys
 from dfdm_ray.io import listing, storage
 from dfdm_ray.io.listing import FileEntry, ListingProblem
 from dfdm_ray.io.terminal import visible
 from dfdm_ray.labels import REAL
 from dfdm_ray.manifest.names import DfdmFacts, Original, find_copies, parse_path, system_part
 from dfdm_ray.manifest.read import is_csv, load_manifest
-from dfdm_ray.manifest.sources import VIDEO_EXTENSIONS, Listing, list_source, nothing_found
+from dfdm_ray.manifest.sources import (
+    VIDEO_EXTENSIONS,
+    Listing,
+    line_id,
+    list_source,
+    located,
+    nothing_found,
+)
 from dfdm_ray.schemas import MANIFEST, with_values
 
 _OTHER_FACTS = ("crf", "target_identity", "source_identity", "scene")
@@ -99,6 +106,21 @@ def build_manifest(source: str, *, original: Original = "faceswap") -> ManifestB
         is_dfdm=is_dfdm,
         original_note=_original_note(sum(fact.is_original for fact in facts), original),
     )
+
+
+def video_row(path: str, *, folder: str) -> dict[str, object]:
+    """Return a row of :data:`schemas.MANIFEST` for one video that is not looked at: its size is 0.
+
+    Args:
+        path: Path or URI, which is also the ``video_id``; a relative one is below ``folder``.
+
+    Raises:
+        UserError: If it is a URI with a key.
+    """
+    refuse_keys([path], origin="a path")
+    video = FileEntry(uri=located(path, folder), relative=line_id(path), size_bytes=0)
+    (row,) = _table([video], [parse_path(_path(video.relative), root=folder)]).to_pylist()
+    return dict(row)
 
 
 def with_real(build: ManifestBuild, source: str) -> ManifestBuild:

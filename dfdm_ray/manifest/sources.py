@@ -148,7 +148,7 @@ def _list_file_source(uri: str) -> Listing:
         line_uri = located(line, folder)
         if line_uri in lines:
             reason = f"line {number} names the same file as line {lines[line_uri][0]}; the file counts once"
-            doubled.append(ListingProblem(uri=line_uri, relative=_line_id(line), reason=reason))
+            doubled.append(ListingProblem(uri=line_uri, relative=line_id(line), reason=reason))
         else:
             lines[line_uri] = (number, line)
     refuse_keys(lines, origin=f"the list of videos {visible(uri)}")
@@ -158,7 +158,8 @@ def _list_file_source(uri: str) -> Listing:
     return replace(listed, doubled=tuple(doubled), is_list=True)
 
 
-def _line_id(line: str) -> str:
+def line_id(line: str) -> str:
+    """Return the ``video_id`` of a line of a list file: the line, percent-encoded if it is not UTF-8."""
     return line if storage.local_uri(line) == line else quote(os.fsencode(line))
 
 
@@ -173,16 +174,16 @@ def located(line: str, folder: str) -> str:
 
 
 def _line_entry(uri: str, line: str) -> FileEntry | ListingProblem:
-    line_id = _line_id(line)
+    name = line_id(line)
     if "://" not in uri or uri.startswith("file://"):
-        return replace(listing.local_entry(storage.local_path(uri), relative_to="/"), relative=line_id)
+        return replace(listing.local_entry(storage.local_path(uri), relative_to="/"), relative=name)
     try:
         storage.resolve(uri)  # raises for unknown schemes
-        return listing.remote_entry(uri, storage.file_info(uri), relative=line_id)
+        return listing.remote_entry(uri, storage.file_info(uri), relative=name)
     except FileNotFoundError:
-        return ListingProblem(uri=uri, relative=line_id, reason="No such file or directory")
+        return ListingProblem(uri=uri, relative=name, reason="No such file or directory")
     except (OSError, UserError) as error:
-        return ListingProblem(uri=uri, relative=line_id, reason=str(error))
+        return ListingProblem(uri=uri, relative=name, reason=str(error))
 
 
 def _glob_source(pattern: str) -> Listing:

@@ -16,7 +16,10 @@ from support.cluster_files import CLUSTER, README, REPOSITORY, after, commands, 
 from dfdm_ray import cli
 
 OPTION = re.compile(r"--[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*")
-GUIDES = ("score", "data", "dfdm", "train", "evaluate", "generate", "files", "report")
+GUIDES = (
+    *("score", "tables", "dfdm", "generate", "data", "crops", "train", "calibrate", "evaluate", "files"),
+    *("how_it_works", "quickstart", "verdicts", "report"),
+)
 COMMANDS = [(where, words) for where, code in shell_code().items() for words in commands(code)]
 
 

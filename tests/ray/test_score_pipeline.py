@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from support.mixed_archive import EXPECTED
 
+import dfdm_ray
 from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import ResourceConfig
 from dfdm_ray.jobs.score import job as pipeline
@@ -17,7 +18,7 @@ from dfdm_ray.schemas import PREDICTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
-TWO_DECODE = ResourceConfig(decode_workers=2, model_workers=1, batch_size=2)
+TWO_DECODE = ResourceConfig(decode_workers=2, model_workers=1, batch_size=1)
 ONE_DECODES = ResourceConfig(decode_workers=1, model_workers=1, batch_size=1)
 
 
@@ -58,6 +59,18 @@ def test_equal_videos_get_equal_answers(scored: Path) -> None:
     rows = [row for row in read(scored).to_pylist() if row["status"] == "scored"]
     for row in rows:  # the batch a video falls into moves the last digits
         np.testing.assert_allclose(row["logits"], rows[0]["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_python_api_gives_the_same_rows_to_the_digit(
+    scored: Path, archive: Path, tiny_checkpoint: Path
+) -> None:
+    by_worker = {"video_id", "prepared_by", "scored_by", "seconds_decode", "seconds_detect", "seconds_model"}
+    same = [name for name in PREDICTIONS.names if name not in by_worker]
+    rows = read(scored)
+    with dfdm_ray.load(tiny_checkpoint) as model:
+        answers = model.attribute_many(archive / name for name in rows["video_id"].to_pylist())
+        table = pa.concat_tables(answer.table for answer in answers)
+    assert table.select(same).to_pylist() == rows.select(same).to_pylist()
 
 
 def test_a_finished_run_does_nothing_when_run_again(

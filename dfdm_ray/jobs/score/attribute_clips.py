@@ -14,7 +14,7 @@ import pyarrow as pa
 from dfdm_ray.clips.child import Row
 from dfdm_ray.clips.stage import worker_name
 from dfdm_ray.models.calibration import softmax
-from dfdm_ray.models.checkpoint import load_checkpoint
+from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
 from dfdm_ray.models.inference import ClipScorer, ClipScores
 from dfdm_ray.models.reference import ReferenceSet
 from dfdm_ray.models.unknown import Array
@@ -49,7 +49,7 @@ class AttributeClips:
     def __init__(
         self,
         *,
-        checkpoint: bytes,
+        checkpoint: bytes | LoadedModel,
         name: str,
         shape: tuple[int, int, int, int, int],
         device: str,
@@ -57,7 +57,7 @@ class AttributeClips:
         compile: bool,
         features: bool = False,
     ) -> None:
-        loaded = load_checkpoint(checkpoint, name=name)
+        loaded = load_checkpoint(checkpoint, name=name) if isinstance(checkpoint, bytes) else checkpoint
         self._classes, self._reference = loaded.classes, loaded.reference
         self._keep_features = features
         self._scorer = ClipScorer(loaded, device=device, precision=precision, compile=compile)

@@ -13,19 +13,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
-from dfdm_ray.clips.child import CutVideos
 from dfdm_ray.clips.crops_dataset import read_index, read_settings
-from dfdm_ray.clips.spec import clip_spec
 from dfdm_ray.clips.stage import MakeClips
-from dfdm_ray.config import Align, CropConfig
 from dfdm_ray.engine.folder import RunFolder
-from dfdm_ray.engine.record import changes
 from dfdm_ray.engine.run import checked_detector, open_run, read_manifest
 from dfdm_ray.engine.session import nodes_to_come, ray_session, worker_nodes
 from dfdm_ray.engine.shares import Shares, file_limits, pool_sizes, share_out, total
@@ -36,9 +32,9 @@ from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.score.attribute_clips import AttributeClips
 from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.read_crops import ReadCrops
+from dfdm_ray.jobs.score.settings import making_clips, other_faces
 from dfdm_ray.jobs.score.summary import show_scores
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
-from dfdm_ray.models.preprocessing import Preprocessing
 from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
 
 
@@ -70,7 +66,7 @@ class Source:
     fn: type
     """Stage that makes :data:`schemas.CLIPS` of the rows."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Its arguments, but for the limits and sizes of :class:`MakeClips`."""
+    """Its arguments, but for the limits of :class:`MakeClips`."""
 
 
 def main(config: ScoreConfig, console: Console) -> None:
@@ -122,20 +118,11 @@ def score(config: ScoreConfig, console: Console) -> ScoreResult:
 
 def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
     """Return the videos of ``config`` as a source of crops."""
-    trained = model.preprocessing
-    spec = clip_spec(
-        config.plan,
-        config.faces,
-        CropConfig(size=trained.crop_size, margin=trained.margin, align=cast(Align, trained.align)),
-        num_frames=model.config.num_frames,
-        strategy=trained.strategy,
-        runs=trained.runs,
-        clips=trained.clips,
-        most_faces=config.faces.most,
+    weights, detector = checked_detector(config.faces)
+    spec, kwargs = making_clips(
+        model, plan=config.plan, faces=config.faces, weights=weights, max_pixels=config.limits.max_pixels
     )
     rows, not_listed = read_manifest(config, console)
-    weights, detector = checked_detector(config.faces)
-    work = CutVideos(faces=config.faces, spec=spec, weights=weights, max_pixels=config.limits.max_pixels)
     return Source(
         rows=rows,
         not_listed=not_listed,
@@ -143,7 +130,7 @@ def videos(config: ScoreConfig, model: LoadedModel, console: Console) -> Source:
         most_faces=spec.most_faces,
         settings={**asdict(spec), **detector},
         fn=MakeClips,
-        kwargs={"work": work, "detector": config.faces.detector},
+        kwargs=kwargs,
     )
 
 
@@ -177,12 +164,6 @@ def _crop_text(settings: Mapping[str, Any]) -> str:
     return f"{pixels} with a margin of {float(settings['margin']):g}"
 
 
-def other_faces(trained: Preprocessing, settings: Mapping[str, Any]) -> list[str]:
-    """Return one text for each setting of face detection that differs from the training's."""
-    both = trained.faces.keys() & settings.keys()
-    return changes({name: trained.faces[name] for name in both}, {name: settings[name] for name in both})
-
-
 def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
     if config.split is None:
         return rows
@@ -198,11 +179,10 @@ def _of_split(config: ScoreConfig, rows: pa.Table) -> pa.Table:
 def _clips_stage(
     config: ScoreConfig, source: Source, shares: Shares, nodes: Sequence[Mapping[str, float]]
 ) -> Stage:
-    bounds = file_limits(config.limits, total(nodes), workers=shares.decode_workers)
-    bounds |= {"shape": source.shape, "most_faces": source.most_faces}
+    limits = file_limits(config.limits, total(nodes), workers=shares.decode_workers)
     return Stage(
         fn=source.fn,
-        kwargs={**source.kwargs, **(bounds if source.fn is MakeClips else {})},
+        kwargs={**source.kwargs, **(limits if source.fn is MakeClips else {})},
         num_workers=shares.decode_workers,
         most_workers=config.resources.decode_workers or config.resources.max_decode_workers,
         num_cpus=shares.decode_cpus,
