@@ -87,6 +87,8 @@ def test_the_manifest_and_the_card_tell_the_truth(made: Path) -> None:
     assert [person["name"] for person in card["identities"]] == ["driver", "man"]
     assert next(iter(card["rejected_sources"].values())).startswith("no_face")
     assert (made / "contact_sheet.png").stat().st_size > 1000
+    (held,) = json.loads((made / "run.json").read_text())["runs"][0]["sandbox"].values()
+    assert {"no_new_privs", "limits"} <= {*held}
 
 
 def test_no_generator_is_told_by_frame_count_times_or_metadata(made: Path) -> None:

@@ -22,6 +22,7 @@ import ray
 from rich.console import Console
 
 from dfdm_ray.clips.cut import load_detector
+from dfdm_ray.engine.observe import unconfined
 from dfdm_ray.engine.progress import Work, progress
 from dfdm_ray.engine.session import ray_session, worker_nodes
 from dfdm_ray.engine.shares import of_task, total
@@ -78,7 +79,8 @@ def generate(config: GenerateConfig, console: Console) -> None:
         if networks == root:
             _train(config, trainings, console)
         _require_trained(trainings)
-        _convert(root, trainings, scenes, faces, console)
+        if held := _convert(root, trainings, scenes, faces, console):
+            record["runs"][-1]["sandbox"] = held
         dataset = Dataset(
             root=root,
             identities=identities,
@@ -196,7 +198,8 @@ def _convert(
     scenes: Mapping[str, list[Scene]],
     faces: Mapping[str, str],
     console: Console,
-) -> None:
+) -> dict[str, list[str]]:
+    """Make the missing scenes; return the layers of the sandbox in which each host decoded them."""
     convert = ray.remote(**of_task(worker_nodes()), max_retries=_RETRIES)(tasks.convert)
     running, planned = [], list[Path]()
     for scene in chain(*scenes.values()):
@@ -210,8 +213,11 @@ def _convert(
             paths = swap_paths(root, scene, source, training.generator)
             planned += paths.values()
             running.append(convert.remote(training, scene, marks, to, paths))
-    _wait(running, "scenes", console)
+    held = dict(one for one in _wait(running, "scenes", console) if one)
     require_made(planned, root=root)
+    if remark := unconfined(held):
+        say(console, remark)
+    return held
 
 
 def require_made(paths: Sequence[str | Path], *, root: Path) -> None:

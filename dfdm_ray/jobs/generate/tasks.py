@@ -4,6 +4,7 @@ A task whose files exist returns at once, so tasks can be retried and runs can b
 """
 
 import json
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,14 +150,19 @@ def _save(training: Training, trainer: SwapTrainer) -> None:
         torch.save(trainer.state(), stream)
 
 
-def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, Path]) -> None:
+def convert(
+    training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, Path]
+) -> tuple[str, list[str]] | None:
     """Encode a scene to ``paths``, by crf: with the face of side ``to``, or unchanged without a training.
 
     The network runs on the CPU, because this task reserves no GPU.
+
+    Returns:
+        This host and the layers of the sandbox in which it decoded; ``None`` if all files exist.
     """
     missing = {crf: path for crf, path in paths.items() if not path.exists()}
     if not missing:
-        return
+        return None
     cv2.setNumThreads(1)
     swapper = None
     if training is not None:
@@ -173,3 +179,4 @@ def convert(training: Training | None, scene: Scene, faces: str, to: Side, paths
         encode_scene(source, scene.frames, missing, swapper=swapper, subject=subject)
     except ValueError as error:
         raise ValueError(f"{scene.uri}: {error}") from error
+    return socket.gethostname(), scene_reader().layers

@@ -1,3 +1,4 @@
+import socket
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import pairwise
@@ -52,7 +53,10 @@ def convert_scene(training: Training, out: Path) -> bytes:
     network = build_generator(training.generator, width=training.config.width, seed=0)
     torch.save(network.state_dict(), training.folder / "network.pt")
     scene = Scene(identity="id0", number=0, uri=str(source), frames=range(3))
-    convert(training, scene, training.faces["a"][0], "b", {10: out})
+    host, layers = convert(training, scene, training.faces["a"][0], "b", {10: out}) or ("", [])
+    assert host == socket.gethostname()
+    assert {"no_new_privs", "limits"} <= {*layers}
+    assert convert(training, scene, training.faces["a"][0], "b", {10: out}) is None
     return out.read_bytes()
 
 
