@@ -71,7 +71,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
     record = folder.open_record(has_overwrite=False, defaults=contents_of(folder.settings))
     record["config"] = asdict(config)
     _, weights = load_detector(config.detector)
-    with folder.recorded(record), ray_session(config.ray_address):
+    with folder.recorded(record) as run, ray_session(config.ray_address):
         faces, rejected = _extract(config, root, identities, weights, console)
         paired = [one for one in identities if one.id in chain(*pairs)]
         scenes = {one.id: _scenes(config, one, faces, rejected) for one in paired}
@@ -80,7 +80,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
             _train(config, trainings, console)
         _require_trained(trainings)
         if held := _convert(root, trainings, scenes, faces, console):
-            record["runs"][-1]["sandbox"] = held
+            run["sandbox"] = held
         dataset = Dataset(
             root=root,
             identities=identities,
