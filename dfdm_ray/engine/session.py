@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -150,9 +151,15 @@ def _ask_head(address: str) -> None:
     services: Any = gcs_service_pb2_grpc
     # Like Ray's own channels to the head: with the configured token and TLS, and without proxies.
     channel = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    head = services.NodeInfoGcsServiceStub(channel)
     try:
-        head = services.NodeInfoGcsServiceStub(channel)
-        head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
+        try:
+            head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            time.sleep(1)  # a busy head has refused a right token once
+            head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(f"RAY_AUTH_MODE is token, but there is no token: put {_TOKEN_PLACES}") from error
     except grpc.RpcError as error:
