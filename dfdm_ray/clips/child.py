@@ -139,7 +139,7 @@ def row_of(answer: bytes, shape: tuple[int, ...], *, most_faces: int = 1) -> Row
         ChildLostError: If it is not the row of a rejected video or of one with such crops.
     """
     try:
-        row = _only_row(answer)
+        row = only_row(answer, CLIP_COLUMNS)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ChildLostError(RejectCode.CRASHED, _NO_ROW) from error
     if not _is_whole(row, shape, most_faces):
@@ -147,13 +147,18 @@ def row_of(answer: bytes, shape: tuple[int, ...], *, most_faces: int = 1) -> Row
     return row
 
 
-def _only_row(answer: bytes) -> Row:
+def only_row(answer: bytes, schema: pa.Schema) -> Row:
+    """Return the row in an answer, which a file may have chosen.
+
+    Raises:
+        ValueError: If it is no single row of ``schema``; ``pa.ArrowException`` or ``OSError``: no table.
+    """
     stream = pa.ipc.open_stream(answer)
-    if not stream.schema.equals(CLIP_COLUMNS):
+    if not stream.schema.equals(schema):
         raise ValueError("other columns")
     table = stream.read_all()
     table.validate(full=True)
-    (row,) = table.cast(CLIP_COLUMNS).to_pylist()  # the cast finds nulls where none may be
+    (row,) = table.cast(schema).to_pylist()  # the cast finds nulls where none may be
     return cast(Row, row)
 
 

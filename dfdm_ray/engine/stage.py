@@ -35,7 +35,7 @@ class Stage:
     out_bytes: int = 0
     """Size of a usual row that the stage makes, 0 if small."""
     most_out_bytes: int = 0
-    """Size of its largest row, as of a video with many faces."""
+    """Size of the largest row, which a video with many faces has."""
 
 
 def chain(blocks: Sequence[pa.Table], stages: Sequence[Stage]) -> ray.data.Dataset:

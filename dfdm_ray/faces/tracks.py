@@ -71,7 +71,8 @@ def find_tracks(batch: FrameBatch, detector: FaceDetector, *, every: int) -> lis
     Every ``every``-th frame and the last are looked at. In every second one of these, the faces of the one
     before are followed; where that fails, and in the others, they are detected. If there are faces but none
     from the first frame to the last, a face came or went in between, and they are detected in all frames.
-    After a cut, this begins anew. A change of the picture behind faces that go on, as of a caption, is none.
+    After a cut, this begins anew. If faces go on, a change of the picture behind them, such as a caption, is
+    no cut.
     """
     pictures = [thumbnail(frame) for frame in batch.rgb]
     tracks = _tracks_of_shot(batch, range(len(batch)), pictures, detector, every)

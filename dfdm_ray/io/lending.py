@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 from dfdm_ray.errors import RejectCode, UserError, VideoRejectedError
 from dfdm_ray.io import storage
 from dfdm_ray.io.listing import FileEntry, ListingProblem
-from dfdm_ray.io.object_store import Losses, losses, unreadable
+from dfdm_ray.io.object_store import Losses, RangeReader, losses, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -229,34 +229,18 @@ class BorrowedFiles(Files):
         return bytes(content)
 
 
-class _Ranges(io.RawIOBase):
+class _Ranges(RangeReader):
     """A remote file, read through its lender."""
 
     def __init__(self, files: BorrowedFiles, size_bytes: int) -> None:
-        self._files, self._size, self._position = files, size_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
+        super().__init__(size_bytes)
+        self._files = files
 
     def readinto(self, buffer: Any) -> int:
         content = self._files.read(self._position, len(buffer)) if self._position < self._size else b""
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
-
-    def readall(self) -> bytes:
-        pieces = []
-        while piece := self.read(_MOST_BYTES):
-            pieces.append(piece)
-        return b"".join(pieces)
 
     def close(self) -> None:
         if not self.closed:

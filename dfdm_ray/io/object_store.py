@@ -164,14 +164,11 @@ def _impatient(root: str, filesystem: pafs.S3FileSystem) -> pafs.FileSystem:
     )
 
 
-class RemoteFile(io.RawIOBase):
-    """Reader by ranges, which repeats failed requests and keeps the last small pieces."""
+class RangeReader(io.RawIOBase):
+    """A file of known size that is read by ranges; a subclass has ``readinto``."""
 
-    def __init__(self, file: pa.NativeFile) -> None:
-        self._file = file
-        self._size = file.size()
-        self._position = 0
-        self._kept: deque[tuple[int, bytes]] = deque(maxlen=_KEPT_PIECES)
+    def __init__(self, size_bytes: int) -> None:
+        self._size, self._position = size_bytes, 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -186,6 +183,22 @@ class RemoteFile(io.RawIOBase):
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, start + offset)
         return self._position
+
+    def readall(self) -> bytes:
+        """Return the rest in large pieces; the default implementation reads small ones, a request each."""
+        pieces = []
+        while piece := self.read(_PIECE_BYTES):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class RemoteFile(RangeReader):
+    """Reader that repeats failed requests and keeps the last small pieces."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        super().__init__(file.size())
+        self._file = file
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=_KEPT_PIECES)
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer`` and return the number of bytes; 0 at the end."""
@@ -210,13 +223,6 @@ class RemoteFile(io.RawIOBase):
         if len(content) <= _KEPT_BYTES:
             self._kept.append((self._position, content))
         return content
-
-    def readall(self) -> bytes:
-        """Return the rest in large pieces; the default implementation reads small ones, a request each."""
-        pieces = []
-        while piece := self.read(_PIECE_BYTES):
-            pieces.append(piece)
-        return b"".join(pieces)
 
     def close(self) -> None:
         """Close the object."""

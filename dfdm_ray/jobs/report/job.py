@@ -91,7 +91,7 @@ def write_pages(
     count = Work(planned=len(chosen), unit="pages")
     with progress(count, console, title="pages") as show, writing_to(folder):
         for name, seen in _seen(config, subject, checkpoint, chosen, remarks):
-            facts = {**json.loads(seen.get("facts") or "{}")}
+            facts = json.loads(seen.get("facts") or "{}")
             if seen.get("reject_code"):
                 facts["remark"] = f"no pictures: {seen['reject_code']}: {seen['reject_detail']}"
             content = content_of(subject, by_name[name], planned[name], seen, facts, remarks.get(name))

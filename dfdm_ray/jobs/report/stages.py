@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from dfdm_ray.clips.child import Row, rejection
+from dfdm_ray.clips.child import Row, only_row, rejection
 from dfdm_ray.clips.isolation import Allowance, ChildLostError, Isolated, WorkBugError
 from dfdm_ray.clips.stage import worker_name
 from dfdm_ray.errors import RejectCode
@@ -49,7 +49,7 @@ class _Pictured:
         lost: Row = {}
         for _ in range(self._attempts):
             try:
-                row = _only_row(self._isolated(uri, faces), self._schema)
+                row = only_row(self._isolated(uri, faces), self._schema)
                 return {**row, "faults": [*faults, *self._isolated.drain_failures()]}
             except (pa.ArrowException, OSError, ValueError):
                 self._isolated.close()  # a file may have taken over the process
@@ -61,16 +61,6 @@ class _Pictured:
             faults.append(f"{lost['reject_code']}: {lost['reject_detail']}")
         empty: Row = {field.name: [] for field in self._schema if pa.types.is_list(field.type)}
         return {**empty, **lost, "faults": faults}
-
-
-def _only_row(answer: bytes, schema: pa.Schema) -> Row:
-    with pa.ipc.open_stream(answer) as stream:
-        if not stream.schema.equals(schema):
-            raise ValueError("other columns")
-        table = stream.read_all()
-    table.validate(full=True)
-    (row,) = table.to_pylist()
-    return dict(row)
 
 
 class TakePictures:
