@@ -37,7 +37,7 @@ from dfdm_ray.faces.crops import crop_face
 from dfdm_ray.faces.tracks import find_tracks
 from dfdm_ray.labels import QUALITIES
 from dfdm_ray.models.checkpoint import LoadedModel, load_checkpoint
-from dfdm_ray.models.dma_sta import normalize
+from dfdm_ray.models.dma_sta import ClipNetwork, normalize
 from dfdm_ray.models.inference import ClipScorer
 from dfdm_ray.video.decode import VideoReader
 from dfdm_ray.video.frames import FrameBatch
@@ -131,17 +131,17 @@ class Bench:
         boxes = [one.boxes_xyxy[0] for one in found]
         cut = lambda: [crop_face(f, b, size=224, margin=0.3) for f, b in zip(rgb, boxes, strict=True)]  # noqa: E731
         crops = clock("crop", cut)
-        clock("frame by frame", lambda: self.frame_by_frame(np.stack(crops)[None]))
+        clock("frame by frame", lambda: frame_by_frame(self.loaded.model, np.stack(crops)[None]))
         return clock.seconds
 
-    @torch.inference_mode()
-    def frame_by_frame(self, crops_u8: np.ndarray) -> torch.Tensor:
-        """Return logits as the authors' loop does: frame by frame, batch norms not folded, planar pixels."""
-        model = self.loaded.model
-        x = normalize(torch.from_numpy(crops_u8)).contiguous()
-        features = torch.stack([model.features(frame) for frame in x.unbind(1)], dim=1)
-        weights = model.ta(features)
-        return model.fc((weights.unsqueeze(2) * features).sum(1) / weights.sum(1, keepdim=True))
+
+@torch.inference_mode()
+def frame_by_frame(model: ClipNetwork, crops_u8: np.ndarray) -> torch.Tensor:
+    """Return logits as the authors' loop does: frame by frame, batch norms not folded, planar pixels."""
+    x = normalize(torch.from_numpy(crops_u8).to(next(model.parameters()).device)).contiguous()
+    features = torch.stack([model.features(frame) for frame in x.unbind(1)], dim=1)
+    weights = model.ta(features)
+    return model.fc((weights.unsqueeze(2) * features).sum(1) / weights.sum(1, keepdim=True))
 
 
 def planned(index: PacketIndex) -> tuple[Run, ...]:
