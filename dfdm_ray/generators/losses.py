@@ -7,6 +7,7 @@ Shape suffixes: B samples, C channels, H and W pixels, L values of a line of pix
 eyes, mouth).
 """
 
+import functools
 from typing import Literal
 
 import torch
@@ -30,16 +31,19 @@ def _lines(image_BCHW: Tensor) -> Tensor:
     return image_BCHW.permute(0, 2, 3, 1).flatten(2).float()
 
 
-def _pooling(side: int, depth: int, like: Tensor) -> Tensor:
+@functools.cache
+@torch.inference_mode(False)
+def _pooling(side: int, depth: int, device: torch.device) -> Tensor:
     """Return the matrix that sums whole blocks of 3 pixels of ``depth`` values each, ``(side // 3, ...)``."""
-    blocks = torch.eye(side // BLOCK_PX, device=like.device).repeat_interleave(BLOCK_PX * depth, 1)
+    blocks = torch.eye(side // BLOCK_PX, device=device).repeat_interleave(BLOCK_PX * depth, 1)
     return functional.pad(blocks, (0, side % BLOCK_PX * depth))
 
 
 def _dssim(target_BHL: Tensor, image_BHL: Tensor, squares_BHL: Tensor, products_BHL: Tensor) -> Tensor:
     """Return :func:`dssim` of images in lines, their squares added, and their products."""
     _, height, length = image_BHL.shape
-    rows, columns = _pooling(height, 1, image_BHL), _pooling(length // 3, 3, image_BHL).T
+    device = image_BHL.device
+    rows, columns = _pooling(height, 1, device), _pooling(length // 3, 3, device).T
     mean_t, mean_i, squares, products = (
         rows @ values @ columns / (3 * BLOCK_PX**2)
         for values in (target_BHL, image_BHL, squares_BHL, products_BHL)

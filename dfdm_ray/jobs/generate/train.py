@@ -36,6 +36,9 @@ _SETTLED = 50
 _JUDGED = 64
 """Faces of each side in the PSNR of a reconstruction."""
 
+_DRAWN_AT_ONCE = 8
+"""Faces in one forward pass for it: 64 would need more memory than the network in training."""
+
 
 @dataclass(kw_only=True)
 class SwapTrainer:
@@ -104,8 +107,11 @@ class SwapTrainer:
     def psnr_db(self, side: Side) -> float:
         """Return the PSNR of a side's faces drawn as themselves, within the face mask, in dB."""
         inputs, targets, masks = self._still(side, _JUDGED)
-        error = (self.network(inputs, side) - targets).square() * masks[:, :1]
-        return float(-10 * torch.log10(error.sum() / (3 * masks[:, :1].sum())))
+        error, weight = 0.0, 3 * float(masks[:, :1].sum())
+        parts = (torch.split(one, _DRAWN_AT_ONCE) for one in (inputs, targets, masks))
+        for x, target, mask in zip(*parts, strict=True):
+            error += float(((self.network(x, side) - target).square() * mask[:, :1]).sum())
+        return 10 * math.log10(weight / error)
 
     @torch.inference_mode()
     def preview(self, *, count: int = 6) -> Faces:
