@@ -96,8 +96,8 @@ def test_crops_are_written_to_the_store_by_the_workers_and_read_back(bucket: str
     rows = list_tree(tree)[0].to_pylist()
     assert [row["video_id"] for row in rows] == ["none/DF_class3/Video1", "none/DF_class3/Video2"]
     work = ReadFolders(num_frames=4, size=64)
-    clip = work.clips(Files(work.files(rows[1]["uri"])), ClipFacts()).crops
-    assert np.array_equal(clip, crops[1:])
+    (clips,) = work.clips(Files(work.files(rows[1]["uri"])), ClipFacts())
+    assert np.array_equal(clips.crops, crops[1:])
 
 
 class CountingFile(io.RawIOBase):
