@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import ray.data
 
+from dfdm_ray.api.load import settings
 from dfdm_ray.clips.stage import MakeClips
 from dfdm_ray.config import FacesConfig, LimitsConfig, PlanConfig, ResourceConfig
 from dfdm_ray.engine.run import checked_detector
@@ -58,25 +59,25 @@ def attribute_dataset(
         resources: Use of the cluster. Default: all but one CPU, which other stages need.
 
     Raises:
-        UserError: If the checkpoint or the face detector cannot be used, or ``ds`` lacks the column or has
-            one of the new ones; workers raise it if the columns are known only there.
+        UserError: If the checkpoint, the face detector or settings cannot be used, or ``ds`` lacks the column
+            or has one of the new ones; workers raise it if the columns are known only there.
     """
     known = ds.schema(fetch_if_missing=False)
     if known is not None and isinstance(known.base_schema, pa.Schema):
         check_columns(known.base_schema, uri_column=uri_column, prefix=prefix)
-    plan, faces, limits = plan or PlanConfig(), faces or FacesConfig(), limits or LimitsConfig()
+    faces, limits = settings(faces, FacesConfig), settings(limits, LimitsConfig)
     name = os.fspath(checkpoint)
     content = storage.read_bytes(name, what="checkpoint")
     weights, _ = checked_detector(faces)
     spec, kwargs = making_clips(
         load_checkpoint(content, name=name),
-        plan=plan,
+        plan=settings(plan, PlanConfig),
         faces=faces,
         weights=weights,
         max_pixels=limits.max_pixels,
     )
     nodes = _less_one_cpu(worker_nodes())
-    shares = share_out(resources or ResourceConfig(), nodes, nodes_to_come())
+    shares = share_out(settings(resources, ResourceConfig), nodes, nodes_to_come())
     kwargs |= file_limits(limits, total(nodes), workers=shares.decode_workers)
     cut = Stage(
         fn=CutColumn,

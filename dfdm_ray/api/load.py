@@ -1,13 +1,16 @@
 """Load a model."""
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from dfdm_ray.config import FacesConfig, LimitsConfig, PlanConfig
+from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 
 if TYPE_CHECKING:
     from dfdm_ray.api.model import Model
+
+_Config = TypeVar("_Config")
 
 
 def load(
@@ -35,8 +38,8 @@ def load(
         limits: Limits for one video, which is decoded in a process of its own.
 
     Raises:
-        UserError: If the checkpoint or the weights of the face detector cannot be used, or there is no such
-            device.
+        UserError: If the checkpoint or the weights of the face detector cannot be used, there is no such
+            device, or settings have another type.
     """
     name = os.fspath(checkpoint)
     content = storage.read_bytes(name, what="checkpoint")
@@ -49,7 +52,20 @@ def load(
         threads=threads,
         precision=precision,
         features=features,
-        plan=plan or PlanConfig(),
-        faces=faces or FacesConfig(),
-        limits=limits or LimitsConfig(),
+        plan=settings(plan, PlanConfig),
+        faces=settings(faces, FacesConfig),
+        limits=settings(limits, LimitsConfig),
     )
+
+
+def settings(given: _Config | None, kind: type[_Config]) -> _Config:
+    """Return ``given``, or the defaults of ``kind`` if it is ``None``.
+
+    Raises:
+        UserError: If ``given`` has another type.
+    """
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise UserError(f"got settings as {type(given).__name__}; give a dfdm_ray.config.{kind.__name__}")
+    return given

@@ -1,11 +1,13 @@
 import gc
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 import dfdm_ray
-from dfdm_ray.config import FaceConfig, PlanConfig
+from dfdm_ray.config import FaceConfig, FacesConfig, PlanConfig
 from dfdm_ray.errors import UserError
 from dfdm_ray.schemas import PREDICTIONS
 
@@ -93,10 +95,26 @@ def test_a_load_that_fails_leaves_no_process(tiny_checkpoint: Path, tmp_path: Pa
     with pytest.raises(UserError, match=r"bad\.pt is not a torch file"):
         dfdm_ray.load(tmp_path / "bad.pt")
     with pytest.raises(UserError, match="not a usable ONNX file"):
-        dfdm_ray.load(tiny_checkpoint, faces=FaceConfig(weights=str(tmp_path / "bad.onnx")))
+        dfdm_ray.load(tiny_checkpoint, faces=FacesConfig(weights=str(tmp_path / "bad.onnx")))
     with pytest.raises(UserError, match="the checkpoint takes clips of 4 frames"):
         dfdm_ray.load(tiny_checkpoint, plan=PlanConfig(frames=7))
     assert gone(children() - before)
+
+
+def test_settings_of_another_type_are_one_clear_line(tiny_checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"^got settings as FaceConfig; give a dfdm_ray\.config\.FacesC"):
+        dfdm_ray.load(tiny_checkpoint, faces=FaceConfig())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="got settings as dict; give a "):
+        dfdm_ray.load(tiny_checkpoint, plan={"clips": 2})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [dfdm_ray.load, dfdm_ray.attribute_dataset])
+def test_the_reference_describes_every_type_of_settings(function: Callable[..., object]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    types = [str(parameter.annotation) for parameter in inspect.signature(function).parameters.values()]
+    names = {name for text in types for name in re.findall(r"dfdm_ray\.config\.\w+", text)}
+    assert len(names) >= 3
+    assert [name for name in names if f"::: {name}\n" not in page] == []
 
 
 def gone(pids: set[int]) -> bool:
@@ -173,7 +191,7 @@ def test_other_face_settings_than_those_of_the_training_give_a_warning(tmp_path:
         dfdm_ray.load(path).close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dfdm_ray.load(path, faces=FaceConfig(max_side=960)).close()
+        dfdm_ray.load(path, faces=FacesConfig(max_side=960)).close()
 
 
 def test_the_package_is_cheap_to_import_and_knows_its_names() -> None:
