@@ -82,13 +82,18 @@ class _Autoscaler(DefaultActorAutoscaler):
     def __init__(self, executor: Any, pools: Pools) -> None:
         manager = executor._resource_manager
         super().__init__(executor._topology, manager, config=executor._data_context.autoscaling_config)
-        self._pools, self._options = pools, manager._options
+        self._executor, self._pools, self._options = executor, pools, manager._options
         self._ops = [op for op in executor._topology if op.get_autoscaling_actor_pools()]
         self._looked_s = -_LOOK_EVERY_S
         self._ready_s = [time.monotonic()] * len(self._ops)
 
     def try_trigger_scaling(self) -> None:
         """Release workers whose input has ended; every second, fit the other pools to the nodes."""
+        with self._executor._shutdown_lock:  # an execution that is shut down would keep new workers
+            if not self._executor._shutdown:
+                self._scale()
+
+    def _scale(self) -> None:
         now, sizes = time.monotonic(), None
         if now - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s, sizes = now, self._pools.sizes(worker_nodes())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -26,7 +26,7 @@ from dfdm_ray.engine.record import num_rejected, totals
 from dfdm_ray.engine.resume import Resumed, resume
 from dfdm_ray.engine.session import without_restart_warning
 from dfdm_ray.engine.shares import blocks, largest_first, total
-from dfdm_ray.engine.stage import Stage, chain, own_words
+from dfdm_ray.engine.stage import Stage, chain, executing, own_words
 from dfdm_ray.errors import IncompleteError, UserError, writing_to
 from dfdm_ray.io import storage
 from dfdm_ray.io.terminal import say, show_list
@@ -168,11 +168,8 @@ class Run:
             pools.rows = max(block.num_rows for block in made)
             dataset = chain(made, pools.stages)
             try:
-                with following(dataset, pools):
-                    batches = dataset.iter_batches(
-                        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-                    )
-                    return self.consume(cast(Iterable[pa.Table], batches), observer, show)
+                with following(dataset, pools), executing(dataset) as batches:
+                    return self.consume(batches, observer, show)
             except ray.exceptions.RayActorError as error:
                 if _EXITED not in str(error):
                     raise

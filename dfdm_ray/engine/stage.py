@@ -1,12 +1,15 @@
-"""A stage as plain data, and the only place that calls ``map_batches``."""
+"""A stage as plain data, and the only place that calls ``map_batches`` and ``iter_batches``."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from dfdm_ray.errors import UserError, WriteError
 
@@ -84,6 +87,29 @@ def apply(dataset: ray.data.Dataset, stage: Stage, *, num_blocks: int) -> ray.da
         batch_format="pyarrow",
         zero_copy_batch=True,
     )
+
+
+@contextmanager
+def executing(dataset: ray.data.Dataset) -> Iterator[Iterator[pa.Table]]:
+    """Yield the rows of ``dataset``, some at a time; no worker outlives a block that fails."""
+    dataset.context.custom_execution_callback_classes.append(_KillAtFailure)
+    rows = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    with closing(cast(Generator[pa.Table, None, None], rows)):
+        yield rows
+
+
+class _KillAtFailure(ExecutionCallback):
+    def before_execution_starts(self, executor: Any) -> None:
+        executor.shutdown = partial(_shut_down, executor.shutdown)
+
+
+def _shut_down(end: Callable[..., None], force: bool, exception: BaseException | None = None) -> None:
+    """End an execution of Ray Data; kill its workers if it failed.
+
+    Ray Data drops its references to them, and Ray ends those to which nothing refers. But a worker that is
+    busy first finishes, and to the one that failed refers the exception, as long as anything refers to that.
+    """
+    end(force=force or exception is not None, exception=exception)
 
 
 def own_words(error: Exception) -> UserError | None:

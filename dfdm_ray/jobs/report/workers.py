@@ -11,7 +11,7 @@ import pyarrow as pa
 from dfdm_ray.engine.run import Run
 from dfdm_ray.engine.session import nodes_to_come, ray_session, worker_nodes
 from dfdm_ray.engine.shares import Shares, decode_only, decode_pool_size, file_limits, share_out, total
-from dfdm_ray.engine.stage import Stage, chain
+from dfdm_ray.engine.stage import Stage, chain, executing
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.report.config import ReportConfig
 
@@ -49,10 +49,8 @@ def through(steps: Sequence[Step], rows: pa.Table, config: ReportConfig) -> Iter
         shares = share_out(config.resources, nodes, nodes_to_come())
         blocks = [rows.slice(at, 1) for at in range(rows.num_rows)]
         stages = stages_of(steps, config, shares, nodes)
-        batches = chain(blocks, stages).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        )
-        yield from batches
+        with executing(chain(blocks, stages)) as batches:
+            yield from batches
 
 
 def on_ray(run: Run, steps: Sequence[Step], config: ReportConfig) -> None:
