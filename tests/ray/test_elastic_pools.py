@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,36 +59,49 @@ class Slow(Decodes):
         return batch
 
 
-@ray.remote
+@ray.remote(num_cpus=1)
 class Neighbour:
-    """Holds the CPUs that it reserves."""
+    """Holds the CPU that it reserves."""
 
 
 def test_a_pool_gives_up_workers_for_one_whose_only_node_is_gone(tmp_path: Path) -> None:
-    begin, name = threading.Event(), "MapWorker(MapBatches(Slow))"
+    begin, is_placed, name = threading.Event(), threading.Event(), "MapWorker(MapBatches(Slow))"
     cpus = int(ray.cluster_resources()["CPU"])
 
     def take_the_first_stage_away(run: Run) -> None:
-        neighbours = [Neighbour.options(num_cpus=1).remote() for _ in range(cpus)]  # type: ignore[attr-defined]
-        with joined_node(tmp_path, cpus=1) as node:
+        neighbours = [Neighbour.remote() for _ in range(cpus)]  # type: ignore[attr-defined]
+        ray.get([neighbour.__ray_ready__.remote() for neighbour in neighbours])  # all of this node is taken
+        with joined_node(tmp_path, cpus=2) as node:  # has room for the first worker of each stage
             try:
                 begin.set()
                 until(lambda: any(f"ray::{name}" in killed.command_of(one) for one in _below(node)))
             finally:
                 for neighbour in neighbours:
                     ray.kill(neighbour)
-            until(lambda: has_rows(run, 4))
+            is_placed.set()
+            until(lambda: len(killed.workers("MapWorker(MapBatches(Scores))")) == cpus + 1)
             os.killpg(node.pid, signal.SIGKILL)
+        try:
+            until(lambda: is_over(run))
+        except AssertionError:
+            with joined_node(tmp_path, cpus=1):  # ends the run, so that the test fails instead of waiting
+                until(lambda: is_over(run))
+            raise
+
+    def sizes(nodes: Sequence[object]) -> list[int]:
+        if not is_placed.is_set():
+            return [1, 1]
+        return [1, cpus + 1 if len(nodes) > 1 else cpus - 1]
 
     _, run, _ = run_while(
         tmp_path / "out",
         60,
         take_the_first_stage_away,
         stages=[replace(stages_of(1, 1, 1)[0], fn=Slow), stages_of(1, 1, 1)[1]],
-        sizes=lambda nodes: [1, cpus if len(nodes) > 1 else cpus - 1],
+        sizes=sizes,
         begin=begin,
     )
-    assert run.this["largest_pools"] == {"decode": 1, "model": cpus}
+    assert run.this["largest_pools"] == {"decode": 1, "model": cpus + 1}
     assert run.this["faults_survived"]["nodes_lost"] == 1
 
 
