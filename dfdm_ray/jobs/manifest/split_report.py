@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.manifest.splits import METADATA_METHOD, METADATA_SEED, SPLITS
@@ -86,6 +85,7 @@ def split_report(table: pa.Table) -> SplitReport:
 
 def show_splits(report: SplitReport, console: Console) -> None:
     """Print ``report`` as a table, what the splits share, and one line that says what leaks."""
+    say(console, _label(report), _LEAKS[report.leak][1] if report.leak else "")
     console.print(_table(report))
     shared = ", ".join(f"{number:,} of {total:,} {kind}" for kind, (number, total) in report.shared.items())
     say(console, f"in more than one split: {shared} (target, source, scene)")
@@ -103,21 +103,24 @@ def show_splits(report: SplitReport, console: Console) -> None:
         say(console, f"without a split, because an identity or the scene is unknown: {report.num_unknown:,}")
 
 
-def _table(report: SplitReport) -> Table:
+def _label(report: SplitReport) -> str:
     label = f"split by {report.method or 'unknown method'}"
     if report.seed is not None:
         label += f", seed {report.seed}"
-    if report.leak:
-        label += f" - LEAKS {report.leak}"
-    title = Text(label, style=_LEAKS[report.leak][1] if report.leak else "")
-    view = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    named = class_order(name for split in report.splits for name in split.num_videos_of)
-    for name in ("split", "videos", "targets", "networks", *named):
-        view.add_column(name, justify="left" if name == "split" else "right")
+    return f"{label} - LEAKS {report.leak}" if report.leak else label
+
+
+def _table(report: SplitReport) -> Table:
+    view = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    view.add_column("")
     for split in report.splits:
-        numbers = [split.num_videos, split.num_target_identities, split.num_networks]
-        numbers += [split.num_videos_of.get(name, 0) for name in named]
-        view.add_row(split.name, *(f"{number:,}" for number in numbers))
+        view.add_column(split.name, justify="right")
+    sizes = ("videos", "num_videos"), ("targets", "num_target_identities"), ("networks", "num_networks")
+    for name, size in sizes:
+        view.add_row(name, *(f"{getattr(split, size):,}" for split in report.splits))
+    view.add_section()
+    for name in class_order(name for split in report.splits for name in split.num_videos_of):
+        view.add_row(name, *(f"{split.num_videos_of.get(name, 0):,}" for split in report.splits))
     return view
 
 
