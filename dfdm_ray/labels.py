@@ -52,7 +52,7 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
 """Trunks of DMA-STA. ResNet-10, which torchvision lacks, is ResNet-18 with one block per stage."""
 
-Baseline = Literal["fame", "patches"]
+Baseline = Literal["fame", "patches", "compact"]
 """Networks to compare DMA-STA with, see :mod:`dfdm_ray.models.baselines`."""
 
 DFDM_TAGS: dict[Generator, str] = {

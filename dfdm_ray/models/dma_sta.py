@@ -82,6 +82,10 @@ class ClipNetwork(nn.Module):
     def open_gates(self) -> None:
         """Set initial weights that learn well; most networks have them already."""
 
+    def filtered(self, x_BTCHW: Tensor) -> Tensor:
+        """Return frames without coarse structure, for a network with ``high_pass``."""
+        return high_pass(x_BTCHW)
+
     def features(self, x_NCHW: Tensor) -> Tensor:
         """Map frames ``(N, 3, H, W)`` to features ``(N, C)``."""
         raise NotImplementedError
@@ -102,7 +106,7 @@ class ClipNetwork(nn.Module):
         if x_BTCHW.shape[1] != num_frames:
             raise ValueError(f"the model takes clips of {num_frames} frames, got {x_BTCHW.shape[1]}")
         if self.config.high_pass:
-            x_BTCHW = high_pass(x_BTCHW)
+            x_BTCHW = self.filtered(x_BTCHW)
         if self.config.per_frame_batch_norm and self.training:
             f_BTC = torch.stack([self.features(x_BCHW) for x_BCHW in x_BTCHW.unbind(dim=1)], dim=1)
         else:

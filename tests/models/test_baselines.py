@@ -48,7 +48,7 @@ def test_the_order_of_frames_matters_to_the_recurrent_network_alone() -> None:
             for name in get_args(Baseline)
             if (model := network(name))
         }
-    assert changed == {"fame": True, "patches": False}
+    assert changed == {"fame": True, "patches": False, "compact": False}
 
 
 def test_the_weights_of_the_frames_of_a_clip_sum_to_one_in_the_recurrent_network() -> None:
@@ -84,5 +84,20 @@ def test_frames_smaller_than_a_patch_are_used_whole() -> None:
 def test_other_backbones_are_trunks_of_dma_sta() -> None:
     with torch.device("meta"):
         assert isinstance(build_network(DmaStaConfig()), DmaSta)
-    with pytest.raises(ValueError, match=r"backbone must be one of resnet10, .*fame, patches, got 'vgg'"):
+    with pytest.raises(
+        ValueError, match=r"backbone must be one of resnet10, .*fame, patches, compact, got 'vgg'"
+    ):
         DmaStaConfig(backbone="vgg")  # type: ignore[arg-type]
+
+
+def test_the_compact_network_sees_what_is_fine_at_half_the_side_alone() -> None:
+    model = random_model(replace(CONFIG, backbone="compact", high_pass=True), seed=1).eval()
+    x, ramp = clips(1), torch.linspace(-1, 1, 80).expand(1, 3, 3, 80, 80)
+    checks = ((torch.arange(80)[:, None] + torch.arange(80)) % 2 * 2.0 - 1).expand(1, 3, 3, 80, 80)
+    assert model.filtered(x).shape == (1, 3, 3, 40, 40)
+    assert model.filtered(ramp)[..., 4:-4, 4:-4].abs().max() < 1e-5
+    assert model.filtered(checks).abs().max() < 1e-5
+    stripes = (torch.arange(80) // 2 % 2 * 2.0 - 1).expand(1, 3, 3, 80, 80)
+    assert model.filtered(stripes)[..., 4:-4, 4:-4].abs().min() > 1.9
+    with torch.no_grad():
+        torch.testing.assert_close(model(x + ramp).logits, model(x).logits, atol=0.2, rtol=0)

@@ -13,8 +13,8 @@ _Attentions = Literal["default", "no-spatial", "no-temporal", "no-attention"]
 _Frames = Literal["frames-1", "frames-5", "frames-10"]
 Variant = Literal[_Attentions, _Frames, Baseline, "no-high-pass", "no-augmentation", "paper"]
 """default: as configured; no-spatial, no-temporal, no-attention (neither): a plain trunk averaged over
-frames; frames-T: clips of T frames; fame, patches: other networks after their descriptions; paper: the
-authors' recipe and network."""
+frames; frames-T: clips of T frames; fame, patches: other networks after their descriptions; compact:
+a small one that keeps the grid of the generators; paper: the authors' recipe and network."""
 
 _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "no-spatial": {"spatial_attention": False},
@@ -25,6 +25,7 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "frames-10": {"frames": 10},
     "fame": {"backbone": "fame", "high_pass": False},
     "patches": {"backbone": "patches"},
+    "compact": {"backbone": "compact"},
     "no-high-pass": {"high_pass": False},
     "paper": {"high_pass": False, "per_frame_batch_norm": True, "open_gates": False},
 }
