@@ -138,9 +138,9 @@ class NetworkConfig:
     """Shape of the network, as far as the crops dataset does not determine it."""
 
     backbone: Backbone | Baseline = "resnet50"
-    """Trunk of the network. Two CPU cores train resnet10 in minutes. compact takes a seventh of its arithmetic; it
-    is for crops on the grid of the generators (--crop.align generator --crop.size 176). fame and patches are
-    for comparison. These three have no attention of DMA-STA."""
+    """Trunk of the network. Two CPU cores train resnet10 in minutes. compact takes a seventh of its work;
+    it is for crops on the grid of the generators (--crop.align generator --crop.size 176). fame and patches
+    are for comparison. These three have no attention of DMA-STA."""
     high_pass: bool = True
     """Remove structures larger than a few pixels from the input, so that the network sees the traces of the
     generators and not the people."""
