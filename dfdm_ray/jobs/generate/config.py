@@ -11,12 +11,18 @@ from dfdm_ray.labels import Generator
 
 @dataclass(frozen=True, kw_only=True)
 class SwapTrainConfig:
-    """Training of each generator on each pair; one setting for all five, so that only the networks differ."""
+    """Training of each generator on each pair; one setting for all five, so that only the networks differ.
+
+    Only ``widths`` lets them differ in more.
+    """
 
     iterations: int = 100_000
     """Optimiser steps; each takes one batch of each identity."""
     width: float = 1.0
     """Factor on every number of channels. 1: published networks; 0.25: a sixteenth of their weights."""
+    widths: tuple[str, ...] = ()
+    """Other widths of single generators, such as dfl-h128=0.0625, whose step costs several times as much as
+    that of the small ones. For short runs on a CPU."""
     batch_size: int = 16
     """Faces of each identity in a step."""
     learning_rate: float = 5e-5
@@ -29,6 +35,8 @@ class SwapTrainConfig:
     """Change contrast and colours at random. Short runs get further without (a switch of faceswap too)."""
     flip: bool = True
     """Mirror half of the faces. Short runs get further without (a switch of faceswap too)."""
+    geometry: float = 1.0
+    """Strength of the random rotation, zoom and shift; 1: as in faceswap. Short runs get further with 0.3."""
     loss: Literal["ssim", "mae"] = "ssim"
     """ssim: DSSIM and squared error, weighted on eyes and mouth, as in faceswap since August 2020; mae: the
     older mean absolute error."""
@@ -42,7 +50,7 @@ class SwapTrainConfig:
     def __post_init__(self) -> None:
         at_least(1, **{"train.iterations": self.iterations, "train.batch_size": self.batch_size})
         at_least(64, **{"train.face_px": self.face_px})
-        at_least(0, **{"train.clip_norm": self.clip_norm})
+        at_least(0, **{"train.clip_norm": self.clip_norm, "train.geometry": self.geometry})
         if not (0 < self.width < math.inf and 0 < self.learning_rate < math.inf):
             raise UserError(
                 "--train.width and --train.learning-rate must be finite and above 0, "
@@ -50,6 +58,22 @@ class SwapTrainConfig:
             )
         if self.coverage not in (0.6875, 0.875):
             raise UserError(f"--train.coverage must be 0.6875 or 0.875, got {self.coverage:g}")
+        for generator in Generator:
+            self.width_of(generator)
+
+    def width_of(self, generator: Generator) -> float:
+        """Return the factor on the channels of ``generator``."""
+        found = self.width
+        for text in self.widths:
+            name, _, value = text.partition("=")
+            try:
+                width = float(value)
+            except ValueError:
+                width = math.nan
+            if name not in [*Generator] or not 0 < width < math.inf:
+                raise UserError(f"--train.widths must be such as dfl-h128=0.0625, got {text}")
+            found = width if name == generator else found
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 Frames are read in parts: memory does not grow with the length of the scene.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -71,7 +71,7 @@ def encode_scene(
     span: range,
     paths: Mapping[int, Path],
     *,
-    swapper: FaceSwapper | None,
+    swapper: Callable[[list[Frame], Landmarks], list[Frame]] | None,
     subject: Subject,
 ) -> None:
     """Encode the frames ``span`` of a video to ``paths``, by crf; without a swapper, unchanged.

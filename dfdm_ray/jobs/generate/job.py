@@ -43,7 +43,7 @@ from dfdm_ray.jobs.generate.plan import (
     swap_paths,
     trainings_per_gpu,
 )
-from dfdm_ray.jobs.generate.settings import contents_of, dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import not_stored, dataset_folder, require_networks
 from dfdm_ray.labels import GENERATORS
 
 _RETRIES = 3
@@ -68,7 +68,7 @@ def generate(config: GenerateConfig, console: Console) -> None:
     if networks != root:
         require_networks(networks, identities, config)
     folder = dataset_folder(root, identities, config)
-    record = folder.open_record(has_overwrite=False, defaults=contents_of(folder.settings))
+    record = folder.open_record(has_overwrite=False, defaults=not_stored(folder.settings))
     record["config"] = asdict(config)
     _, weights = load_detector(config.detector)
     with folder.recorded(record) as run, ray_session(config.ray_address):

@@ -131,7 +131,8 @@ def cut_scenes(identity: Identity, spans: Mapping[str, Sequence[range]], *, limi
 
 def trainings_per_gpu(memory_gib: float, config: SwapTrainConfig) -> int:
     """Return how many trainings share a GPU with this memory."""
-    each = _PROCESS_GIB + _STATE_GIB * config.width**2 + _SAMPLE_GIB * config.width * config.batch_size
+    width = max(map(config.width_of, Generator))
+    each = _PROCESS_GIB + _STATE_GIB * width**2 + _SAMPLE_GIB * width * config.batch_size
     return max(1, min(_MOST_PER_GPU, int(memory_gib / each)))
 
 

@@ -4,9 +4,11 @@ A task whose files exist returns at once, so tasks can be retried and runs can b
 """
 
 import json
+import pickle
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 from dfdm_ray.errors import UserError, VideoRejectedError
 from dfdm_ray.faces.alignment import spans
 from dfdm_ray.generators import build_generator
-from dfdm_ray.generators.base import SIDES, Side
+from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.io import storage
 from dfdm_ray.io.atomic import atomic_stream
 from dfdm_ray.io.images import png
@@ -107,7 +109,8 @@ def train(training: Training, device: str) -> None:
     )
     state = training.folder / "state.pt"
     if state.exists():
-        trainer.restore(state, name=str(state))
+        with _readable(training, state):
+            trainer.restore(state, name=str(state))
     _train_on(training, trainer)
     with atomic_stream(str(training.folder / "network.pt")) as stream:
         torch.save(trainer.network.state_dict(), stream)
@@ -150,6 +153,38 @@ def _save(training: Training, trainer: SwapTrainer) -> None:
         torch.save(trainer.state(), stream)
 
 
+def _network(training: Training) -> SwapAutoencoder:
+    """Return the trained network; its weights are mapped from their file, which all tasks share."""
+    with torch.device("meta"):
+        width = training.config.width_of(training.generator)
+        network = build_generator(training.generator, width=width)
+    weights = training.folder / "network.pt"
+    with _readable(training, weights):
+        stored = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        network.load_state_dict(stored, assign=True)
+    return network
+
+
+@contextmanager
+def _readable(training: Training, file: Path) -> Iterator[None]:
+    """Raise a :class:`UserError` if the block cannot read a ``file`` of PyTorch."""
+    try:
+        yield
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise UserError(
+            f"{file} is missing or damaged; delete {training.folder} and run the same command again, which "
+            "trains this network anew and keeps the others"
+        ) from error
+
+
 def convert(
     training: Training | None, scene: Scene, faces: str, to: Side, paths: Mapping[int, Path]
 ) -> tuple[str, list[str]] | None:
@@ -166,13 +201,8 @@ def convert(
     cv2.setNumThreads(1)
     swapper = None
     if training is not None:
-        with torch.device("meta"):  # the weights are mapped from their file, which all tasks share
-            network = build_generator(training.generator, width=training.config.width)
-        weights = training.folder / "network.pt"
-        stored = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-        network.load_state_dict(stored, assign=True)
         crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
-        swapper = FaceSwapper(network=network, to=to, spans=crops)
+        swapper = FaceSwapper(network=_network(training), to=to, spans=crops)
     subject = read_subject(faces)
     source = scene_of(scene_reader().pieces(scene.uri, scene.frames, subject.times_s))
     try:

@@ -30,6 +30,9 @@ _IN_BFLOAT16 = ("cuda",)
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
 
+EARLIER: dict[str, Any] = {"geometry": 1.0, "widths": ()}
+"""Settings that earlier versions did not store, with the values they had."""
+
 _SETTLED = 50
 """Iterations over which the loss is averaged to detect divergence."""
 
@@ -55,7 +58,8 @@ class SwapTrainer:
     """Loss of each iteration so far."""
 
     def __post_init__(self) -> None:
-        network = build_generator(self.generator, width=self.config.width, seed=self.seed)
+        width = self.config.width_of(self.generator)
+        network = build_generator(self.generator, width=width, seed=self.seed)
         self.network: SwapAutoencoder = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = make_optimizer(self.network, lr=self.config.learning_rate)
         self._random = torch.Generator().manual_seed(self.seed)
@@ -150,7 +154,7 @@ class SwapTrainer:
         """
         state: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
         now = {**dataclasses.asdict(self.config), "iterations": state["config"]["iterations"]}
-        if state["config"] != now or state["generator"] != str(self.generator):
+        if {**EARLIER, **state["config"]} != now or state["generator"] != str(self.generator):
             raise UserError(f"{name} was trained with other settings; give a new --out or the old settings")
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -159,10 +163,15 @@ class SwapTrainer:
 
 
 def augmentation(config: SwapTrainConfig) -> AugmentConfig:
-    """Return the augmentation of faceswap without the steps that ``config`` turns off."""
+    """Return the augmentation of faceswap without the steps that ``config`` turns off or weakens."""
     augment = AugmentConfig(coverage=config.coverage)
     if not config.augment_colour:
         augment = dataclasses.replace(augment, clahe_probability=0, lightness=0, colour=0)
+    affine = {
+        name: getattr(augment, name) * config.geometry
+        for name in ("rotation_degrees", "zoom_fraction", "shift_fraction")
+    }
+    augment = dataclasses.replace(augment, **affine)
     if not config.flip:
         augment = dataclasses.replace(augment, flip_probability=0)
     return augment

@@ -10,7 +10,7 @@ from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.job import require_made
 from dfdm_ray.jobs.generate.plan import Identity
-from dfdm_ray.jobs.generate.settings import contents_of, dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import not_stored, dataset_folder, require_networks
 
 
 def people(**videos: tuple[str, ...]) -> list[Identity]:
@@ -24,7 +24,7 @@ FIRST = people(anna=("a.mp4", "b.mp4"), carl=("c.mp4",))
 
 def begin(root: Path, identities: list[Identity], config: GenerateConfig = CONFIG) -> None:
     folder = dataset_folder(root, identities, config)
-    with folder.recorded(folder.open_record(has_overwrite=False, defaults=contents_of(folder.settings))):
+    with folder.recorded(folder.open_record(has_overwrite=False, defaults=not_stored(folder.settings))):
         pass
 
 
@@ -118,14 +118,24 @@ def test_a_record_without_fingerprints_is_continued(tmp_path: Path) -> None:
     video, out = tmp_path / "a.mp4", tmp_path / "out"
     identities = people(anna=(str(video),), carl=("c.mp4",))
     begin(out, identities)  # the video is not there yet
-    assert contents_of(stored(out)) == {}
+    assert not_stored(stored(out)).keys() == {"train.geometry"}
     video.write_bytes(b"first")
     begin(out, identities)
-    assert contents_of(stored(out)).keys() == {"contents.anna.0"}
+    assert not_stored(stored(out)).keys() == {"train.geometry", "contents.anna.0"}
 
 
 def stored(out: Path) -> dict[str, Any]:
     return dict(json.loads((out / "run.json").read_text())["settings"])
+
+
+def test_a_folder_without_the_newer_settings_is_continued_at_their_old_values(tmp_path: Path) -> None:
+    begin(tmp_path, FIRST)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["settings"].pop("train.geometry") == 1.0
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    begin(tmp_path, FIRST)
+    with pytest.raises(UserError, match=r"train\.geometry: 1\.0 -> 0\.3"):
+        begin(tmp_path, FIRST, replace(CONFIG, train=replace(CONFIG.train, geometry=0.3)))
 
 
 def test_files_that_tasks_wrote_elsewhere_are_missed(tmp_path: Path) -> None:

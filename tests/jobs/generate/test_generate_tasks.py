@@ -15,7 +15,7 @@ from support.videos import VideoRecipe, write_video
 
 from dfdm_ray.clips.cut import load_detector
 from dfdm_ray.config import FaceConfig
-from dfdm_ray.errors import IncompleteError, WriteError
+from dfdm_ray.errors import IncompleteError, UserError, WriteError
 from dfdm_ray.generators import build_generator
 from dfdm_ray.io import atomic
 from dfdm_ray.jobs.generate import job, tasks
@@ -133,6 +133,37 @@ def test_a_save_that_fails_leaves_the_one_before(training: Training, monkeypatch
         train(replace(training, config=replace(training.config, iterations=4)), "cpu")
     assert (training.folder / "state.pt").read_bytes() == before
     assert not list(training.folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None])
+def test_a_damaged_or_missing_network_is_one_line_that_says_what_to_delete(
+    training: Training, content: bytes | None
+) -> None:
+    train(training, "cpu")
+    network = training.folder / "network.pt"
+    if content is None:
+        network.unlink()
+    else:
+        network.write_bytes(content)
+    scene = Scene(identity="id0", number=0, uri="s.mp4", frames=range(3))
+    with pytest.raises(UserError, match=r"network\.pt is missing or damaged; delete .* trains this network"):
+        convert(training, scene, training.faces["a"][0], "b", {10: training.folder / "out.mp4"})
+
+
+def test_a_network_of_other_sizes_is_damaged_too(training: Training) -> None:
+    train(training, "cpu")
+    other = replace(training, config=replace(training.config, width=0.05))
+    scene = Scene(identity="id0", number=0, uri="s.mp4", frames=range(3))
+    with pytest.raises(UserError, match="missing or damaged"):
+        convert(other, scene, training.faces["a"][0], "b", {10: training.folder / "out.mp4"})
+
+
+def test_a_damaged_state_is_one_line_that_says_what_to_delete(training: Training) -> None:
+    train(training, "cpu")
+    (training.folder / "result.json").unlink()
+    (training.folder / "state.pt").write_bytes(b"half a st")
+    with pytest.raises(UserError, match=r"state\.pt is missing or damaged; delete "):
+        train(training, "cpu")
 
 
 def test_a_training_reads_the_faces_of_all_its_videos_from_their_files(training: Training) -> None:

@@ -13,6 +13,7 @@ from dfdm_ray.jobs.generate import train
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import Faces
 from dfdm_ray.jobs.generate.train import (
+    EARLIER,
     SwapTrainer,
     augmentation,
     draw_losses,
@@ -162,9 +163,47 @@ def test_augmentation_is_faceswaps_and_colour_and_flip_can_be_switched_off() -> 
     assert (less.rotation_degrees, less.warp_fraction) == (full.rotation_degrees, full.warp_fraction)
 
 
+def test_the_geometry_of_the_augmentation_can_be_weakened() -> None:
+    full, weak = augmentation(SwapTrainConfig()), augmentation(SwapTrainConfig(geometry=0.2))
+    assert (weak.rotation_degrees, weak.zoom_fraction) == pytest.approx((2.0, 0.01))
+    assert weak.shift_fraction == pytest.approx(0.2 * full.shift_fraction)
+    assert weak.warp_fraction == full.warp_fraction
+
+
+def test_single_generators_can_have_another_width() -> None:
+    config = SwapTrainConfig(width=0.125, widths=("dfl-h128=0.0625",))
+    assert config.width_of(Generator.DFL_H128) == 0.0625
+    assert config.width_of(Generator.DFAKER) == 0.125
+    narrow = trainer(Generator.DFL_H128, dataclasses.replace(TINY, widths=("dfl-h128=0.02",)))
+    usual = trainer(Generator.DFL_H128)
+    sizes = [sum(values.numel() for values in one.network.parameters()) for one in (narrow, usual)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+@pytest.mark.parametrize("text", ["dfl=0.1", "dfl-h128", "dfl-h128=", "dfl-h128=0", "iae=nan", "iae=inf"])
+def test_a_width_that_is_none_is_one_clear_line(text: str) -> None:
+    with pytest.raises(UserError, match=r"--train\.widths must be such as dfl-h128=0\.0625, got "):
+        SwapTrainConfig(widths=(text,))
+
+
+def test_a_state_of_an_earlier_version_is_continued() -> None:
+    one = trainer()
+    steps(one, 2)
+    state = one.state()
+    for name in EARLIER:
+        del state["config"][name]
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    other = trainer()
+    other.restore(file, name="state.pt")
+    assert other.losses == one.losses
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
+        ({"geometry": -0.1}, "geometry must be at least 0"),
         ({"width": 0.0}, "finite and above 0, got 0 and"),
         ({"width": float("nan")}, "finite and above 0, got nan and"),
         ({"learning_rate": float("inf")}, "finite and above 0"),

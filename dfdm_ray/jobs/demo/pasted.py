@@ -1,0 +1,67 @@
+"""Swaps by something that is no class: a real face of one person, pasted into scenes of another.
+
+Alignment, colours and blending are those of ``generate``, but no network draws the face.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU, crop_centre_mfu, crop_matrix
+from dfdm_ray.faces.detector import Frame
+from dfdm_ray.generators.blend import paste_face
+from dfdm_ray.generators.masks import render_conversion_mask
+from dfdm_ray.io.images import Image
+from dfdm_ray.jobs.generate.convert import SceneSource, encode_scene
+from dfdm_ray.jobs.generate.faces import Landmarks, read_faces, read_subject
+from dfdm_ray.video.decode import VideoReader
+
+METHOD = "pasted"
+"""Name of the method, which is no class of the model."""
+CRF = 10
+_SCENES = 2
+_FACE = 20
+"""Number of the face that is pasted, among those of its video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastedFace:
+    """Puts one picture of a face into every frame."""
+
+    face: Image
+    """Aligned, RGB, shape ``(S, S, 3)``, :data:`FACE_SPAN_MFU` wide."""
+
+    def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
+        """Return the frames ``(H, W, 3)`` swapped; their landmarks have shape ``(n, 5, 2)``, pixels."""
+        size, swapped = len(self.face), []
+        face = np.divide(self.face, 255, dtype=np.float32)
+        for frame, marks in zip(frames, landmarks, strict=True):
+            matrix = crop_matrix(marks, size=size, span_mfu=FACE_SPAN_MFU)
+            centre = crop_centre_mfu(marks.astype(np.float64))
+            mask = render_conversion_mask(size, span_mfu=FACE_SPAN_MFU, centre=centre)
+            swapped.append(paste_face(frame, face, matrix, mask))
+        return swapped
+
+
+def paste_into(video: str, faces: Path, source: Path, out: Path, *, scene_frames: int) -> list[Path]:
+    """Write swaps of the last scenes of ``video`` to ``out`` and return their paths.
+
+    Args:
+        faces: What ``generate`` found in the video.
+        source: What it found in a video of the other person.
+    """
+    subject = read_subject(faces)
+    swapper = PastedFace(face=read_faces(source)[_FACE])
+    made = []
+    for number, span in enumerate(subject.scenes(scene_frames)[-_SCENES:]):
+        path = out / f"{faces.stem}_with_{source.stem}_{number}.mp4"
+        made.append(path)
+        if path.exists():
+            continue
+        with VideoReader(video) as reader:
+            frames = islice(reader.read_onwards(), span.start, span.stop)
+            scene = SceneSource(frames=frames, time_base=reader.time_base, rate=reader.rate)
+            encode_scene(scene, span, {CRF: path}, swapper=swapper, subject=subject)
+    return made
