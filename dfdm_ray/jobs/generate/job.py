@@ -43,7 +43,7 @@ from dfdm_ray.jobs.generate.plan import (
     swap_paths,
     trainings_per_gpu,
 )
-from dfdm_ray.jobs.generate.settings import not_stored, dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import dataset_folder, not_stored, require_networks
 from dfdm_ray.labels import GENERATORS
 
 _RETRIES = 3

@@ -10,7 +10,7 @@ from dfdm_ray.errors import IncompleteError, UserError
 from dfdm_ray.jobs.generate.config import GenerateConfig
 from dfdm_ray.jobs.generate.job import require_made
 from dfdm_ray.jobs.generate.plan import Identity
-from dfdm_ray.jobs.generate.settings import not_stored, dataset_folder, require_networks
+from dfdm_ray.jobs.generate.settings import dataset_folder, not_stored, require_networks
 
 
 def people(**videos: tuple[str, ...]) -> list[Identity]:
