@@ -18,12 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfdm_ray.generators.colour import clahe, lab_from_rgb, rgb_from_lab, shift_lab
+from dfdm_ray.generators.masks import render_masks
 
 WARP_NODES = 5
 """Nodes along a side of the bending grid, from edge to edge of the crop."""
 
 WARP_MARGIN = 1.25
 """The grid is drawn at this multiple of the input size and its middle is kept: the edge bends too."""
+
+_EVEN_SPREAD, _LEAST_SPREAD = 0.2, 0.02
+"""Standard deviation of the colours of even faces; what is added to that of a face, which may be 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +180,24 @@ def warp_grid(noise_B2NN: Tensor, *, crop_fraction: float, offset_fraction: floa
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
     places_B2HW = (torch.stack([columns, rows]) + bent) * crop_fraction + offset_fraction
     return (2 * places_B2HW - 1).permute(0, 2, 3, 1)
+
+
+def input_mask(size: int, *, span_mfu: float) -> Tensor:
+    """Return the face mask of an input of ``size`` pixels for :func:`even_faces`, shape ``(size, size)``."""
+    return torch.from_numpy(render_masks(size, span_mfu=span_mfu)[0])
+
+
+def even_faces(faces_BCHW: Tensor, mask_HW: Tensor) -> Tensor:
+    """Return faces, 0..1, whose middles have the same mean and spread of each colour; grey outside a mask.
+
+    Two people look alike to the encoder then, and what surrounds them does not tell them apart. faceswap does
+    not do this: there, some ten thousand steps with random colours and turns have this effect.
+    """
+    quarter = faces_BCHW.shape[-1] // 4
+    middle = faces_BCHW[..., quarter:-quarter, quarter:-quarter]
+    spread, mean = torch.std_mean(middle, dim=(2, 3), keepdim=True)
+    even = ((faces_BCHW - mean) / (spread + _LEAST_SPREAD) * _EVEN_SPREAD + 0.5).clamp(0, 1)
+    return (even - 0.5) * mask_HW + 0.5
 
 
 def _as_unit_floats(image: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ _SCENES = 15
 _MAX_FRAMES = 120
 
 _SWAP_TRAIN = SwapTrainConfig(
-    iterations=500,
+    iterations=450,
     width=0.125,
     widths=("dfaker=0.0625", "dfl-h128=0.0625"),
     batch_size=2,
@@ -68,7 +68,8 @@ _SWAP_TRAIN = SwapTrainConfig(
     clip_norm=0.3,
     augment_colour=False,
     flip=False,
-    geometry=0.2,
+    geometry=0.3,
+    even_inputs=True,
     faithful_crop=False,
     face_px=128,
 )

@@ -37,6 +37,9 @@ class SwapTrainConfig:
     """Mirror half of the faces. Short runs get further without (a switch of faceswap too)."""
     geometry: float = 1.0
     """Strength of the random rotation, zoom and shift; 1: as in faceswap. Short runs get further with 0.3."""
+    even_inputs: bool = False
+    """Show the networks faces of even colours on grey, in training and conversion. Both people look alike to
+    the encoder then, which a short run does not reach by itself; faceswap does not do this."""
     loss: Literal["ssim", "mae"] = "ssim"
     """ssim: DSSIM and squared error, weighted on eyes and mouth, as in faceswap since August 2020; mae: the
     older mean absolute error."""

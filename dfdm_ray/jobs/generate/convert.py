@@ -16,6 +16,7 @@ import torch
 
 from dfdm_ray.faces.alignment import Spans, align_face, crop_centre_mfu, crop_matrix
 from dfdm_ray.faces.detector import Frame
+from dfdm_ray.generators.augment import even_faces, input_mask
 from dfdm_ray.generators.base import Side, SwapAutoencoder
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
@@ -41,6 +42,8 @@ class FaceSwapper:
     to: Side
     spans: Spans
     """The crop has the span of conversion, the mask that of training."""
+    even_inputs: bool = False
+    """As in training."""
 
     @torch.inference_mode()
     def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
@@ -49,6 +52,8 @@ class FaceSwapper:
         matrices = [crop_matrix(marks, size=size, span_mfu=self.spans.convert_mfu) for marks in landmarks]
         crops = [align_face(frame, matrix, size) for frame, matrix in zip(frames, matrices, strict=True)]
         x_BCHW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+        if self.even_inputs:
+            x_BCHW = even_faces(x_BCHW, input_mask(size, span_mfu=self.spans.convert_mfu))
         faces = self.network(x_BCHW, self.to).permute(0, 2, 3, 1).numpy()
         swapped = []
         for frame, face, matrix, marks in zip(frames, faces, matrices, landmarks, strict=True):

@@ -19,7 +19,7 @@ _TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
 """Settings that the networks depend on."""
 _CONTENTS = "contents."
 """Prefix of the fingerprints of the videos: ``contents.anna.0``."""
-_NEWER: dict[str, Any] = {"train.geometry": 1.0}
+_NEWER: dict[str, Any] = {"train.geometry": 1.0, "train.even_inputs": False}
 """Settings that earlier versions did not store, with the values they had."""
 _EARLIER_RECORD = "work/settings.json"
 """Record of earlier versions."""

@@ -202,7 +202,8 @@ def convert(
     swapper = None
     if training is not None:
         crops = spans(training.config.coverage, faithful=training.config.faithful_crop)
-        swapper = FaceSwapper(network=_network(training), to=to, spans=crops)
+        even = training.config.even_inputs
+        swapper = FaceSwapper(network=_network(training), to=to, spans=crops, even_inputs=even)
     subject = read_subject(faces)
     source = scene_of(scene_reader().pieces(scene.uri, scene.frames, subject.times_s))
     try:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dfdm_ray.errors import UserError
-from dfdm_ray.faces.alignment import FACE_SPAN_MFU
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU, spans
 from dfdm_ray.generators import build_generator
-from dfdm_ray.generators.augment import STILL, AugmentConfig, training_pairs
+from dfdm_ray.generators.augment import STILL, AugmentConfig, even_faces, input_mask, training_pairs
 from dfdm_ray.generators.augment_opencv import training_pairs_opencv
 from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.losses import make_optimizer, training_loss
@@ -30,7 +30,7 @@ _IN_BFLOAT16 = ("cuda",)
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
 
-EARLIER: dict[str, Any] = {"geometry": 1.0, "widths": ()}
+EARLIER: dict[str, Any] = {"geometry": 1.0, "widths": (), "even_inputs": False}
 """Settings that earlier versions did not store, with the values they had."""
 
 _SETTLED = 50
@@ -65,6 +65,10 @@ class SwapTrainer:
         self._random = torch.Generator().manual_seed(self.seed)
         self._augment = augmentation(self.config)
         masks_MHW = render_masks(self.faces["a"].shape[1], span_mfu=FACE_SPAN_MFU)
+        self._even: Tensor | None = None
+        if self.config.even_inputs:
+            span = spans(self.config.coverage, faithful=False).train_mfu
+            self._even = input_mask(self.network.input_size, span_mfu=span).to(self.device)
         self._masks = np.ascontiguousarray(np.rint(masks_MHW.transpose(1, 2, 0) * 255).astype(np.uint8))
         self._masks_MHW = torch.from_numpy(self._masks).to(self.device).permute(2, 0, 1)
 
@@ -102,10 +106,12 @@ class SwapTrainer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         sizes = (self.network.input_size, self.network.output_size)
         if self.device == "cpu":
-            return training_pairs_opencv(faces, self._masks, augment, *sizes, random)
-        faces_B3HW = torch.from_numpy(faces).to(self.device).permute(0, 3, 1, 2)
-        masks_BMHW = self._masks_MHW.expand(len(faces), -1, -1, -1)
-        return training_pairs(faces_B3HW, masks_BMHW, augment, *sizes, random)
+            inputs, *targets = training_pairs_opencv(faces, self._masks, augment, *sizes, random)
+        else:
+            faces_B3HW = torch.from_numpy(faces).to(self.device).permute(0, 3, 1, 2)
+            masks_BMHW = self._masks_MHW.expand(len(faces), -1, -1, -1)
+            inputs, *targets = training_pairs(faces_B3HW, masks_BMHW, augment, *sizes, random)
+        return (inputs if self._even is None else even_faces(inputs, self._even), targets[0], targets[1])
 
     @torch.inference_mode()
     def psnr_db(self, side: Side) -> float:

@@ -118,10 +118,10 @@ def test_a_record_without_fingerprints_is_continued(tmp_path: Path) -> None:
     video, out = tmp_path / "a.mp4", tmp_path / "out"
     identities = people(anna=(str(video),), carl=("c.mp4",))
     begin(out, identities)  # the video is not there yet
-    assert not_stored(stored(out)).keys() == {"train.geometry"}
+    assert not_stored(stored(out)).keys() == {"train.geometry", "train.even_inputs"}
     video.write_bytes(b"first")
     begin(out, identities)
-    assert not_stored(stored(out)).keys() == {"train.geometry", "contents.anna.0"}
+    assert not_stored(stored(out)).keys() == {"train.geometry", "train.even_inputs", "contents.anna.0"}
 
 
 def stored(out: Path) -> dict[str, Any]:

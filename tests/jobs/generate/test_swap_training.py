@@ -8,7 +8,7 @@ import torch
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.generators.augment import AugmentConfig
-from dfdm_ray.generators.base import Side
+from dfdm_ray.generators.base import SIDES, Side
 from dfdm_ray.jobs.generate import train
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import Faces
@@ -168,6 +168,17 @@ def test_the_geometry_of_the_augmentation_can_be_weakened() -> None:
     assert (weak.rotation_degrees, weak.zoom_fraction) == pytest.approx((2.0, 0.01))
     assert weak.shift_fraction == pytest.approx(0.2 * full.shift_fraction)
     assert weak.warp_fraction == full.warp_fraction
+
+
+def test_even_inputs_show_two_people_alike() -> None:
+    config = dataclasses.replace(TINY, even_inputs=True)
+    means = []
+    for one in (trainer(), trainer(config=config)):
+        mine, theirs = (one.draw(side)[0] for side in SIDES)
+        means.append(float((mine.mean((0, 2, 3)) - theirs.mean((0, 2, 3))).abs().max()))
+        assert mine.shape == (2, 3, 64, 64)
+        assert -1e-6 <= float(mine.min()) <= float(mine.max()) <= 1
+    assert means[1] < 0.2 * means[0]
 
 
 def test_single_generators_can_have_another_width() -> None:
