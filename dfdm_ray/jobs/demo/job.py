@@ -13,6 +13,7 @@ Each step keeps its results, so a second run only shows them.
 import json
 import shlex
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ _RECIPE = Recipe(epochs=14)
 _NETWORK = NetworkConfig(backbone="resnet10")
 """Network for two cores."""
 _PAGES = 6
+_MADE_WITH = repr((dfdm_ray.__version__, _SCENE_FRAMES, _SCENES, _SWAP_TRAIN, _CROP, _RECIPE, _NETWORK))
+"""Settings of an earlier run whose results are shown again."""
 
 
 def run_demo(config: DemoConfig, console: Console) -> None:
@@ -94,7 +97,7 @@ def run_demo(config: DemoConfig, console: Console) -> None:
     root = Path(config.out)
     done = root / "demo.json"
     facts = json.loads(done.read_text()) if done.exists() else {}
-    if facts.get("version") != dfdm_ray.__version__:
+    if facts.get("made_with") != _MADE_WITH:
         root.mkdir(parents=True, exist_ok=True)
         facts = _run(root, console)
         storage.write_atomic(str(done), json.dumps(facts, indent=2).encode())
@@ -111,8 +114,9 @@ def _run(root: Path, console: Console) -> dict[str, Any]:
     with steps.shown():
         with steps.step("people", "videos of public packages, and a photograph"):
             people = _media(root)
-        with ray_session(None, worker_output=False):
+        with ExitStack() as session:
             with steps.step("generate", "ten networks swap the faces of two pairs of people") as jobs:
+                session.enter_context(ray_session(None, worker_output=False))
                 generate(_generate_config(root, people), jobs)
                 _require_faces(root)
                 _paste(root)
@@ -128,7 +132,7 @@ def _run(root: Path, console: Console) -> dict[str, Any]:
         with steps.step("evaluate", "the answers against the truth") as jobs:
             evaluate(EvaluateConfig(predictions=(out,), out=evaluation, overwrite=True), jobs)
     return {
-        "version": dfdm_ray.__version__,
+        "made_with": _MADE_WITH,
         **measured(storage.read_parts(storage.join(out, PREDICTIONS_FOLDER), PREDICTIONS)),
         "seconds": steps.seconds,
         "total_s": time.monotonic() - started_s,
@@ -182,8 +186,11 @@ def _require_faces(root: Path) -> None:
     weak = {name: psnr for name, psnr in weak.items() if not psnr >= _LEAST_PSNR_DB}
     if weak:
         listed = ", ".join(f"{name} ({psnr:.1f} dB)" for name, psnr in weak.items())
-        folder = root / "videos"
-        raise UserError(f"networks that draw no face: {listed}; delete {folder} to train them again")
+        folders = ", ".join(str(root / "videos/work/models" / name.replace(" ", "/")) for name in weak)
+        videos = root / "videos" / "DFDM_crf*"
+        raise UserError(
+            f"networks that draw no face: {listed}; delete {folders} to train them again, and their {videos}"
+        )
 
 
 def _paste(root: Path) -> None:

@@ -6,6 +6,7 @@ bar.
 
 import io
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ class Steps:
         """Duration of each finished step."""
         self._plan, self._console, self._log = plan, console, log
         self._estimate = Estimate(plan, now_s=time.monotonic())
-        self._shown_s = time.monotonic()
+        self._what = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -135,13 +136,17 @@ class Steps:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the bar while the block runs."""
-        log = _Lines(self._log, self._follow)
+        """Show the bar, or a line every ten seconds, while the block runs."""
+        log, ended = _Lines(self._log, self._follow), threading.Event()
         self._jobs = SafeConsole(file=log, width=_LOG_WIDTH)
+        thread = threading.Thread(target=self._keep_showing, args=(ended,), daemon=True)
         with self._bar:
+            thread.start()
             try:
                 yield
             finally:
+                ended.set()
+                thread.join()
                 log.close()
 
     @contextmanager
@@ -149,35 +154,42 @@ class Steps:
         """Announce a step and yield the console for its jobs.
 
         Raises:
-            UserError: As the block does, with the name of the step and what to do next.
+            UserError: As the block does, with the name of the step and what to do next; so are others.
         """
         number, started_s = [*self._plan].index(name) + 1, time.monotonic()
         self._estimate.begin(name, started_s)
-        left = time_text(self._estimate.left_s(started_s))
-        say(self._console, f"{number}/{len(self._plan)} {name}: {what} (about {left} left in all)")
+        say(self._console, f"{number}/{len(self._plan)} {name}: {what} ({self._left()})")
         self._jobs.rule(name)
-        self._show(name)
+        self._what = name
         try:
             yield self._jobs
         except (UserError, IncompleteError) as error:
-            raise type(error)(
+            kind = UserError if isinstance(error, UserError) else IncompleteError
+            raise kind(
                 f"step {number} of {len(self._plan)}, {name}: {error} - what is finished is kept: repeat the "
                 f"same command to continue; the output of all steps is in {self._log}"
             ) from error
         self._estimate.end(time.monotonic())
+        self._draw()
         self.seconds[name] = time.monotonic() - started_s
 
     def _follow(self, line: str) -> None:
         """Move on by a line of a job."""
         if counted := count_of(line):
             self._estimate.count(*counted)
-            self._show(visible(line.partition(":")[0]))
-            now_s = time.monotonic()
-            if not self._console.is_terminal and now_s - self._shown_s >= _LINE_EVERY_S:
-                self._shown_s = now_s
-                left = time_text(self._estimate.left_s(now_s))
-                say(self._console, f"  {line.partition(':')[0]}; about {left} left in all")
+            self._what = visible(line.partition(":")[0])
+            self._draw()
 
-    def _show(self, what: str) -> None:
-        left = f"about {time_text(self._estimate.left_s(time.monotonic()))} left"
-        self._bar.update(self._task, description=what, completed=self._estimate.done_s, left=left)
+    def _keep_showing(self, ended: threading.Event) -> None:
+        while not ended.wait(1.0 if self._console.is_terminal else _LINE_EVERY_S):
+            if self._console.is_terminal:
+                self._draw()
+            else:
+                say(self._console, f"  {self._what}; {self._left()}")
+
+    def _left(self) -> str:
+        return f"about {time_text(self._estimate.left_s(time.monotonic()))} left"
+
+    def _draw(self) -> None:
+        done = self._estimate.done_s
+        self._bar.update(self._task, description=self._what, completed=done, left=self._left())
