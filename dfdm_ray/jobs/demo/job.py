@@ -80,7 +80,7 @@ _LEAST_PSNR_DB = 15.0
 
 _CROP = CropConfig(size=112)
 _FRAMES, _CLIPS = 2, 2
-_RECIPE = Recipe(epochs=14)
+_RECIPE = Recipe(epochs=16, batch_size=10)
 _NETWORK = NetworkConfig(backbone="resnet10")
 """Network for two cores."""
 _PAGES = 6

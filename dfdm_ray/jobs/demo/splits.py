@@ -43,6 +43,10 @@ def write_manifests(root: Path) -> tuple[str, str]:
     others = with_values(others, "split", folders)
     others = with_values(others, "generator", [METHOD if one == PASTED else REAL for one in folders])
     learned, scored = str(root / "training.parquet"), str(root / "scored.parquet")
-    storage.write_parquet(learned, scenes.filter(pc.is_in(scenes["split"], pa.array([*_LAST]))))
+    to_crop = pc.or_(
+        pc.is_in(scenes["split"], pa.array([*_LAST])),
+        pc.and_(to_score, pc.equal(scenes["split"], TEST)),  # for benchmarks/shuffled_labels.py
+    )
+    storage.write_parquet(learned, scenes.filter(to_crop))
     storage.write_parquet(scored, pa.concat_tables([scenes.filter(to_score), others]))
     return learned, scored

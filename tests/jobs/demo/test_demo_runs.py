@@ -112,7 +112,7 @@ def test_manifests_keep_the_unseen_pair_out_of_training(tmp_path: Path) -> None:
         write_video(tmp_path / name, VideoRecipe(num_frames=1))
     learned, scored = (storage.read_parquet(path, what="m") for path in write_manifests(tmp_path))
     splits = dict(zip(learned["video_id"].to_pylist(), learned["split"].to_pylist(), strict=True))
-    assert splits == {names[0]: "train", names[4]: "val"}
+    assert splits == {names[0]: "train", names[4]: "val", names[1]: "test"}
     found = {
         row["video_id"]: (row["split"], row["generator"])
         for row in scored.select(["video_id", "split", "generator"]).to_pylist()
