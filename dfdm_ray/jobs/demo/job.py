@@ -49,7 +49,7 @@ _PLAN = {
     "people": {"media": 8.0},
     "generate": {"faces": 20.0, "training": 150.0, "scenes": 90.0},
     "crops": {"videos": 45.0},
-    "train": {"epochs": 120.0},
+    "train": {"epochs": 180.0},
     "score": {"videos": 45.0},
     "report": {"pages": 20.0, "thumbnails": 10.0},
     "evaluate": {"files": 4.0},
