@@ -4,8 +4,9 @@ The crops dataset holds swaps of several pairs of people, each swapped in both d
 every generator. A draw takes some pairs for the test and one for validation; the first 1, 2, 4 ... of the
 others train the network of `dfdm-ray train`, for equal numbers of steps. Accuracy is over five generators and
 over the two families (64 and 128 pixels drawn), from each video alone and after subtraction of the mean
-logits of its direction (target and source, all generators equally frequent, labels unused). Intervals are
-bootstraps over networks. Finished trainings are kept in --out.
+logits of its direction (target and source, all generators equally frequent, labels unused). A second table
+repeats this for the largest count on archives in which one generator dominates. Intervals are bootstraps over
+networks. Finished trainings are kept in --out.
 
 python benchmarks/unseen_networks.py --crops CROPS --out FOLDER [--counts 1 2 4 8 all] [--draws 3]
 """
@@ -64,6 +65,30 @@ def right(logits: Floats, labels: npt.NDArray[np.int64], directions: Sequence[ob
     for answer in (one.argmax(1) for one in (logits, centred(logits, directions))):
         found += [answer == labels, FAMILIES[answer] == FAMILIES[labels]]
     return {name: one.astype(np.float64) for name, one in zip(SCORES, found, strict=True)}
+
+
+def skewed(result: dict[str, Any], crf: int, dominant: float) -> Floats:
+    """Return the means of :data:`SCORES` on archives in which one generator has the share ``dominant``.
+
+    Each generator dominates in turn; the others lose videos of each direction at random, five times.
+    """
+    at = np.flatnonzero(np.array(result["crf"]) == crf)
+    logits, labels = np.array(result["logits"])[at], np.array(result["labels"])[at]
+    directions = [tuple(result["directions"][i]) for i in at]
+    rng, means = np.random.default_rng(0), []
+    for generator in list(range(len(GENERATORS))) * 5:
+        kept: list[int] = []
+        for one in sorted(set(directions)):
+            there = np.array([direction == one for direction in directions])
+            own, others = (
+                np.flatnonzero(there & (labels == generator)),
+                np.flatnonzero(there & (labels != generator)),
+            )
+            number = min(len(others), round(len(own) * (1 - dominant) / dominant))
+            kept += [*own, *rng.choice(others, number, replace=False)]
+        found = right(logits[kept], labels[kept], [directions[i] for i in kept])
+        means.append([found[score].mean() for score in SCORES])
+    return np.mean(means, axis=0)
 
 
 def interval(values: Floats, networks: Sequence[str]) -> tuple[float, float]:
@@ -192,6 +217,14 @@ def main() -> None:
     ]
     remark = f"{args.draws} draws, {args.test_pairs} test pairs each; always the most frequent: 20% and 60%."
     show(Table(headings=["networks of each", "quality", *SCORES], rows=rows, remark=remark))
+    largest = json.loads((Path(args.out) / f"{args.counts[-1]}-0.json").read_text())
+    shares = (1 / len(GENERATORS), 0.5, 0.8, 1.0)
+    rows = [
+        [f"crf {crf}", f"{share:.0%}", *(f"{mean:.0%}" for mean in skewed(largest, crf, share))]
+        for crf in sorted(set(largest["crf"]))
+        for share in shares
+    ]
+    show(Table(headings=["quality", "share of one generator", *SCORES], rows=rows, remark="first draw"))
     save("unseen_networks", curve={str(count): value for count, value in curve.items()})
     storage.write_atomic(str(Path(args.out) / "curve.png"), draw_curve(curve))
 
