@@ -14,6 +14,7 @@ dfdm-ray generate --out made ...                             # the same command 
 import io
 import json
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Network:
     ) -> None:
         self.config, self.generator, self.number = config, generator, number
         seed = 1000 * list(Generator).index(generator) + number
-        self.module = build_generator(generator, width=config.width, seed=seed)
+        self.module = build_generator(generator, width=config.width_of(generator), seed=seed)
         self.module.to(samples.device, memory_format=torch.channels_last)
         on_gpu = samples.device == "cuda"
         self.optimizer = torch.optim.Adam(
@@ -176,9 +177,14 @@ def main() -> None:
     args = options.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     stored = json.loads((args.dataset / "run.json").read_text())["settings"]
+    known = {field.name for field in fields(SwapTrainConfig)}
+    given = {name.removeprefix("train."): value for name, value in stored.items()}
     config = SwapTrainConfig(
-        **{name.removeprefix("train."): value for name, value in stored.items() if name.startswith("train.")}
+        widths=tuple(value for name, value in given.items() if name.startswith("widths.")),
+        **{name: value for name, value in given.items() if name in known},
     )
+    if config.even_inputs:
+        raise SystemExit("even inputs are not supported here; train with `dfdm-ray generate`")
     pools = [[faces_of(args.dataset, one) for one in pair.split("_")] for pair in args.pairs]
     samples = Samples(pools, augmentation(config), config.batch_size, device)
     lr = torch.tensor(
