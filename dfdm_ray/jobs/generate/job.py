@@ -243,6 +243,18 @@ def _wait(running: list[ray.ObjectRef[Any]], title: str, console: Console) -> li
     return list(ray.get(running))
 
 
+def _stop(running: list[ray.ObjectRef[Any]]) -> None:
+    """Interrupt tasks, kill those that go on, and fetch their errors, which Ray logs otherwise."""
+    for force in (False, True):
+        for task in running:
+            ray.cancel(task, force=force)
+        if running:
+            ended, running = ray.wait(running, num_returns=len(running), timeout=_STOP_S)
+            for task in ended:
+                with suppress(ray.exceptions.RayError):
+                    ray.get(task)
+
+
 def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
     """Yield the number of tasks that still run, every few seconds, until none does. An error stops all."""
     while running:
@@ -250,11 +262,7 @@ def unfinished(running: list[ray.ObjectRef[Any]]) -> Iterator[int]:
         try:
             ray.get(ready)
         except ray.exceptions.RayTaskError as error:
-            for task in running:
-                ray.cancel(task)
-            for task in ray.wait(running, num_returns=len(running), timeout=_STOP_S)[0]:  # else Ray logs them
-                with suppress(ray.exceptions.RayError):
-                    ray.get(task)
+            _stop(running)
             if isinstance(error.cause, UserError):  # without the traceback of the worker
                 raise error.cause from None
             raise
