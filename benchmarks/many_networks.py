@@ -5,7 +5,7 @@ Here one process records the step of every network as a CUDA graph and replays a
 streams, with samples drawn for all at once. Networks, samples, loss and optimiser are those of ``generate``.
 
 dfdm-ray generate --out made ... --train.no-augment-colour   # stop it (Ctrl-C) when it starts training
-python benchmarks/many_networks.py --dataset made            # trains by the settings of that command
+python benchmarks/many_networks.py --dataset made --pairs id0_id1    # trains by the settings of that command
 dfdm-ray generate --out made ...                             # the same command again converts the scenes
 
 ``--pairs id0_id1 id2_id3`` names the pairs by the ids of ``generate``, which numbers the identities by name.
@@ -31,6 +31,7 @@ from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.generate.config import SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import FacePool, read_faces
+from dfdm_ray.jobs.generate.plan import network_folder
 from dfdm_ray.jobs.generate.train import SwapTrainer, augmentation, learning_rate_factor
 from dfdm_ray.labels import Generator
 
@@ -164,7 +165,6 @@ def write(network: Network, folder: Path, pools: list[np.ndarray], device: str) 
     content = io.BytesIO()
     torch.save(trainer.network.state_dict(), content)
     storage.write_atomic(str(folder / "network.pt"), content.getvalue())
-    storage.write_atomic(str(folder / "progress.txt"), str(network.config.iterations).encode())
     storage.write_atomic(str(folder / "result.json"), json.dumps(found).encode())
     return found
 
@@ -187,9 +187,8 @@ def main() -> None:
         raise SystemExit("even inputs are not supported here; train with `dfdm-ray generate`")
     pools = [[faces_of(args.dataset, one) for one in pair.split("_")] for pair in args.pairs]
     samples = Samples(pools, augmentation(config), config.batch_size, device)
-    lr = torch.tensor(
-        config.learning_rate / 100, device=device
-    )  # little is learned while graphs are recorded
+    # Little is learned while graphs are recorded.
+    lr = torch.tensor(config.learning_rate / 100, device=device)
     networks = [
         Network(generator, number, config, lr, samples)
         for generator in args.generators
@@ -204,7 +203,7 @@ def main() -> None:
     rows = []
     for network in networks:
         pair = args.pairs[network.number]
-        folder = args.dataset / "work" / "models" / pair / network.generator
+        folder = network_folder(args.dataset, pair, network.generator)
         found = write(network, folder, pools[network.number], device)
         rows.append([network.generator, pair, *(f"{found[side]:.1f}" for side in SIDES)])
     remark = f"{len(networks)} networks, {rate:.0f} steps/s in all"

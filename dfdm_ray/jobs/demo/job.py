@@ -35,6 +35,7 @@ from dfdm_ray.jobs.evaluate.config import EvaluateConfig
 from dfdm_ray.jobs.evaluate.job import evaluate
 from dfdm_ray.jobs.generate.config import GenerateConfig, SwapTrainConfig
 from dfdm_ray.jobs.generate.job import generate
+from dfdm_ray.jobs.generate.plan import network_folder
 from dfdm_ray.jobs.preprocess.config import PreprocessConfig
 from dfdm_ray.jobs.preprocess.job import preprocess
 from dfdm_ray.jobs.report.config import ReportConfig
@@ -186,7 +187,7 @@ def _require_faces(root: Path) -> None:
     weak = {name: psnr for name, psnr in weak.items() if not psnr >= _LEAST_PSNR_DB}
     if weak:
         listed = ", ".join(f"{name} ({psnr:.1f} dB)" for name, psnr in weak.items())
-        folders = ", ".join(str(root / "videos/work/models" / name.replace(" ", "/")) for name in weak)
+        folders = ", ".join(str(network_folder(root / "videos", *name.split(" "))) for name in weak)
         videos = root / "videos" / "DFDM_crf*"
         raise UserError(
             f"networks that draw no face: {listed}; delete {folders} to train them again, and their {videos}"

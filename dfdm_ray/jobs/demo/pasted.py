@@ -4,7 +4,6 @@ Alignment, colours and blending are those of ``generate``, but no network draws 
 """
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from dfdm_ray.faces.detector import Frame
 from dfdm_ray.generators.blend import paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
 from dfdm_ray.io.images import Image
+from dfdm_ray.jobs.generate import convert
 from dfdm_ray.jobs.generate.convert import SceneSource, encode_scene
 from dfdm_ray.jobs.generate.faces import Landmarks, read_faces, read_subject
 from dfdm_ray.video.decode import VideoReader
@@ -61,7 +61,7 @@ def paste_into(video: str, faces: Path, source: Path, out: Path, *, scene_frames
         if path.exists():
             continue
         with VideoReader(video) as reader:
-            frames = islice(reader.read_onwards(), span.start, span.stop)
+            frames = convert.scene_frames(reader, span, subject.times_s)
             scene = SceneSource(frames=frames, time_base=reader.time_base, rate=reader.rate)
             encode_scene(scene, span, {CRF: path}, swapper=swapper, subject=subject)
     return made

@@ -1,12 +1,16 @@
 """Configuration of `dfdm-ray generate`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dfdm_ray.config import FaceConfig, at_least
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import Generator
+
+EARLIER: Mapping[str, Any] = {"geometry": 1.0, "widths": (), "even_inputs": False}
+"""Settings of :class:`SwapTrainConfig` that earlier versions did not store, with the values they had."""
 
 
 @dataclass(frozen=True, kw_only=True)

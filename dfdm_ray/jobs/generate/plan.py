@@ -136,6 +136,11 @@ def trainings_per_gpu(memory_gib: float, config: SwapTrainConfig) -> int:
     return max(1, min(_MOST_PER_GPU, int(memory_gib / each)))
 
 
+def network_folder(root: Path, pair: str, generator: str) -> Path:
+    """Return the folder of the network of ``generator`` for a pair such as ``id0_id1``."""
+    return root / "work" / "models" / pair / generator
+
+
 def swap_paths(root: Path, scene: Scene, source: str, generator: Generator) -> dict[int, Path]:
     """Return the files of a scene with the face of ``source``, by crf, named as in DFDM."""
     name = f"{scene.identity}_{source}_{scene.number:04d}_{DFDM_TAGS[generator]}.mp4"

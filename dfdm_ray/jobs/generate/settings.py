@@ -12,15 +12,13 @@ from dfdm_ray.engine.record import changes, read_record
 from dfdm_ray.errors import UserError
 from dfdm_ray.io import storage
 from dfdm_ray.io.identity import fingerprint_of, look_at
-from dfdm_ray.jobs.generate.config import GenerateConfig
+from dfdm_ray.jobs.generate.config import EARLIER, GenerateConfig
 from dfdm_ray.jobs.generate.plan import Identity
 
 _TRAINED_WITH = ("smoothing", "max_frames", "detector", "train", "seed")
 """Settings that the networks depend on."""
 _CONTENTS = "contents."
 """Prefix of the fingerprints of the videos: ``contents.anna.0``."""
-_NEWER: dict[str, Any] = {"train.geometry": 1.0, "train.even_inputs": False}
-"""Settings that earlier versions did not store, with the values they had."""
 _EARLIER_RECORD = "work/settings.json"
 """Record of earlier versions."""
 
@@ -41,7 +39,9 @@ def dataset_folder(root: Path, identities: Sequence[Identity], config: GenerateC
 
 def not_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what earlier versions did not store: fingerprints of the videos, and newer settings."""
-    return _NEWER | {name: value for name, value in settings.items() if name.startswith(_CONTENTS)}
+    return _flat({"train": EARLIER}) | {
+        name: value for name, value in settings.items() if name.startswith(_CONTENTS)
+    }
 
 
 def _contents(stored: Mapping[str, Any], identities: Sequence[Identity]) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def require_networks(networks: Path, identities: Sequence[Identity], config: Gen
     except (OSError, ValueError) as error:
         raise UserError(f"--networks {networks} is not a finished --out of `dfdm-ray generate`") from error
     now = _settings(config, _TRAINED_WITH, settings)
-    if changed := changes({name: settings.get(name, _NEWER.get(name)) for name in now}, now):
+    earlier = _flat({"train": EARLIER})
+    if changed := changes({name: settings.get(name, earlier.get(name)) for name in now}, now):
         raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
     if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
         raise UserError(f"--networks {networks} was trained on other --identities")

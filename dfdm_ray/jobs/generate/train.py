@@ -20,7 +20,7 @@ from dfdm_ray.generators.augment_opencv import training_pairs_opencv
 from dfdm_ray.generators.base import SIDES, Side, SwapAutoencoder
 from dfdm_ray.generators.losses import make_optimizer, training_loss
 from dfdm_ray.generators.masks import render_masks
-from dfdm_ray.jobs.generate.config import SwapTrainConfig
+from dfdm_ray.jobs.generate.config import EARLIER, SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import FacePool, Faces
 from dfdm_ray.labels import Generator
 
@@ -29,9 +29,6 @@ _IN_BFLOAT16 = ("cuda",)
 
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
-
-EARLIER: dict[str, Any] = {"geometry": 1.0, "widths": (), "even_inputs": False}
-"""Settings that earlier versions did not store, with the values they had."""
 
 _SETTLED = 50
 """Iterations over which the loss is averaged to detect divergence."""
