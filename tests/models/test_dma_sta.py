@@ -194,7 +194,7 @@ def test_a_clip_of_another_shape_is_refused_with_both_numbers(shape: tuple[int, 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"backbone": "vgg19"}, "patches, got 'vgg19'"),
+        ({"backbone": "vgg19"}, "backbone must be one of resnet10, .*, got 'vgg19'"),
         ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
         ({"num_frames": 2.0}, "got 2.0"),
         ({"num_classes": 1}, "num_classes must be a whole number of at least 2, got 1"),

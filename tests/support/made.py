@@ -19,6 +19,7 @@ FACTS: Facts = {
     "auth_mode": "token",
     "shm_bytes": 16 * 10**9,
     "disks": {"/tmp/ray/session": (10**12, 5 * 10**11)},
+    "full_fraction": 0.95,
     "storage": [],
     "sandbox": {},
 }

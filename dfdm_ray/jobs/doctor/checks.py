@@ -12,8 +12,6 @@ from dfdm_ray.jobs.doctor.probe import Facts, Stored
 _LITTLE_EACH, _MUCH_EACH, _MUCH_FROM_CPUS = 48e6, 190e6, 72
 """Bytes in transit at most for each CPU and for each GPU; in a cluster with this many CPUs blocks are larger
 and a CPU counts as a GPU (cluster/README.md, "How many CPUs for a GPU")."""
-_FULL_FRACTION = 0.95
-"""Ray makes no objects on a disk that is fuller (``RAY_local_fs_capacity_threshold``)."""
 _LITTLE_BYTES = 10e9
 _SHARE_FIX = "mount the same file system at this path on all nodes, or use s3://"
 
@@ -212,7 +210,7 @@ def check_disks(cluster: Cluster) -> Iterator[Finding]:
     sound: dict[str, int] = {}
     for name, facts in cluster.places.items():
         disks = [(free, total, folder) for folder, (total, free) in facts["disks"].items()]
-        full = [disk for disk in disks if disk[0] <= (1 - _FULL_FRACTION) * disk[1]]
+        full = [disk for disk in disks if disk[0] <= (1 - facts["full_fraction"]) * disk[1]]
         free, total, folder = min(full or disks)  # a full disk counts first, however large it is
         if not full and free >= _LITTLE_BYTES:
             sound[name] = free

@@ -39,6 +39,8 @@ MODULES = (
 _STORAGE_SHARE, _IMPORTS_SHARE = 0.4, 0.5
 """Shares of the time limit."""
 _SMI_S = 10.0
+_FULL_FRACTION = "RAY_local_fs_capacity_threshold"
+"""Ray reads it when it starts; its default is 0.95."""
 _DEEPEST = 6
 """Levels of folders that are searched for a file to read."""
 
@@ -108,6 +110,7 @@ class Facts(Imports):
     auth_mode: str  # "token" or "disabled", as Ray was started
     shm_bytes: int | None  # size of /dev/shm; None if there is none
     disks: dict[str, tuple[int, int]]  # total and free bytes of the folders that fill up
+    full_fraction: float  # share of a disk in use from which on Ray makes no objects there
     storage: list[Stored]
 
 
@@ -140,6 +143,7 @@ def look(
         "auth_mode": os.environ.get("RAY_AUTH_MODE", "disabled").lower(),
         "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
         "disks": {folder: (usage.total, usage.free) for folder, usage in usages.items()},
+        "full_fraction": float(os.environ.get(_FULL_FRACTION, "0.95")),
         "gpu_driver": _gpu_driver(),
         "storage": look_at_storage(reads, writes or {}, seconds=timeout_s * _STORAGE_SHARE),
         **_import_all(wanted, timeout_s * _IMPORTS_SHARE),

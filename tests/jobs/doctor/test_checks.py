@@ -176,6 +176,13 @@ def test_a_disk_on_which_ray_makes_no_objects_fails(free: int, status: Status) -
     assert found.status == status
 
 
+def test_a_disk_is_full_where_ray_was_started_to_call_it_full() -> None:
+    found, *_ = check_disks(
+        cluster(node(answer=facts(disks={"/tmp": (10**12, 2 * 10**10)}, full_fraction=0.99)))
+    )
+    assert found.status == Status.OK
+
+
 def test_a_large_disk_that_is_full_counts_before_a_small_one_that_is_not() -> None:
     disks = {"/scratch": (10 * 10**12, 3 * 10**11), "/tmp": (10**11, 5 * 10**10)}
     found = only(check_disks(cluster(node(answer=facts(disks=disks)))))

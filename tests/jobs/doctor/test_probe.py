@@ -22,7 +22,10 @@ from dfdm_ray.jobs.doctor.probe import Stored, marked, within
 pytestmark = pytest.mark.slow
 
 
-def test_sent_by_value_it_reports_what_the_machine_is(tmp_path: Path) -> None:
+def test_sent_by_value_it_reports_what_the_machine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.98")
     ray.cloudpickle.register_pickle_by_value(probe)
     try:
         look = pickle.loads(ray.cloudpickle.dumps(probe.look))
@@ -39,6 +42,7 @@ def test_sent_by_value_it_reports_what_the_machine_is(tmp_path: Path) -> None:
     assert all(facts["versions"].values())
     assert facts["disks"][str(tmp_path)][0] > 0
     reads, writes = facts["storage"]
+    assert facts["full_fraction"] == 0.98
     assert reads["num_names"] == 0
     assert writes == {"uri": folder, "use": "writes"}
 
