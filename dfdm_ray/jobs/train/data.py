@@ -4,8 +4,12 @@ The clips of a step depend on seed, epoch and batch size, not on the number of r
 continue with more or fewer workers.
 """
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import cv2
@@ -164,12 +168,35 @@ class Reader:
             num_workers=self._processes,
             persistent_workers=self._processes > 0,
             pin_memory=self._pin,
-            multiprocessing_context="spawn" if self._processes else None,  # Ray's threads survive no fork
-            worker_init_fn=_use_one_thread,
+            multiprocessing_context=_start_method() if self._processes else None,
+            worker_init_fn=_begin,
         )
 
 
-def _use_one_thread(_process: int = 0) -> None:
+def _start_method() -> BaseContext:
+    """Return a way to start processes that imports torch once for all of them, in a server.
+
+    Ray's threads survive no fork of the worker itself, and processes that each import it start one after the
+    other: a minute and more for 16.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _begin(_process: int) -> None:
+    """Prepare a process that reads; it exits with the process that uses it, even if that is killed."""
+    _use_one_thread()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _use_one_thread() -> None:
     cv2.setNumThreads(1)  # ranks and loaders fill the CPUs, and the pictures are small
 
 

@@ -1,4 +1,9 @@
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +79,10 @@ def test_a_video_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     require_unreadable(Reader(processes=0, device="cpu"), WholeVideos(videos=videos, num_frames=2), 0)
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.mark.slow
 def test_a_process_that_reads_stays_and_gives_the_same_clips_and_the_same_mistake(tmp_path: Path) -> None:
     files = [prepared_row(tmp_path, f"{n}.mp4", make_crops(frames=4, size=32))["file"] for n in range(3)]
@@ -99,7 +108,36 @@ def test_a_process_that_reads_stays_and_gives_the_same_clips_and_the_same_mistak
         processes.append({child.pid for child in multiprocessing.active_children()})
     assert not torch.equal(*epochs[:2])
     assert processes[0] == processes[1] == processes[2] != set()
+    assert os.getpid() not in {parent_of(pid) for pid in processes[0]}  # a server has imported torch for them
     require_unreadable(reader, whole, 3)
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from dfdm_ray.jobs.train.data import Reader, Videos, WholeVideos
+if __name__ == "__main__":
+    root, file = sys.argv[1:]
+    videos = Videos(root=root, files=(file,), video_ids=("a",), labels=(0,))
+    for _ in Reader(processes=2, device="cpu").read(WholeVideos(videos=videos, num_frames=2), [[0]] * 20):
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_read_exit_when_what_uses_them_is_killed(tmp_path: Path) -> None:
+    file = prepared_row(tmp_path, "a.mp4", make_crops(frames=4, size=32))["file"]
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(tmp_path), file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = {int(pid) for pid in done.stdout.split()}
+    assert len(left) == 2
+    deadline = time.monotonic() + 60
+    while left := {pid for pid in left if Path(f"/proc/{pid}").exists()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_only_the_frames_that_are_used_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
