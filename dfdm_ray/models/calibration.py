@@ -46,6 +46,35 @@ def conformal(fits_MK: Array, own_N: Array, labels: Indices) -> Array:
     return values
 
 
+def left_out_p_values(fits_NK: Array, labels: Indices, groups: Indices) -> Array:
+    """Return the p-values of reference videos against the videos of other groups, shape ``(N, K)``."""
+    own = fits_NK[np.arange(len(labels)), labels]
+    values = np.empty_like(fits_NK)
+    for group in np.unique(groups):
+        there = groups == group
+        values[there] = conformal(fits_NK[there], own[~there], labels[~there])
+    return values
+
+
+def for_new_networks(p_values_MK: Array, left_out_N: Array, labels: Indices) -> Array:
+    """Return p-values that are not too small for videos of networks outside the reference set.
+
+    Videos of one network are alike, so many of them show less than as many networks would. A p-value rises to
+    the share of reference videos, each class with the same weight, whose class had no larger one when their
+    network was left out.
+
+    Args:
+        left_out_N: P-value of each reference video's own class then; none leaves the p-values unchanged.
+    """
+    if not len(left_out_N):
+        return p_values_MK
+    counts, order = np.bincount(labels), np.argsort(left_out_N)
+    shares = np.cumsum(1 / counts[labels][order]) / np.count_nonzero(counts)
+    smaller = np.searchsorted(left_out_N[order], p_values_MK, side="right")
+    values: Array = np.maximum(p_values_MK, np.concatenate([[0.0], shares])[smaller])
+    return np.minimum(values, 1)
+
+
 def softmax(logits_NK: Array) -> Array:
     """Return probabilities of logits of shape ``(N, K)``; each row sums to 1."""
     probabilities: Array = np.exp(_log_softmax(logits_NK))

@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from dfdm_ray.errors import UserError
 from dfdm_ray.labels import REAL
-from dfdm_ray.models.calibration import best_temperature, conformal, fits, softmax
+from dfdm_ray.models.calibration import (
+    best_temperature,
+    conformal,
+    fits,
+    for_new_networks,
+    left_out_p_values,
+    softmax,
+)
 from dfdm_ray.models.unknown import (
     KINDS,
     Array,
@@ -38,7 +45,7 @@ FALSE_ALARMS = 0.05
 """Share of the reference videos whose unknown score is above the threshold."""
 _LEAST = math.ceil(1 / ALPHA) - 1
 """Reference videos of a class that a p-value below alpha needs."""
-_ARRAYS = {"features": np.float32, "logits": np.float32, "labels": np.int64}
+_ARRAYS = {"features": np.float32, "logits": np.float32, "labels": np.int64, "left_out": np.float64}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +67,8 @@ class ReferenceSet:
     """Unknown score in use."""
     threshold: float
     """Unknown score above which a video is unknown."""
+    left_out: Array
+    """P-value of each video's class when its network was left out, shape ``(N,)``; empty in earlier sets."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """``num_videos`` and ``num_networks`` by class, ``date``, ``videos_sha256``, ``shared_with_training``,
     ``error_rates``, and ``outliers_auroc`` by unknown score."""
@@ -71,10 +80,12 @@ class ReferenceSet:
     def p_values(self, logits_MK: Array) -> Array:
         """Return the class-conditional conformal p-value of each class, shape ``(M, K)``.
 
-        It is ``(1 + number of the class's reference videos that fit it no better) / (1 + their number)``. The
-        fit is that of :func:`fits`. The p-value of a class without reference videos is 1.
+        It is ``(1 + number of the class's reference videos that fit it no better) / (1 + their number)``,
+        raised by :func:`for_new_networks`. The fit is that of :func:`fits`. The p-value of a class without
+        reference videos is 1.
         """
-        return conformal(fits(logits_MK / self.temperature), self._own_fits, self.labels)
+        found = conformal(fits(logits_MK / self.temperature), self._own_fits, self.labels)
+        return for_new_networks(found, self.left_out, self.labels)
 
     @cached_property
     def _own_fits(self) -> Array:
@@ -118,6 +129,7 @@ def from_plain(plain: Mapping[str, Any]) -> ReferenceSet:
         ValueError: If it is damaged.
     """
     try:
+        plain = {"left_out": _encoded(np.empty(0)), **plain}
         values: dict[str, Any] = {name: _decoded(plain[name], kind) for name, kind in _ARRAYS.items()}
         values |= {name: plain[name] for name in ("name", "kind", "facts")}
         values |= {name: float(plain[name]) for name in ("temperature", "threshold")}
@@ -127,7 +139,8 @@ def from_plain(plain: Mapping[str, Any]) -> ReferenceSet:
     number = len(made.labels)
     if not isinstance(made.name, str) or not isinstance(made.facts, Mapping):
         raise ValueError("damaged reference set: its name or facts are no text")
-    if made.kind not in KINDS or {len(made.features), len(made.logits)} != {number} or not number:
+    lengths = {len(made.features), len(made.logits), len(made.left_out) or number}
+    if made.kind not in KINDS or lengths != {number} or not number:
         raise ValueError("damaged reference set: its parts do not fit each other")
     return made
 
@@ -172,14 +185,16 @@ def fit_reference(
     found = {one: found_outliers(replace(known, kind=one), groups, outliers) for one in KINDS if outliers}
     if kind is None and found:
         known = replace(known, kind=max(found, key=lambda one: found[one]))
-    scores = left_out_scores(known, groups)
+    scores, temperature = left_out_scores(known, groups), best_temperature(found_logits, truth)
+    left_out = left_out_p_values(fits(found_logits / temperature), truth, groups)
     made = ReferenceSet(
         name=name,
         classes=tuple(classes),
         features=found_features,
         logits=found_logits,
         labels=truth,
-        temperature=best_temperature(found_logits, truth),
+        temperature=temperature,
+        left_out=left_out[np.arange(len(truth)), truth],
         kind=known.kind,
         threshold=float(np.quantile(scores, 1 - FALSE_ALARMS)),
     )
@@ -189,7 +204,7 @@ def fit_reference(
         "date": datetime.now(UTC).date().isoformat(),
         "videos_sha256": hashlib.sha256(repr(sorted(video_ids)).encode()).hexdigest(),
         "shared_with_training": shared_with_training,
-        "error_rates": _error_rates(made, scores, groups),
+        "error_rates": _error_rates(made, scores, left_out),
         "outliers_auroc": found,
     }
     return replace(made, facts=facts)
@@ -222,21 +237,17 @@ def remarks_on(classes: Sequence[str], num_videos: Mapping[str, int], shared_wit
     return remarks
 
 
-def _error_rates(made: ReferenceSet, scores: Array, groups: Indices) -> dict[str, Any]:
+def _error_rates(made: ReferenceSet, scores: Array, left_out_NK: Array) -> dict[str, Any]:
     """Return how often verdicts on the set itself are wrong, each network against the others."""
-    found = fits(made.logits / made.temperature)
-    own = made._own_fits
     verdicts: Counter[str] = Counter()
-    for group in np.unique(groups):
-        there = groups == group
-        p_values = conformal(found[there], own[~there], made.labels[~there])
-        for p, score, label in zip(p_values, scores[there], made.labels[there], strict=True):
-            decision = decide(p, made.classes, unknown_score=float(score), threshold=made.threshold)
-            kind = REAL if made.classes[label] == REAL else "swapped"
-            right = made.classes[label] in decision.prediction_set
-            verdicts[f"{kind}: {decision.verdict}{'' if right else ', wrong'}"] += 1
+    p_values = for_new_networks(left_out_NK, made.left_out, made.labels)
+    for p, score, label in zip(p_values, scores, made.labels, strict=True):
+        decision = decide(p, made.classes, unknown_score=float(score), threshold=made.threshold)
+        kind = REAL if made.classes[label] == REAL else "swapped"
+        right = made.classes[label] in decision.prediction_set
+        verdicts[f"{kind}: {decision.verdict}{'' if right else ', wrong'}"] += 1
     return {
-        "accuracy": float((found.argmax(axis=1) == made.labels).mean()),
+        "accuracy": float((made.logits.argmax(axis=1) == made.labels).mean()),
         "verdicts": dict(sorted(verdicts.items())),
     }
 

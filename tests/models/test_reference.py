@@ -53,6 +53,43 @@ def test_prediction_sets_cover_new_videos_as_often_as_promised() -> None:
         assert np.mean(own >= alpha) == pytest.approx(1 - alpha, abs=0.03)
 
 
+def of_networks(number: int, seed: int) -> tuple[np.ndarray, list[int], list[str]]:
+    """Logits, labels and networks of 30 videos of each network; two classes lie near each other."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], number)
+    means = np.array([[2.0, 1.0, -9.0], [1.0, 2.0, -9.0], [-9.0, -9.0, 9.0]])[labels]
+    logits = np.repeat(means + rng.normal(0, 1, means.shape), 30, axis=0)
+    names = [f"{label} {at}" for at, label in enumerate(labels) for _ in range(30)]
+    return logits + rng.normal(0, 0.2, logits.shape), np.repeat(labels, 30).tolist(), names
+
+
+def test_few_networks_do_not_rule_out_the_truth_for_new_ones() -> None:
+    new_logits, new_labels, _ = of_networks(100, seed=0)
+    covered, before, real = [], [], []
+    for seed in range(1, 11):
+        logits, labels, networks = of_networks(4, seed)
+        names = {"name": "n", "classes": CLASSES, "video_ids": [str(at) for at in range(len(labels))]}
+        reference = fit_reference(
+            **names, features=logits, logits=logits, labels=labels, networks=networks, directions=networks
+        )
+        at = np.arange(len(new_labels))
+        found = reference.p_values(new_logits)
+        covered.append((found[at, new_labels] >= 0.05).mean())
+        earlier = replace(reference, left_out=np.empty(0)).p_values(new_logits)
+        before.append((earlier[at, new_labels] >= 0.05).mean())
+        real.append((found[np.array(new_labels) == 2, :2] < 0.05).mean())
+    assert np.mean(before) < 0.86  # promised: 0.95
+    assert np.mean(covered) > np.mean(before) + 0.04
+    assert np.mean(real) > 0.99  # what is far apart is still ruled out
+
+
+def test_a_set_of_an_earlier_version_gives_the_p_values_of_then() -> None:
+    reference, new = fitted(), videos(5, seed=5)
+    plain = {name: value for name, value in reference.to_plain().items() if name != "left_out"}
+    earlier = replace(reference, left_out=np.empty(0))
+    np.testing.assert_allclose(from_plain(plain).p_values(new["logits"]), earlier.p_values(new["logits"]))
+
+
 def test_the_temperature_undoes_a_scale_of_the_logits() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4000, 3))
@@ -135,6 +172,7 @@ def test_a_set_survives_plain_types_and_damage_is_refused() -> None:
         {**plain, "kind": "luck"},
         {**plain, "features": {"shape": [3], "base64": "AAAA"}},
         {**plain, "labels": again.to_plain()["labels"] | {"shape": [1]}},
+        {**plain, "left_out": again.to_plain()["left_out"] | {"shape": [60, 3]}},
         {name: value for name, value in plain.items() if name != "logits"},
         {**plain, "temperature": "warm"},
     ):
