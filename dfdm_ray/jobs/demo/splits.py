@@ -1,6 +1,7 @@
 """Manifests of the demo: what to learn from, and what to score.
 
-Scenes of the known pair go to train, val and test in their order. Those of the other pair are test only.
+Scenes of the known pair go to train, val, calibration and test in their order. Those of the other pair are
+test only.
 """
 
 from pathlib import Path
@@ -17,9 +18,9 @@ from dfdm_ray.schemas import with_values
 
 TEST, UNSEEN_PAIR, ORIGINALS, PASTED = "test", "unseen", "originals", METHOD
 """Splits that are scored."""
-_LAST = {"train": 6, "val": 10}
+_LAST = {"train": 6, "val": 7, "calibration": 11}
 """Number of the last scene of these splits; the scenes after them are the test."""
-_SCORED_CRFS = (10, 23)
+_SCORED_CRFS = {TEST: (10, 23), UNSEEN_PAIR: (10,)}
 
 
 def split_of(target: str, scene: int) -> str:
@@ -34,10 +35,8 @@ def write_manifests(root: Path) -> tuple[str, str]:
     scenes = build_manifest(str(root / "videos")).table
     facts = zip(scenes["target_identity"].to_pylist(), scenes["scene"].to_pylist(), strict=True)
     scenes = with_values(scenes, "split", [split_of(target, int(scene)) for target, scene in facts])
-    to_score = pc.and_(
-        pc.is_in(scenes["split"], pa.array([TEST, UNSEEN_PAIR])),
-        pc.is_in(scenes["crf"], pa.array(_SCORED_CRFS, pa.int32())),
-    )
+    both = zip(scenes["split"].to_pylist(), scenes["crf"].to_pylist(), strict=True)
+    to_score = pa.array([crf in _SCORED_CRFS.get(split, ()) for split, crf in both])
     others = build_manifest(str(root / "others")).table
     folders = [name.partition("/")[0] for name in others["video_id"].to_pylist()]
     others = with_values(others, "split", folders)

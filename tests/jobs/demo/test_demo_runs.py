@@ -104,15 +104,16 @@ def test_a_pasted_face_changes_the_face_and_nothing_far_from_it(tmp_path: Path, 
 def test_manifests_keep_the_unseen_pair_out_of_training(tmp_path: Path) -> None:
     names = (
         *("DFDM_crf10/iae/id1_id3_0000_3iae.mp4", "DFDM_crf10/iae/id1_id3_0012_3iae.mp4"),
-        *("DFDM_crf0/iae/id3_id1_0013_3iae.mp4", "DFDM_crf23/iae/id0_id2_0000_3iae.mp4"),
-        *("real/crf10/id1_0007.mp4", "real/crf10/id2_0001.mp4"),
+        *("DFDM_crf0/iae/id3_id1_0013_3iae.mp4", "DFDM_crf10/iae/id0_id2_0000_3iae.mp4"),
+        "DFDM_crf23/iae/id0_id2_0000_3iae.mp4",
+        *("real/crf10/id1_0007.mp4", "real/crf10/id2_0001.mp4", "real/crf23/id1_0008.mp4"),
     )
     for name in (*(f"videos/{name}" for name in names), "others/originals/a.mp4", "others/pasted/b.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_video(tmp_path / name, VideoRecipe(num_frames=1))
     learned, scored = (storage.read_parquet(path, what="m") for path in write_manifests(tmp_path))
     splits = dict(zip(learned["video_id"].to_pylist(), learned["split"].to_pylist(), strict=True))
-    assert splits == {names[0]: "train", names[4]: "val", names[1]: "test"}
+    assert splits == {names[0]: "train", names[5]: "val", names[7]: "calibration", names[1]: "test"}
     found = {
         row["video_id"]: (row["split"], row["generator"])
         for row in scored.select(["video_id", "split", "generator"]).to_pylist()
@@ -120,7 +121,7 @@ def test_manifests_keep_the_unseen_pair_out_of_training(tmp_path: Path) -> None:
     assert found == {
         names[1]: ("test", "iae"),
         names[3]: ("unseen", "iae"),
-        names[5]: ("unseen", "real"),
+        names[6]: ("unseen", "real"),
         "originals/a.mp4": ("originals", "real"),
         "pasted/b.mp4": ("pasted", "pasted"),
     }
