@@ -47,13 +47,13 @@ from dfdm_ray.jobs.train.job import main as train
 from dfdm_ray.schemas import PREDICTIONS, PREDICTIONS_FOLDER
 
 _PLAN = {
-    "people": {"media": 8.0},
-    "generate": {"faces": 20.0, "training": 150.0, "scenes": 90.0},
-    "crops": {"videos": 45.0},
-    "train": {"epochs": 180.0},
-    "score": {"videos": 45.0},
-    "report": {"pages": 20.0, "thumbnails": 10.0},
-    "evaluate": {"files": 4.0},
+    "people": {"media": 10.0},
+    "generate": {"faces": 20.0, "training": 290.0, "scenes": 80.0},
+    "crops": {"videos": 40.0},
+    "train": {"epochs": 290.0},
+    "score": {"videos": 35.0},
+    "report": {"pages": 15.0, "thumbnails": 8.0},
+    "evaluate": {"files": 5.0},
 }
 _SCENE_FRAMES = 8
 _SCENES = 15

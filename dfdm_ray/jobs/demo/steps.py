@@ -28,7 +28,7 @@ _SKIPPED = 0.2
 _LOG_WIDTH = 110
 
 Plan = Mapping[str, Mapping[str, float]]
-"""For each step its parts, by the word that the jobs count, and their seconds on two quiet cores."""
+"""For each step its parts, by the word that the jobs count, and their seconds on two slow cores."""
 
 
 def count_of(line: str) -> tuple[str, float] | None:
