@@ -28,21 +28,17 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 T = TypeVar("T")
 
-PACKAGES = ("ray", "torch", "pyarrow", "av", "onnxruntime", "opencv", "numpy")
-"""Packages whose versions are compared."""
+PACKAGES = ("ray", "torch", "pyarrow", "av", "onnxruntime", "opencv", "numpy")  # versions are compared
 _DISTRIBUTIONS = {"opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless")}
 MODULES = (
     *("torch", "pyarrow", "av", "onnxruntime", "cv2", "numpy"),
     *("dfdm_ray.clips.stage", "dfdm_ray.clips.sandbox", "dfdm_ray.jobs.score.attribute_clips"),
 )
 """Modules that workers import."""
-_STORAGE_SHARE, _IMPORTS_SHARE = 0.4, 0.5
-"""Shares of the time limit."""
-_SMI_S = 10.0
-_FULL_FRACTION = "RAY_local_fs_capacity_threshold"
-"""Ray reads it when it starts; its default is 0.95."""
-_DEEPEST = 6
-"""Levels of folders that are searched for a file to read."""
+_STORAGE_SHARE, _IMPORTS_SHARE = 0.4, 0.5  # of the time limit
+_SMI_S = 10.0  # for nvidia-smi
+_FULL_FRACTION = "RAY_local_fs_capacity_threshold"  # Ray reads it when it starts; its default is 0.95
+_DEEPEST = 6  # levels of folders that are searched for a file to read
 
 # Runs in its own process, because a library may kill its process. Each line contains all facts so far.
 _IMPORT_ALL = """
