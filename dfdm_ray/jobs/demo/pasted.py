@@ -4,14 +4,13 @@ Alignment, colours and blending are those of ``generate``, but no network draws 
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from dfdm_ray.faces.alignment import FACE_SPAN_MFU, crop_centre_mfu, crop_matrix
+from dfdm_ray.faces.alignment import FACE_SPAN_MFU, crop_matrix
 from dfdm_ray.faces.detector import Frame
-from dfdm_ray.generators.blend import paste_face
-from dfdm_ray.generators.masks import render_conversion_mask
 from dfdm_ray.io.images import Image
 from dfdm_ray.jobs.generate import convert
 from dfdm_ray.jobs.generate.convert import SceneSource, encode_scene
@@ -35,14 +34,9 @@ class PastedFace:
 
     def __call__(self, frames: list[Frame], landmarks: Landmarks) -> list[Frame]:
         """Return the frames ``(H, W, 3)`` swapped; their landmarks have shape ``(n, 5, 2)``, pixels."""
-        size, swapped = len(self.face), []
-        face = np.divide(self.face, 255, dtype=np.float32)
-        for frame, marks in zip(frames, landmarks, strict=True):
-            matrix = crop_matrix(marks, size=size, span_mfu=FACE_SPAN_MFU)
-            centre = crop_centre_mfu(marks.astype(np.float64))
-            mask = render_conversion_mask(size, span_mfu=FACE_SPAN_MFU, centre=centre)
-            swapped.append(paste_face(frame, face, matrix, mask))
-        return swapped
+        matrices = [crop_matrix(marks, size=len(self.face), span_mfu=FACE_SPAN_MFU) for marks in landmarks]
+        faces = repeat(np.divide(self.face, 255, dtype=np.float32), len(frames))
+        return convert.paste_faces(frames, faces, matrices, landmarks, mask_mfu=FACE_SPAN_MFU)
 
 
 def paste_into(video: str, faces: Path, source: Path, out: Path, *, scene_frames: int) -> list[Path]:

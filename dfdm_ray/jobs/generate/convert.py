@@ -3,7 +3,7 @@
 Frames are read in parts: memory does not grow with the length of the scene.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -14,11 +14,11 @@ import av
 import numpy as np
 import torch
 
-from dfdm_ray.faces.alignment import Spans, align_face, crop_centre_mfu, crop_matrix
+from dfdm_ray.faces.alignment import Matrix, Spans, align_face, crop_centre_mfu, crop_matrix
 from dfdm_ray.faces.detector import Frame
 from dfdm_ray.generators.augment import even_faces, input_mask
 from dfdm_ray.generators.base import Side, SwapAutoencoder
-from dfdm_ray.generators.blend import paste_face
+from dfdm_ray.generators.blend import Floats, paste_face
 from dfdm_ray.generators.masks import render_conversion_mask
 from dfdm_ray.jobs.generate.faces import Landmarks, Subject, Times
 from dfdm_ray.video.decode import VideoReader
@@ -55,12 +55,30 @@ class FaceSwapper:
         if self.even_inputs:
             x_BCHW = even_faces(x_BCHW, input_mask(size, span_mfu=self.spans.convert_mfu))
         faces = self.network(x_BCHW, self.to).permute(0, 2, 3, 1).numpy()
-        swapped = []
-        for frame, face, matrix, marks in zip(frames, faces, matrices, landmarks, strict=True):
-            centre = crop_centre_mfu(marks.astype(np.float64))
-            mask = render_conversion_mask(drawn_size, span_mfu=self.spans.train_mfu, centre=centre)
-            swapped.append(paste_face(frame, face, matrix * (drawn_size / size), mask))
-        return swapped
+        matrices = [matrix * (drawn_size / size) for matrix in matrices]
+        return paste_faces(frames, faces, matrices, landmarks, mask_mfu=self.spans.train_mfu)
+
+
+def paste_faces(
+    frames: Sequence[Frame],
+    faces: Iterable[Floats],
+    matrices: Sequence[Matrix],
+    landmarks: Landmarks,
+    *,
+    mask_mfu: float,
+) -> list[Frame]:
+    """Return the frames with a face pasted into each, ``(S, S, 3)``, 0..1.
+
+    Args:
+        matrices: From each frame to its face.
+        mask_mfu: Width of the mask.
+    """
+    swapped = []
+    for frame, face, matrix, marks in zip(frames, faces, matrices, landmarks, strict=True):
+        centre = crop_centre_mfu(marks.astype(np.float64))
+        mask = render_conversion_mask(len(face), span_mfu=mask_mfu, centre=centre)
+        swapped.append(paste_face(frame, face, matrix, mask))
+    return swapped
 
 
 class SceneSource(NamedTuple):
