@@ -28,6 +28,7 @@ from dfdm_ray.jobs.score.config import ScoreConfig
 from dfdm_ray.jobs.score.job import score
 from dfdm_ray.jobs.train.config import ClipAugmentConfig, NetworkConfig, Recipe, TrainConfig
 from dfdm_ray.jobs.train.job import train
+from dfdm_ray.labels import REAL
 
 FOLDER = OUT / "shuffled_labels"
 
@@ -72,9 +73,10 @@ def write_shuffled(crops: str, out: Path, *, seed: int) -> None:
 def test_accuracy(
     crops: str, checkpoint: str, out: Path, console: Console, true: dict[str, str]
 ) -> list[float]:
-    """Return the accuracy on the test split by the dataset's names and by the true names."""
+    """Return the accuracy on the swaps of the test split by the dataset's names and by the true names."""
     job = ScoreConfig(crops=crops, split="test", checkpoint=checkpoint, out=str(out))
-    rows = [row for row in score(job, console).predictions.to_pylist() if row["generator"]]
+    rows = score(job, console).predictions.to_pylist()
+    rows = [row for row in rows if row["generator"] and row["true_generator"] != REAL]
     return [
         statistics.fmean(row["generator"] == name for row, name in zip(rows, names, strict=True))
         for names in ([row["true_generator"] for row in rows], [true[row["video_id"]] for row in rows])
