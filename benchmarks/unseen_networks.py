@@ -28,6 +28,7 @@ from report import Table, parser, save, show
 
 from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.io import storage
+from dfdm_ray.jobs.evaluate.metrics import share
 from dfdm_ray.jobs.train.config import Recipe
 from dfdm_ray.jobs.train.data import Videos
 from dfdm_ray.jobs.train.inputs import preprocessing_of
@@ -40,7 +41,6 @@ from dfdm_ray.models.dma_sta import DmaStaConfig
 Floats = npt.NDArray[np.float64]
 SCORES = ("generators", "families", "generators, centred", "families, centred")
 FAMILIES = np.array([sorted(set(FAMILY.values())).index(FAMILY[name]) for name in GENERATORS])
-_RESAMPLES = 1000
 
 
 def select(index: pa.Table, pairs: Sequence[str], root: str) -> tuple[pa.Table, Videos]:
@@ -89,16 +89,6 @@ def skewed(result: dict[str, Any], crf: int, dominant: float) -> Floats:
         found = right(logits[kept], labels[kept], [directions[i] for i in kept])
         means.append([found[score].mean() for score in SCORES])
     return np.mean(means, axis=0)
-
-
-def interval(values: Floats, networks: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a mean over videos, resampled by network."""
-    _, number = np.unique(networks, return_inverse=True)
-    sums, counts = np.bincount(number, values), np.bincount(number)
-    drawn = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: int | None) -> dict[str, Any]:
@@ -151,7 +141,7 @@ def summary(results: Sequence[dict[str, Any]], crf: int) -> dict[str, Any]:
     return {
         score: {
             "mean": float(np.mean([part[score].mean() for part in parts])),
-            "interval": interval(np.concatenate([part[score] for part in parts]), networks),
+            "interval": share((np.concatenate([part[score] for part in parts]) > 0).tolist(), networks)[1:],
             "draws": [float(part[score].mean()) for part in parts],
         }
         for score in SCORES

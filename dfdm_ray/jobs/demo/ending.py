@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,15 +12,13 @@ from rich.table import Table
 from dfdm_ray.io.terminal import say
 from dfdm_ray.jobs.demo.splits import ORIGINALS, PASTED, TEST
 from dfdm_ray.jobs.demo.steps import time_text
-from dfdm_ray.jobs.evaluate.metrics import group_confusions, interval, rates, resample
+from dfdm_ray.jobs.evaluate.metrics import share
 from dfdm_ray.labels import REAL
 from dfdm_ray.schemas import REJECTED
 
 Row = dict[str, Any]
 
 _NO_FACE = "no_face.mp4"
-_Z = 1.96
-"""Standard deviations of a 95% interval."""
 _KINDS = {
     "known": "known network",
     "unseen": "unseen network",
@@ -60,27 +57,6 @@ def is_right(row: Mapping[str, Any]) -> bool:
     if kind in ("known", "unseen"):
         return verdict in ("attributed", "one_of") and row["true_generator"] in row["prediction_set"]
     return verdict == {"other": "unknown", "no_face": REJECTED}.get(kind, REAL)
-
-
-def share(right: Sequence[bool], groups: Sequence[object]) -> tuple[float, float, float]:
-    """Return a share and its 95% interval over groups of alike videos: a bootstrap, as ``evaluate`` makes.
-
-    Where all groups agree, which a bootstrap takes for certainty, it is Wilson's interval for one answer of
-    each group.
-    """
-    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    truth = np.zeros(len(right), np.int64)
-    by_group = group_confusions(
-        truth, 1 - np.array(right, np.int64), np.array([index[group] for group in groups], np.int64), 2
-    )
-    shares, number = rates(by_group).accuracy, len(by_group)
-    found = float(np.mean(right))
-    if np.ptp(shares) > 0:
-        low, high = interval(rates(resample(by_group, num_samples=2000, seed=0)).accuracy, number)
-        return found, float(low), float(high)
-    middle = (found + _Z**2 / (2 * number)) / (1 + _Z**2 / number)
-    half = _Z / (1 + _Z**2 / number) * (found * (1 - found) / number + _Z**2 / (4 * number**2)) ** 0.5
-    return found, max(0.0, middle - half), min(1.0, middle + half)
 
 
 def measured(predictions: pa.Table) -> dict[str, Any]:

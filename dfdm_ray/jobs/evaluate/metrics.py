@@ -6,6 +6,7 @@ pair of people, are alike, and intervals from single videos would be too narrow.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ _LEAST_PROBABILITY = 1e-12
 """Lower bound of a probability in the log likelihood, which is infinite at 0."""
 _LEVEL = 0.95
 """Confidence level of the intervals."""
+_Z = 1.96
+"""Standard deviations of a 95% interval."""
 _DRAWS_AT_ONCE = 4_000_000
 """Numbers held in memory at a time: 32 MB."""
 
@@ -153,3 +156,24 @@ def interval(values: Array, num_groups: npt.ArrayLike) -> Array:
     defined = np.isfinite(values).any(axis=0) & (np.asarray(num_groups) > 1)
     safe = np.where(defined, values, 0.0)
     return np.where(defined, np.nanpercentile(safe, [tail, 100 - tail], axis=0), np.nan)
+
+
+def share(right: Sequence[bool], groups: Sequence[object]) -> tuple[float, float, float]:
+    """Return a share and its 95% interval over groups of alike videos: a bootstrap.
+
+    Where all groups agree, which a bootstrap takes for certainty, it is Wilson's interval for one answer of
+    each group.
+    """
+    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    truth = np.zeros(len(right), np.int64)
+    by_group = group_confusions(
+        truth, 1 - np.array(right, np.int64), np.array([index[group] for group in groups], np.int64), 2
+    )
+    shares, number = rates(by_group).accuracy, len(by_group)
+    found = float(np.mean(right))
+    if np.ptp(shares) > 0:
+        low, high = interval(rates(resample(by_group, num_samples=2000, seed=0)).accuracy, number)
+        return found, float(low), float(high)
+    middle = (found + _Z**2 / (2 * number)) / (1 + _Z**2 / number)
+    half = _Z / (1 + _Z**2 / number) * (found * (1 - found) / number + _Z**2 / (4 * number**2)) ** 0.5
+    return found, max(0.0, middle - half), min(1.0, middle + half)

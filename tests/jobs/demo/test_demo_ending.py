@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from dfdm_ray.jobs.demo.ending import is_right, kind_of, measured, share, show_ending
+from dfdm_ray.jobs.demo.ending import is_right, kind_of, measured, show_ending
 from dfdm_ray.jobs.demo.people import IDS, KNOWN, UNSEEN, moved_photo
 from dfdm_ray.jobs.demo.splits import split_of
 
@@ -48,15 +48,6 @@ def row(split: str, truth: str, verdict: str | None, **facts: Any) -> dict[str, 
 )
 def test_a_row_has_a_kind_and_is_right_or_not(one: dict[str, Any], kind: str, right: bool) -> None:
     assert (kind_of(one), is_right(one)) == (kind, right)
-
-
-def test_an_interval_is_over_groups_and_never_certain() -> None:
-    found, low, high = share([True] * 40, [number // 10 for number in range(40)])
-    assert (found, high) == (1.0, 1.0)
-    assert low == pytest.approx(0.51, abs=0.01)  # Wilson's for 4 of 4
-    mixed, low, high = share([True, True, False, True], [0, 1, 2, 3])
-    assert mixed == 0.75
-    assert 0 <= low < mixed < high <= 1
 
 
 def test_the_end_has_short_lines_and_says_both_figures() -> None:

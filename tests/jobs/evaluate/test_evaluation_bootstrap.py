@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from dfdm_ray.jobs.evaluate import metrics
-from dfdm_ray.jobs.evaluate.metrics import group_confusions, interval, rates, resample
+from dfdm_ray.jobs.evaluate.metrics import group_confusions, interval, rates, resample, share
 
 NUM_GROUPS, PER_GROUP = 20, 15
 
@@ -63,3 +63,12 @@ def test_undefined_resamples_are_passed_over_and_undefined_values_have_no_interv
     assert 0.2 <= low[0] < high[0] <= 0.4
     assert np.isnan([low[1], high[1]]).all()  # never defined
     assert np.isnan([low[2], high[2]]).all()  # defined, but on one group
+
+
+def test_an_interval_is_over_groups_and_never_certain() -> None:
+    found, low, high = share([True] * 40, [number // 10 for number in range(40)])
+    assert (found, high) == (1.0, 1.0)
+    assert low == pytest.approx(0.51, abs=0.01)  # Wilson's for 4 of 4
+    mixed, low, high = share([True, True, False, True], [0, 1, 2, 3])
+    assert mixed == 0.75
+    assert 0 <= low < mixed < high <= 1
