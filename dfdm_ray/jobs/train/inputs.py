@@ -48,7 +48,7 @@ def check_task(config: TrainConfig) -> TrainTask:
     """
     index, left_out = _usable(config)
     settings = read_settings(config.crops)
-    classes = _classes(index, config)
+    classes = _classes(index, config.crops)
     stored = int(settings["num_frames"])
     frames = config.network.frames or stored
     if frames > stored:
@@ -112,6 +112,10 @@ def _usable(config: TrainConfig) -> tuple[pa.Table, str]:
     index = _merged(class_names(prepared(read_index(config.crops)), "generator"), config)
     if config.crf:
         index = index.filter(pc.is_in(index["crf"], pa.array(config.crf, pa.int32())))
+    to_train = class_order({*_of_split(index, "train")["generator"].to_pylist()} - {None})
+    if to_train and (absent := [name for name in map(class_name, config.classes) if name not in to_train]):
+        listed = ", ".join(to_train)
+        raise UserError(f"{config.crops} has no {absent[0]} in the split train; it has {listed}")
     there = Counter(index["generator"].to_pylist())
     wanted = {class_name(name) for name in config.classes} or {*there} - {None}
     counts = ((name or "videos without a generator", there[name]) for name in {*there} - wanted)
@@ -144,27 +148,23 @@ def _merged(index: pa.Table, config: TrainOptions) -> pa.Table:
     return with_values(index, "generator", [merged.get(name, name) for name in names])
 
 
-def _classes(index: pa.Table, config: TrainConfig) -> tuple[str, ...]:
+def _classes(index: pa.Table, crops: str) -> tuple[str, ...]:
     """Return the generators of the split train, in class order.
 
     Raises:
-        UserError: If there are fewer than two, if one that ``--classes`` names is missing, or if val has
-            others.
+        UserError: If there are fewer than two, or if val has others.
     """
     in_split = {
         split: set(index.filter(pc.equal(index["split"], split))["generator"].to_pylist())
         for split in ("train", "val", CALIBRATION)
     }
     classes = class_order(in_split["train"])
-    if absent := [name for name in map(class_name, config.classes) if name not in classes]:
-        there = ", ".join(classes)
-        raise UserError(f"{config.crops} has no {absent[0]} in the split train; it has {there}")
     if len(classes) < 2:
         only = classes[0]
-        raise UserError(f"{config.crops} has only {only} in the split train; training needs two generators")
+        raise UserError(f"{crops} has only {only} in the split train; training needs two generators")
     for split in ("val", CALIBRATION):
         if unseen := sorted(in_split[split] - in_split["train"]):
-            raise UserError(f"{config.crops} has {', '.join(unseen)} in the split {split} but not in train")
+            raise UserError(f"{crops} has {', '.join(unseen)} in the split {split} but not in train")
     return classes
 
 

@@ -333,7 +333,7 @@ def test_classes_are_chosen_and_merged(tmp_path: Path) -> None:
     assert sorted(merged.train.labels) == [0, 0, 0, 0, 1, 1]
     assert merged.data_settings["videos_sha256"] != found().data_settings["videos_sha256"]
     for classes, merge, words in (
-        (("real", "dfaker"), (), "has no dfaker in the split train; it has real"),
+        (("real", "dfaker"), (), "has no dfaker in the split train; it has faceswap, iae, FSGAN, real"),
         ((), ("a=iae,dfaker",), "--merge names dfaker, of which .* has no crops"),
         ((), ("a=iae",), "--merge needs NAME=GENERATOR,GENERATOR, got 'a=iae'"),
         ((), ("a=iae,FSGAN", "b=IAE,faceswap"), "--merge names iae more than once"),
