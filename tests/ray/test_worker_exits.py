@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ class Breaks:
         return pa.Table.from_pylist([{**self.row, "video_id": name} for name in names], schema=PREDICTIONS)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, as it does unless a shell has started the tests in the background."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("fault", "error"), [("worker", RayError), ("driver", ArithmeticError), ("user", KeyboardInterrupt)]
 )
