@@ -35,24 +35,20 @@ HEADINGS = (
     ),
     *("real in the set of real", "real unknown", "swaps unknown", "ECE"),
 )
+Columns = dict[str, np.ndarray]
 
 
-def measured(rows: pa.Table, classes: tuple[str, ...], reference_N: np.ndarray) -> list[float]:
-    """Return the figures for one choice of the videos of the reference set."""
-    columns = {name: np.array(rows[name].to_pylist()) for name in ("logits", "features")}
-    labels = np.array([classes.index(name) for name in rows["generator"].to_pylist()])
-    there = rows.filter(pa.array(reference_N))
+def measured(videos: Columns, classes: tuple[str, ...], reference_N: np.ndarray) -> list[float]:
+    """Return the figures for one choice of the videos of the reference set.
+
+    Args:
+        videos: Arguments of :func:`fit_reference` for all videos.
+    """
     reference = fit_reference(
-        name="",
-        classes=classes,
-        **{name: values[reference_N] for name, values in columns.items()},
-        labels=labels[reference_N].tolist(),
-        networks=networks_of(there),
-        directions=directions_of(there),
-        video_ids=there["video_id"].to_pylist(),
+        name="", classes=classes, **{name: values[reference_N] for name, values in videos.items()}
     )
-    logits, features = (columns[name][~reference_N] for name in ("logits", "features"))
-    truth, real = labels[~reference_N], classes.index(REAL)
+    logits, features, truth = (videos[name][~reference_N] for name in ("logits", "features", "labels"))
+    real = classes.index(REAL)
     sets, earlier = (
         one.p_values(logits) >= ALPHA for one in (reference, replace(reference, left_out=np.empty(0)))
     )
@@ -86,12 +82,16 @@ def main() -> None:
     rows = rows.filter(pc.equal(rows["status"], SCORED)).filter(
         pc.is_in(rows["generator"], pa.array(args.classes))
     )
+    videos = {name: np.array(rows[name].to_pylist()) for name in ("logits", "features")}
+    videos["labels"] = np.array([args.classes.index(name) for name in rows["generator"].to_pylist()])
+    videos["video_ids"] = np.array(rows["video_id"].to_pylist())
+    videos |= {"networks": np.array(networks_of(rows)), "directions": np.array(directions_of(rows))}
     of_person = {person: pair for pair in pairs_of(rows).to_pylist() if pair for person in pair.split("+")}
     pair_N = np.array([of_person[person] for person in rows["target_identity"].to_pylist()])
     pairs, table = sorted({*of_person.values()}), []
     for number in range(2, len(pairs)):
         choices = [*combinations(pairs, number)]
-        found = [measured(rows, tuple(args.classes), np.isin(pair_N, choice)) for choice in choices]
+        found = [measured(videos, tuple(args.classes), np.isin(pair_N, choice)) for choice in choices]
         cells = [
             f"{mean:.2f}" if at in (2, 8) else f"{mean:.0%}" for at, mean in enumerate(np.mean(found, axis=0))
         ]

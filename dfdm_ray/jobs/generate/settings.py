@@ -63,7 +63,7 @@ def require_networks(networks: Path, identities: Sequence[Identity], config: Gen
     except (OSError, ValueError) as error:
         raise UserError(f"--networks {networks} is not a finished --out of `dfdm-ray generate`") from error
     now = _settings(config, _TRAINED_WITH, settings)
-    earlier = _flat({"train": EARLIER})
+    earlier = not_stored({})
     if changed := changes({name: settings.get(name, earlier.get(name)) for name in now}, now):
         raise UserError(f"--networks {networks} was trained with other settings ({'; '.join(changed)})")
     if [one["videos"] for one in card["identities"]] != [list(one.videos) for one in identities]:
