@@ -100,13 +100,17 @@ def run_demo(config: DemoConfig, console: Console) -> None:
     """Run every job below ``config.out``, and show what the model found.
 
     Raises:
-        UserError: If a step fails; the message names it, and the same command continues.
+        UserError: If ``config.out`` can be no folder, or a step fails; the message names the step, and the
+            same command continues.
     """
     root = Path(config.out)
     done = root / "demo.json"
     facts = json.loads(done.read_text()) if done.exists() else {}
     if facts.get("made_with") != _MADE_WITH:
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {root}: {error.strerror or error}") from error
         facts = _run(root, console)
         storage.write_atomic(str(done), json.dumps(facts, indent=2).encode())
     show_ending(facts, console)

@@ -50,6 +50,16 @@ def test_one_damaged_medium_is_named_and_the_others_are_kept(
     assert assets.cached(assets.find("carphone_pristine.mp4"))
 
 
+@pytest.mark.parametrize("inside", ["", "/demo"])
+def test_an_out_that_can_be_no_folder_is_one_line(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"^cannot make the folder .*notes\.txt.*: (File exists|Not a directory)$"
+    ):
+        job.run_demo(DemoConfig(out=f"{tmp_path}/notes.txt{inside}"), Console(file=io.StringIO()))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_networks_that_draw_no_face_are_named(tmp_path: Path) -> None:
     card = {"psnr_db": {"id1_id3 iae": {"a": 26.1, "b": 9.2}, "id1_id3 dfaker": {"a": 26.0, "b": 25.0}}}
     (tmp_path / "videos").mkdir()
