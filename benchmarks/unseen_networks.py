@@ -43,12 +43,30 @@ SCORES = ("generators", "families", "generators, centred", "families, centred")
 FAMILIES = np.array([sorted(set(FAMILY.values())).index(FAMILY[name]) for name in GENERATORS])
 
 
-def select(index: pa.Table, pairs: Sequence[str], root: str) -> tuple[pa.Table, Videos]:
-    """Return the rows of some pairs, and the same for training."""
-    rows = index.filter(pc.is_in(index["pair"], pa.array(pairs))).sort_by("video_id")
+def swaps(crops: str) -> pa.Table:
+    """Return the index of the swaps in a crops dataset, with the column ``pair``, sorted by video."""
+    index = prepared(read_index(crops))
+    index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS))).sort_by("video_id")
+    return index.append_column("pair", pairs_of(index))
+
+
+def videos_of(rows: pa.Table, root: str) -> Videos:
+    """Return rows of :func:`swaps` for training."""
     columns = {name: tuple(rows[name].to_pylist()) for name in ("file", "video_id", "generator")}
     labels = tuple(GENERATORS.index(name) for name in columns["generator"])
-    return rows, Videos(root=root, files=columns["file"], video_ids=columns["video_id"], labels=labels)
+    return Videos(root=root, files=columns["file"], video_ids=columns["video_id"], labels=labels)
+
+
+def parts_of(index: pa.Table, *, draw: int, test_pairs: int) -> tuple[list[str], list[str], list[str]]:
+    """Return the pairs to train on, of which one can take the first few, to validate on and to test on."""
+    pairs = sorted(set(index["pair"].to_pylist()))
+    order = [pairs[at] for at in np.random.default_rng(draw).permutation(len(pairs))]
+    return order[test_pairs + 1 :], [order[test_pairs]], order[:test_pairs]
+
+
+def of_pairs(index: pa.Table, pairs: Sequence[str]) -> pa.Table:
+    """Return the rows of some pairs."""
+    return index.filter(pc.is_in(index["pair"], pa.array(pairs)))
 
 
 def centred(logits: Floats, groups: Sequence[object]) -> Floats:
@@ -88,45 +106,48 @@ def skewed(result: dict[str, Any], crf: int, dominant: float) -> Floats:
             kept += [*own, *rng.choice(others, number, replace=False)]
         found = right(logits[kept], labels[kept], [directions[i] for i in kept])
         means.append([found[score].mean() for score in SCORES])
-    return np.mean(means, axis=0)
+    return np.asarray(np.mean(means, axis=0))
+
+
+def answers(fit: Fit, rows: pa.Table, root: str) -> dict[str, Any]:
+    """Return facts, labels and logits of videos; the weights are those after the last step."""
+    videos = videos_of(rows, root)
+    columns = {name: rows[name].to_pylist() for name in ("crf", "pair", "target_identity", "source_identity")}
+    return {
+        "epochs": len(fit.history),
+        "seconds": sum(one.seconds for one in fit.history),
+        "labels": videos.labels,
+        "networks": [f"{pair} {name}" for pair, name in zip(columns["pair"], videos.labels, strict=True)],
+        "directions": [*zip(columns["target_identity"], columns["source_identity"], strict=True)],
+        "crf": columns["crf"],
+        "logits": fit.logits(videos).tolist(),
+    }
+
+
+def epochs_of(steps: int, num_videos: int) -> int:
+    return max(1, round(steps * Recipe.batch_size / num_videos))
 
 
 def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: int | None) -> dict[str, Any]:
-    """Train on ``count`` pairs (``None``: all left) and return labels and logits of the test videos."""
-    pairs = sorted(set(index["pair"].to_pylist()))
-    order = [pairs[at] for at in np.random.default_rng(draw).permutation(len(pairs))]
-    test, val, rest = order[: args.test_pairs], [order[args.test_pairs]], order[args.test_pairs + 1 :]
+    """Train on ``count`` pairs (``None``: all left) and return the answers for the test videos."""
+    to_train, val, test = parts_of(index, draw=draw, test_pairs=args.test_pairs)
     settings = read_settings(args.crops)
     preprocessing = preprocessing_of(settings)
-    (_, to_train), (_, to_val) = (select(index, pairs, args.crops) for pairs in (rest[:count], val))
+    train_on = videos_of(of_pairs(index, to_train[:count]), args.crops)
     config = DmaStaConfig(
         backbone=args.backbone, num_frames=args.frames or int(settings["num_frames"]), high_pass=True
     )
     model = random_model(config, seed=draw)
     model.open_gates()
-    recipe = Recipe(epochs=max(1, round(args.steps * Recipe.batch_size / len(to_train))))
     fit = Fit(
         model=model.to(memory_format=torch.channels_last),
-        recipe=recipe,
+        recipe=Recipe(epochs=epochs_of(args.steps, len(train_on)), learning_rate=args.rate),
         normalization=(preprocessing.mean, preprocessing.std),
         seed=draw,
     )
-    for _ in range(recipe.epochs):
-        fit.run_epoch(to_train, to_val)
-    rows, to_test = select(index, test, args.crops)
-    columns = {name: rows[name].to_pylist() for name in ("crf", "pair", "target_identity", "source_identity")}
-    networks = [f"{pair} {label}" for pair, label in zip(columns["pair"], to_test.labels, strict=True)]
-    return {
-        "draw": draw,
-        "pairs": len(rest[:count]),
-        "test": test,
-        "epochs": recipe.epochs,
-        "labels": to_test.labels,
-        "networks": networks,
-        "directions": [*zip(columns["target_identity"], columns["source_identity"], strict=True)],
-        "crf": columns["crf"],
-        "logits": fit.logits(to_test).tolist(),
-    }
+    for _ in range(fit.recipe.epochs):
+        fit.run_epoch(train_on, videos_of(of_pairs(index, val), args.crops))
+    return {"pairs": len(to_train[:count]), **answers(fit, of_pairs(index, test), args.crops)}
 
 
 def summary(results: Sequence[dict[str, Any]], crf: int) -> dict[str, Any]:
@@ -182,13 +203,12 @@ def main() -> None:
     options.add_argument("--draws", type=int, default=3)
     options.add_argument("--test-pairs", type=int, default=3)
     options.add_argument("--steps", type=int, default=1500, help="optimiser steps of each training")
+    options.add_argument("--rate", type=float, default=Recipe.learning_rate, help="highest learning rate")
     options.add_argument("--backbone", default="resnet10")
     options.add_argument("--frames", type=int, help="frames of a clip; default: those of the crops")
     args = options.parse_args()
     args.crops = storage.absolute(args.crops)
-    index = prepared(read_index(args.crops))
-    index = index.filter(pc.is_in(index["generator"], pa.array(GENERATORS)))
-    index = index.append_column("pair", pairs_of(index))
+    index = swaps(args.crops)
     curve: dict[int, dict[int, dict[str, Any]]] = {}
     for text in args.counts:
         results = []

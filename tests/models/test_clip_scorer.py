@@ -13,7 +13,7 @@ from dfdm_ray.errors import UserError
 from dfdm_ray.labels import GENERATORS
 from dfdm_ray.models.checkpoint import LoadedModel, Preprocessing, random_model
 from dfdm_ray.models.dma_sta import DmaStaConfig, normalize
-from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.models.inference import ClipScorer, computes_in_bfloat16
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +156,15 @@ def test_a_device_that_is_not_here_is_a_one_line_user_error(loaded: LoadedModel,
     assert repr(device) in str(caught.value)
 
 
+def test_bfloat16_is_used_on_gpus_and_on_cpus_with_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert computes_in_bfloat16(torch.device("cuda"))
+    for facts, found in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda facts=facts: facts, raising=False)
+        assert computes_in_bfloat16(torch.device("cpu")) == found
+
+
 def test_an_unknown_precision_is_refused_by_value(loaded: LoadedModel) -> None:
     with pytest.raises(ValueError, match="fp32 or bf16, got 'fp16'"):
         ClipScorer(loaded, device="cpu", precision="fp16")  # type: ignore[arg-type]  # the point of the test
@@ -175,7 +184,7 @@ def test_a_worker_gets_its_model_ready_without_the_slow_imports(tiny_checkpoint:
     script = f"""
 import sys
 from dfdm_ray.models.checkpoint import load_checkpoint
-from dfdm_ray.models.inference import ClipScorer
+from dfdm_ray.models.inference import ClipScorer, computes_in_bfloat16
 ClipScorer(load_checkpoint(open({str(tiny_checkpoint)!r}, "rb").read(), name="tiny"), device="cpu")
 print(*sorted({{"torch", "torchvision", "torch._dynamo", "sympy"}} & set(sys.modules)))
 """

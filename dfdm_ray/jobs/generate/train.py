@@ -23,9 +23,7 @@ from dfdm_ray.generators.masks import render_masks
 from dfdm_ray.jobs.generate.config import EARLIER, SwapTrainConfig
 from dfdm_ray.jobs.generate.faces import FacePool, Faces
 from dfdm_ray.labels import Generator
-
-_IN_BFLOAT16 = ("cuda",)
-"""Types of devices whose matrix products and convolutions are made in bfloat16, at several times the rate."""
+from dfdm_ray.models.inference import computes_in_bfloat16
 
 _WARM_UP = 50
 """Iterations in which the cosine schedule rises; without them Dfaker diverges at 8e-4."""
@@ -58,6 +56,7 @@ class SwapTrainer:
         width = self.config.width_of(self.generator)
         network = build_generator(self.generator, width=width, seed=self.seed)
         self.network: SwapAutoencoder = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._bf16 = computes_in_bfloat16(torch.device(self.device))
         self._optimizer = make_optimizer(self.network, lr=self.config.learning_rate)
         self._random = torch.Generator().manual_seed(self.seed)
         self._augment = augmentation(self.config)
@@ -86,9 +85,12 @@ class SwapTrainer:
         self.losses.append(float(total.detach()))
 
     def _drawn(self, inputs: Tensor, side: Side) -> Tensor:
-        """Run the network for training; weights, loss and steps stay in float32."""
+        """Run the network for training, in bfloat16 where the device computes in it.
+
+        Weights, loss and steps stay in float32.
+        """
         kind = torch.device(self.device).type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind in _IN_BFLOAT16):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._bf16):
             faces: Tensor = self.network(inputs, side)
         return faces.float()
 

@@ -82,8 +82,8 @@ class Recipe:
     """Decay per step of the running mean of the weights, which is validated and saved. 0: use the last
     weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the trunk. auto: bf16 on a GPU, else fp32. bf16 is faster on CPUs that support it
-    (avx512_bf16 or amx_bf16 in lscpu) and slower on others."""
+    """Arithmetic of the trunk. auto: bf16 on GPUs and on CPUs with instructions for it (avx512_bf16 or
+    amx_bf16 in lscpu), else fp32."""
     augment: ClipAugmentConfig = field(default_factory=ClipAugmentConfig)
 
     def __post_init__(self) -> None:

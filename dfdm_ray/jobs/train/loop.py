@@ -24,6 +24,7 @@ from dfdm_ray.jobs.train.mean import RunningMean
 from dfdm_ray.jobs.train.optim import learning_rate, make_loss, make_optimizer
 from dfdm_ray.jobs.train.outliers import Outliers
 from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaOutput, normalize
+from dfdm_ray.models.inference import computes_in_bfloat16
 
 _VALIDATED_AT_ONCE = 4
 """Videos in one forward pass of validation."""
@@ -82,7 +83,7 @@ class Fit:
             devices = [self.device.index] if self.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(self.model, device_ids=devices)
         precision = self.recipe.precision
-        self._bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        self._bf16 = precision == "bf16" or (precision == "auto" and computes_in_bfloat16(self.device))
 
     @property
     def kept(self) -> ClipNetwork:

@@ -84,10 +84,9 @@ def test_a_gpu_takes_the_same_steps_as_the_cpu(generator: Generator) -> None:
 
 
 def test_steps_in_bfloat16_are_near_those_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU, which does so only here."""
     losses = []
-    for kinds in ((), ("cpu",)):
-        monkeypatch.setattr(train, "_IN_BFLOAT16", kinds)
+    for in_bfloat16 in (False, True):
+        monkeypatch.setattr(train, "computes_in_bfloat16", lambda _, it=in_bfloat16: it)
         one = trainer()
         steps(one, 4)
         losses.append(one.losses)

@@ -30,7 +30,9 @@ from dfdm_ray.models.inference import ClipScorer
 pytestmark = pytest.mark.slow
 
 THREE = ("faceswap", "iae", "dfaker")
-RECIPE = Recipe(epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, augment=NO_AUGMENTATION)
+RECIPE = Recipe(
+    epochs=4, batch_size=6, learning_rate=2e-3, ema_decay=0.8, precision="fp32", augment=NO_AUGMENTATION
+)
 TWO = replace(RECIPE, epochs=2)
 PLAIN = replace(RECIPE, optimizer="sgd", momentum=0.0, ema_decay=0, epochs=1, learning_rate=0.1)
 
