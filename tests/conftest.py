@@ -18,8 +18,16 @@ os.environ.update(CALM)
 NUM_FRAMES = 4
 CROP_SIZE = 64
 
-SHARED = {"token_cluster": "token", "ray_cluster": "ray", "dfdm_tree": "tree", "ManifestBuild": "tree"}
-"""Words in tests that share what takes long to make: a Ray of the session, or the tree of DFDM."""
+SHARED = {
+    "token_cluster": "token",
+    "support.killed import": "killed",
+    "joined_node": "killed",
+    "ray_cluster": "ray",
+    "dfdm_tree": "tree",
+    "ManifestBuild": "tree",
+}
+"""Words in tests that share what takes long to make: a Ray of the session, or the tree of DFDM. The first
+word counts. ``killed`` and ``ray`` have a Ray each, in two workers."""
 
 
 @cache
@@ -48,7 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _turn(item: pytest.Item) -> int:
     marks = [item.get_closest_marker(name) is not None for name in ("ray", "slow")]
-    return {"token": 0, "ray": 1}.get(_group(item.path), 2 + [*marks, True].index(True))
+    first = {"token": 0, "killed": 1, "ray": 2}
+    return first.get(_group(item.path), len(first) + [*marks, True].index(True))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -24,7 +24,6 @@ from dfdm_ray.engine.pools import Pools, Sizes, following
 from dfdm_ray.engine.progress import Counts, Show, progress
 from dfdm_ray.engine.record import num_rejected, totals
 from dfdm_ray.engine.resume import Resumed, resume
-from dfdm_ray.engine.session import without_restart_warning
 from dfdm_ray.engine.shares import blocks, largest_first, total
 from dfdm_ray.engine.stage import Stage, chain, executing, own_words
 from dfdm_ray.errors import IncompleteError, UserError, writing_to
@@ -195,11 +194,10 @@ class Run:
 
     def consume(self, batches: Iterable[pa.Table], observer: Observer, show: Show) -> None:
         """Store rows as they come."""
-        counts, folder, is_first = self._counts, self._folder, True
+        counts, folder = self._counts, self._folder
         counts.started_s = flushed_s = time.monotonic()
-        iterator = iter(batches)
-        while (batch := _next(iterator, quiet=is_first)) is not None:
-            rows, is_first = batch.cast(folder.schema), False
+        for batch in batches:
+            rows = batch.cast(folder.schema)
             self._first_row_s = self._first_row_s or time.monotonic()
             folder.add(rows)
             observer.rows(rows)
@@ -281,14 +279,6 @@ def open_run(
             run.close()
         run.require_complete()
         folder.remove_unfinished(folder.root, folder.rows)
-
-
-def _next(iterator: Iterator[pa.Table], *, quiet: bool) -> pa.Table | None:
-    """Return the next batch, ``None`` at the end; pools start before the first one comes."""
-    if not quiet:
-        return next(iterator, None)
-    with without_restart_warning():
-        return next(iterator, None)
 
 
 def flush_after_s(elapsed_s: float) -> float:

@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -153,13 +152,7 @@ def _ask_head(address: str) -> None:
     channel = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
     head = services.NodeInfoGcsServiceStub(channel)
     try:
-        try:
-            head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
-        except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
-                raise
-            time.sleep(1)  # a busy head has refused a right token once
-            head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
+        head.CheckAlive(messages.CheckAliveRequest(), timeout=_ANSWER_S)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(f"RAY_AUTH_MODE is token, but there is no token: put {_TOKEN_PLACES}") from error
     except grpc.RpcError as error:
@@ -171,6 +164,8 @@ def _ask_head(address: str) -> None:
 def _refusal(address: str, code: str) -> str:
     if code == "UNAUTHENTICATED":
         mend = f"set RAY_AUTH_MODE=token and put {_TOKEN_PLACES}"
+        if submission_id():  # Ray gives a job the address of any Ray on its machine
+            mend += "; if several Ray clusters run on this machine, name yours with --ray-address"
         return f"the Ray cluster at {address} refuses this token: {mend}"
     if code == "UNIMPLEMENTED":
         return f"another service of Ray listens at {address}: give the port of the head, 6379 by default"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from dfdm_ray.engine.session import without_restart_warning
 from dfdm_ray.errors import UserError, WriteError
 
 _ROUNDS = 4
@@ -95,7 +96,16 @@ def executing(dataset: ray.data.Dataset) -> Iterator[Iterator[pa.Table]]:
     dataset.context.custom_execution_callback_classes.append(_KillAtFailure)
     rows = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     with closing(cast(Generator[pa.Table, None, None], rows)):
-        yield rows
+        yield _without_warning(rows)
+
+
+def _without_warning(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield ``rows``; the pools start before the first ones come."""
+    with without_restart_warning():
+        first = next(rows, None)
+    if first is not None:
+        yield first
+        yield from rows
 
 
 class _KillAtFailure(ExecutionCallback):

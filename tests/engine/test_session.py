@@ -1,11 +1,16 @@
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from dfdm_ray.engine import session as cluster
 from dfdm_ray.engine.session import ray_session, require_cluster, without_restart_warning
 from dfdm_ray.errors import UserError
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -23,6 +28,29 @@ def test_a_listener_that_is_no_ray_is_told_soon(monkeypatch: pytest.MonkeyPatch)
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"no Ray cluster answers at {address}: something else listens"):
             require_cluster(address)
+
+
+class Refuses(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc publishes no types
+    """A head with another token."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(lambda _, call: call.abort(UNAUTHENTICATED, ""))
+
+
+def test_a_job_that_ray_sends_to_another_cluster_of_its_machine_says_how_to_name_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = grpc.server(ThreadPoolExecutor(1), handlers=[Refuses()])
+    address = f"127.0.0.1:{head.add_insecure_port('127.0.0.1:0')}"
+    head.start()
+    try:
+        with pytest.raises(UserError, match=r"refuses this token: .*RAY_AUTH_TOKEN_PATH$"):
+            require_cluster(address)
+        monkeypatch.setenv(cluster._SUBMITTED, '{"metadata": {"job_submission_id": "a"}}')
+        with pytest.raises(UserError, match=r"if several Ray clusters .*, name yours with --ray-address"):
+            require_cluster(address)
+    finally:
+        head.stop(None)
 
 
 def test_words_for_addresses_pass() -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +52,9 @@ class TokenCluster:
     dashboard_port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    temporary: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    """Ray's folder, with a short path. Ray gives a job the address in a file of this folder, which the next
+    Ray of the machine overwrites if they share it."""
 
     def __post_init__(self) -> None:
         (self.folder / "token").write_text(TOKEN)
@@ -70,6 +75,7 @@ class TokenCluster:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.folder / "token")}
+        token["RAY_TMPDIR"] = self.temporary
         return {**plain, **token, "RAY_USAGE_STATS_ENABLED": "0", "PATH": path, "COLUMNS": "110"}
 
     def start_head(self) -> None:
@@ -163,6 +169,7 @@ def run_token_cluster(folder: Path) -> Iterator[TokenCluster]:
     finally:
         for node in cluster.nodes:  # all of it is ours; an orderly end takes half a minute
             kill_group(node)
+        shutil.rmtree(cluster.temporary, ignore_errors=True)
 
 
 def kill_group(node: subprocess.Popen[bytes]) -> None:
