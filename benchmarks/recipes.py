@@ -9,7 +9,7 @@ leaves, and answer for its test pairs. Three groups:
 
 Experiments take about the CPU time of the default. Each process uses one core: start two with other names.
 
-python benchmarks/recipes.py --crops CROPS --square SQUARE_CROPS --real REAL_CROPS --out FOLDER [NAME ...]
+python benchmarks/recipes.py --crops CROPS --square SQUARE_CROPS --out FOLDER [NAME ...]
 """
 
 import argparse
@@ -34,12 +34,12 @@ from dfdm_ray.clips.crops_dataset import prepared, read_index, read_settings
 from dfdm_ray.io import storage
 from dfdm_ray.jobs.manifest.splits import Method, assign_splits
 from dfdm_ray.jobs.train.augment import Clip, through_jpeg
-from dfdm_ray.jobs.train.config import NO_AUGMENTATION, Recipe, paper_like
+from dfdm_ray.jobs.train.config import NO_AUGMENTATION, ClipAugmentConfig, Recipe, paper_like
 from dfdm_ray.jobs.train.data import Videos, WholeVideos
 from dfdm_ray.jobs.train.inputs import preprocessing_of
 from dfdm_ray.jobs.train.loop import Fit
 from dfdm_ray.jobs.train.optim import make_optimizer
-from dfdm_ray.labels import GENERATORS
+from dfdm_ray.labels import GENERATORS, REAL
 from dfdm_ray.models.checkpoint import random_model
 from dfdm_ray.models.dma_sta import ClipNetwork, DmaStaConfig, normalize
 
@@ -137,19 +137,27 @@ VARIANTS = {
     "transformations first": Variant(group="experiments", steps=600, pretrained=300),
     "four frames": Variant(group="experiments", steps=450, network={"num_frames": 4}),
     "no augmentation": Variant(group="experiments", recipe=replace(DEFAULT, augment=NO_AUGMENTATION)),
-    "DMA-STA": Variant(group="baselines", network={"backbone": "resnet10"}, recipe=Recipe()),
+    "half of the clips encoded": Variant(
+        group="experiments", recipe=replace(DEFAULT, augment=ClipAugmentConfig(h264=0.5))
+    ),
+    "a third of the rate": Variant(group="experiments", recipe=Recipe()),
+    "twice the steps": Variant(group="experiments", steps=1800),
+    "twice the steps, four frames": Variant(group="experiments", steps=1800, network={"num_frames": 4}),
+    "DMA-STA": Variant(group="baselines", steps=450, network={"backbone": "resnet10"}, recipe=Recipe()),
     "DMA-STA, no attention": Variant(
         group="baselines",
+        steps=450,
         network={"backbone": "resnet10", "spatial_attention": False, "temporal_attention": False},
         recipe=Recipe(),
     ),
     "paper": Variant(
         group="baselines",
+        steps=450,
         network={"backbone": "resnet10", "high_pass": False, "per_frame_batch_norm": True},
         recipe=paper_like(Recipe()),
     ),
     "FAME": Variant(
-        group="baselines", steps=225, network={"backbone": "fame", "high_pass": False}, recipe=Recipe()
+        group="baselines", steps=150, network={"backbone": "fame", "high_pass": False}, recipe=Recipe()
     ),
     **{f"by {rule}": Variant(group="protocols", split=rule) for rule in ("video", "identity", "strict")},
 }
@@ -170,6 +178,17 @@ def transformed(frame: Clip, kind: int) -> Clip:
         return np.asarray(cv2.medianBlur(frame, (3, 5)[kind - 34]), np.uint8)
     noise = np.random.default_rng(0).normal(0, kind - 35, frame.shape)
     return np.asarray(np.clip(np.rint(frame + noise), 0, 255), np.uint8)
+
+
+def real_videos(root: str, train: pa.Table) -> Videos:
+    """Return the real videos of the people in ``train``."""
+    index = prepared(read_index(root))
+    people = pa.array({person for pair in set(train["pair"].to_pylist()) for person in pair.split("+")})
+    rows = index.filter(
+        pc.and_(pc.equal(index["generator"], REAL), pc.is_in(index["target_identity"], people))
+    )
+    files, ids = (tuple(rows[name].to_pylist()) for name in ("file", "video_id"))
+    return Videos(root=root, files=files, video_ids=ids, labels=(0,) * len(files))
 
 
 def pretrain(model: ClipNetwork, real: Videos, steps: int, normalization: Any) -> None:
@@ -226,13 +245,7 @@ def train_and_test(args: argparse.Namespace, name: str, draw: int) -> dict[str, 
     if name != "paper":
         model.open_gates()
     if variant.pretrained:
-        real = prepared(read_index(args.real))
-        people = pa.array({person for pair in set(train["pair"].to_pylist()) for person in pair.split("+")})
-        real = real.filter(pc.is_in(real["target_identity"], people))
-        files, ids = (tuple(real[name].to_pylist()) for name in ("file", "video_id"))
-        root_of_real = storage.absolute(args.real)
-        pictures = Videos(root=root_of_real, files=files, video_ids=ids, labels=(0,) * len(files))
-        pretrain(model, pictures, variant.pretrained, normalization)
+        pretrain(model, real_videos(root, train), variant.pretrained, normalization)
     recipe = replace(variant.recipe, epochs=epochs_of(variant.steps, len(to_train)))
     more: dict[str, Any] = {}
     if issubclass(variant.fit, Guided):
@@ -269,9 +282,8 @@ def rows_of(results: Mapping[str, list[dict[str, Any]]], crf: int) -> list[list[
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("names", nargs="*", default=list(VARIANTS), metavar="NAME")
-    options.add_argument("--crops", required=True, help="crops on the grid of the generators")
+    options.add_argument("--crops", required=True, help="crops on the grid of the generators, real ones too")
     options.add_argument("--square", help="crops of the same videos with --crop.align square")
-    options.add_argument("--real", help="crops of the real videos")
     options.add_argument("--out", required=True, help="folder of the trainings' answers, continued")
     options.add_argument("--draws", type=int, default=2)
     options.add_argument("--test-pairs", type=int, default=3)
