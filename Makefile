@@ -7,9 +7,8 @@ READY := $(VENV)/.ready
 RIVAL := daft==0.7.26
 export RAY_USAGE_STATS_ENABLED := 0
 
-# Tests that share a Ray run in one worker, see tests/conftest.py. Starting Ray is mostly waiting: three workers
-# keep two cores busy.
-PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+# Tests that share a Ray run in one of the two workers, see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 .PHONY: demo test quick lint docs lock bench clean setup
 .DELETE_ON_ERROR:
