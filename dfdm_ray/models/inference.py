@@ -24,12 +24,12 @@ _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` has instructions for bfloat16: every GPU, and CPUs with avx512_bf16 or amx_bf16.
+    """Whether ``device`` has instructions for bfloat16: CUDA devices, and CPUs with avx512_bf16 or amx_bf16.
 
     On other CPUs, bfloat16 is slower than float32.
     """
     if device.type != "cpu":
-        return True
+        return device.type == "cuda"
     has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
