@@ -190,9 +190,10 @@ def pretrain(model: ClipNetwork, real: Videos, steps: int, normalization: Any) -
     for _ in range(steps):
         clips, kinds = [], rng.integers(0, 40, Recipe.batch_size)
         for kind in kinds:
-            pictures = real.pictures(int(rng.integers(len(real))))[0]
+            number = int(rng.integers(len(real)))
+            pictures = real.pictures(number)[0]
             chosen = sorted(rng.choice(len(pictures), model.config.num_frames, replace=False))
-            (frames,) = real.decoded(0, [[pictures[at] for at in chosen]])
+            (frames,) = real.decoded(number, [[pictures[at] for at in chosen]])
             clips.append(np.stack([transformed(frame, int(kind)) for frame in frames]))
         optimizer.zero_grad()
         logits = model(normalize(torch.from_numpy(np.stack(clips)), *normalization)).logits
@@ -230,7 +231,7 @@ def train_and_test(args: argparse.Namespace, name: str, draw: int) -> dict[str, 
     preprocessing = preprocessing_of(read_settings(root))
     normalization = (preprocessing.mean, preprocessing.std)
     train, val, test = parts(variant, swaps(root), draw, args.test_pairs)
-    to_train = videos_of(train, root)
+    to_train, to_val, to_test = (videos_of(rows, root) for rows in (train, val, test))
     config = DmaStaConfig(**{"backbone": "compact", "num_frames": 2, "high_pass": True, **variant.network})
     model = random_model(config, seed=draw)
     if name != "paper":
@@ -249,13 +250,13 @@ def train_and_test(args: argparse.Namespace, name: str, draw: int) -> dict[str, 
     model = model.to(memory_format=torch.channels_last)
     fit = variant.fit(model=model, recipe=recipe, normalization=normalization, seed=draw, **more)
     for _ in range(recipe.epochs):
-        fit.run_epoch(to_train, videos_of(val, root))
+        fit.run_epoch(to_train, to_val)
     seconds = time.process_time() - started_s
     found = {**answers(fit, test, root), "seconds": seconds}
     if name == "default":
         for key, by in (("adapted", "directions"), ("adapted to one network", "networks")):
             groups = [*zip(found[by], found["directions"], found["crf"], strict=True)]
-            found[key] = adapted(fit, videos_of(test, root), groups)
+            found[key] = adapted(fit, to_test, groups)
     return found
 
 
@@ -276,7 +277,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("names", nargs="*", default=list(VARIANTS), metavar="NAME")
     options.add_argument("--crops", required=True, help="crops on the grid of the generators, real ones too")
-    options.add_argument("--square", help="crops of the same videos with --crop.align square")
+    options.add_argument("--square", help="crops of the same videos with --crop.align box")
     options.add_argument("--out", required=True, help="folder of the trainings' answers, continued")
     options.add_argument("--draws", type=int, default=2)
     options.add_argument("--test-pairs", type=int, default=3)

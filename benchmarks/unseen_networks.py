@@ -115,7 +115,6 @@ def answers(fit: Fit, rows: pa.Table, root: str) -> dict[str, Any]:
     columns = {name: rows[name].to_pylist() for name in ("crf", "pair", "target_identity", "source_identity")}
     return {
         "epochs": len(fit.history),
-        "seconds": sum(one.seconds for one in fit.history),
         "labels": videos.labels,
         "networks": [f"{pair} {name}" for pair, name in zip(columns["pair"], videos.labels, strict=True)],
         "directions": [*zip(columns["target_identity"], columns["source_identity"], strict=True)],
@@ -133,7 +132,9 @@ def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: 
     to_train, val, test = parts_of(index, draw=draw, test_pairs=args.test_pairs)
     settings = read_settings(args.crops)
     preprocessing = preprocessing_of(settings)
-    train_on = videos_of(of_pairs(index, to_train[:count]), args.crops)
+    train_on, validate_on = (
+        videos_of(of_pairs(index, pairs), args.crops) for pairs in (to_train[:count], val)
+    )
     config = DmaStaConfig(
         backbone=args.backbone, num_frames=args.frames or int(settings["num_frames"]), high_pass=True
     )
@@ -146,7 +147,7 @@ def train_and_test(args: argparse.Namespace, index: pa.Table, draw: int, count: 
         seed=draw,
     )
     for _ in range(fit.recipe.epochs):
-        fit.run_epoch(train_on, videos_of(of_pairs(index, val), args.crops))
+        fit.run_epoch(train_on, validate_on)
     return {"pairs": len(to_train[:count]), **answers(fit, of_pairs(index, test), args.crops)}
 
 

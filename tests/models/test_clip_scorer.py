@@ -184,7 +184,7 @@ def test_a_worker_gets_its_model_ready_without_the_slow_imports(tiny_checkpoint:
     script = f"""
 import sys
 from dfdm_ray.models.checkpoint import load_checkpoint
-from dfdm_ray.models.inference import ClipScorer, computes_in_bfloat16
+from dfdm_ray.models.inference import ClipScorer
 ClipScorer(load_checkpoint(open({str(tiny_checkpoint)!r}, "rb").read(), name="tiny"), device="cpu")
 print(*sorted({{"torch", "torchvision", "torch._dynamo", "sympy"}} & set(sys.modules)))
 """
